@@ -1,0 +1,1 @@
+//! The conformance suite: the ports' contracts in executable form.

@@ -1,0 +1,1 @@
+//! The embedded engine: every port in one SQLite file.
