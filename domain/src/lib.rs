@@ -1,1 +1,33 @@
-//! .
+//! The domain of Tidings: what can be asked for, what is refused and why, and what the log says happened.
+//!
+//! Pure by design: no I/O, no clock, no randomness. Times, ids and secrets' hashes arrive inside commands, so a
+//! test or a replay decides exactly what happens.
+//!
+//! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`endpoint`].
+//! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
+//!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
+//! * The small words they share: ids, [`Timestamp`], [`Position`].
+
+mod aggregate;
+pub mod api_key;
+mod claim;
+mod commit;
+mod delivery;
+pub mod endpoint;
+mod id;
+mod message;
+mod position;
+pub mod tenant;
+mod text;
+mod time;
+pub mod user;
+
+pub use aggregate::{DecodeEventError, Root, decode_event, encode_event};
+pub use claim::{Claim, ClaimRecord};
+pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
+pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
+pub use id::{DeliveryId, EndpointId, EventId, InvalidId, KeyId, TenantId, UserId};
+pub use message::{EventType, InvalidEventType, Message};
+pub use position::{InvalidPosition, Position, Source};
+pub use text::{InvalidText, Text};
+pub use time::{InvalidTimestamp, Timestamp};

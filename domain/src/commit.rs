@@ -1,0 +1,222 @@
+//! A commit: the unit appended to the log, all events of one command on one aggregate as one record.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{TenantId, Timestamp};
+
+/// Bytes that are not a record of the kind wanted, or one of a later form.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not MessagePack of the expected fields.
+    #[error("the record is not in the expected form")]
+    Malformed(#[from] rmp_serde::decode::Error),
+    /// Written by a later program.
+    #[error("the record has form {found}; this program reads up to {known}")]
+    Newer {
+        /// The version in the record.
+        found: u8,
+        /// The newest this program reads.
+        known: u8,
+    },
+}
+
+/// Records are plain data of strings, numbers and byte arrays: writing them to memory cannot fail.
+pub(crate) fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
+    #[expect(
+        clippy::expect_used,
+        reason = "serialising plain data to memory has no failure"
+    )]
+    rmp_serde::to_vec_named(record).expect("a record is plain data")
+}
+
+pub(crate) fn decode_record<T: DeserializeOwned>(bytes: &[u8], known: u8) -> Result<T, DecodeError> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u8,
+    }
+    let found = rmp_serde::from_slice::<Version>(bytes)?.v;
+    if found > known {
+        return Err(DecodeError::Newer { found, known });
+    }
+    Ok(rmp_serde::from_slice(bytes)?)
+}
+
+/// One event inside a commit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// The wire name, as `user.registered`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The version of its data's form, from 1.
+    pub schema: u16,
+    /// The facts.
+    pub data: Value,
+}
+
+/// Who acted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "id", rename_all = "snake_case")]
+pub enum Actor {
+    /// The installation's administrator.
+    PlatformAdmin,
+    /// The holder of an API key.
+    ApiKey(String),
+    /// Tidings itself, and which part of it.
+    System(String),
+}
+
+impl Actor {
+    /// The actor as one word: `platform-admin`, `key_…`, `system:<part>`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::PlatformAdmin => "platform-admin".to_owned(),
+            Self::ApiKey(id) => id.clone(),
+            Self::System(part) => format!("system:{part}"),
+        }
+    }
+}
+
+/// Where a record comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Names the command for ever; the record's message id is `<tenant>:<command id>`.
+    pub command_id: String,
+    /// The command, as `RegisterUser`.
+    pub command: String,
+    /// Who asked.
+    pub actor: Actor,
+    /// The HTTP request it came with.
+    pub request_id: Option<String>,
+    /// The address the request came from.
+    pub origin: Option<String>,
+    /// What belongs together across commands.
+    pub correlation_id: Option<String>,
+    /// What directly led to this.
+    pub causation_id: Option<String>,
+    /// W3C trace context (<https://www.w3.org/TR/trace-context/>).
+    pub traceparent: Option<String>,
+    /// When it was decided, by the clock of the process that decided.
+    pub at: Timestamp,
+}
+
+/// All events of one command on one aggregate: one record of the log, MessagePack with named fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The version of this form: 1.
+    pub v: u8,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The kind of aggregate, as `user`.
+    pub aggregate: String,
+    /// Which one.
+    pub id: String,
+    /// The version of the first event; an aggregate's versions are 1, 2, 3, … without a gap.
+    pub first_version: u64,
+    /// What happened; never empty.
+    pub events: Vec<EventRecord>,
+    /// Where it comes from.
+    pub meta: Meta,
+    /// SHA-256 of the aggregate's previous record as stored; none for its first.
+    #[serde(with = "serde_bytes")]
+    pub prev: Option<Vec<u8>>,
+}
+
+impl Commit {
+    /// The version written.
+    pub const VERSION: u8 = 1;
+
+    /// The version of the last event.
+    pub fn last_version(&self) -> u64 {
+        self.first_version + (self.events.len() as u64).saturating_sub(1)
+    }
+
+    /// The bytes the log keeps.
+    pub fn encode(&self) -> Vec<u8> {
+        encode_record(self)
+    }
+
+    /// Reads them back.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode_record(bytes, Self::VERSION)
+    }
+
+    /// The subject of an aggregate's commits.
+    pub fn subject(tenant: &TenantId, aggregate: &str, id: &str) -> String {
+        format!("ev.{tenant}.{aggregate}.{id}")
+    }
+
+    /// What the next record of the aggregate carries as `prev`.
+    pub fn hash(stored: &[u8]) -> Vec<u8> {
+        Sha256::digest(stored).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::json;
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn example() -> Commit {
+        Commit {
+            v: Commit::VERSION,
+            tenant: TenantId::new(Ulid(7)),
+            aggregate: "user".into(),
+            id: "usr_00000000000000000000000008".into(),
+            first_version: 3,
+            events: vec![EventRecord {
+                event_type: "user.registered".into(),
+                schema: 1,
+                data: json!({ "email": "ada@example.org", "name": "Ada" }),
+            }],
+            meta: Meta {
+                command_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".into(),
+                command: "RegisterUser".into(),
+                actor: Actor::ApiKey("key_00000000000000000000000009".into()),
+                request_id: Some("req-1".into()),
+                origin: Some("192.0.2.7".into()),
+                correlation_id: None,
+                causation_id: None,
+                traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+                at: Timestamp::from_millis(1_614_265_330_007),
+            },
+            prev: Some(Commit::hash(b"the previous record")),
+        }
+    }
+
+    /// The bytes in the golden file must decode for ever, and this program must still write them.
+    #[test]
+    fn the_golden_commit_decodes_and_encodes() {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/records/commit.v1.msgpack");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+            std::fs::write(&path, example().encode()).unwrap();
+        }
+        let golden = std::fs::read(path).unwrap();
+        assert_eq!(Commit::decode(&golden).unwrap(), example());
+        assert_eq!(example().encode(), golden);
+    }
+
+    #[test]
+    fn a_later_form_is_refused_by_name_not_misread() {
+        let later = Commit { v: 2, ..example() };
+        let error = Commit::decode(&later.encode()).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::Newer { found: 2, known: 1 }),
+            "{error}"
+        );
+        assert!(matches!(Commit::decode(b"\xc1"), Err(DecodeError::Malformed(_))));
+    }
+
+    #[test]
+    fn the_last_version_counts_the_events() {
+        let mut commit = example();
+        commit.events.push(commit.events[0].clone());
+        assert_eq!(commit.last_version(), 4);
+    }
+}

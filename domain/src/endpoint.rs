@@ -1,0 +1,279 @@
+//! Webhook endpoints: where a tenant's messages go.
+//!
+//! Rules:
+//! * An endpoint has an `http` or `https` URL and at least one event type it wants.
+//! * While disabled or after its removal it gets nothing new; a removed endpoint never comes back.
+//! * Dead letters can be redriven or discarded and deliveries asked for again while it exists; this is said here
+//!   as a fact, and the delivery side acts on it.
+
+use cqrs_es::event_sink::EventSink;
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::domain_event;
+use crate::{DeliveryId, MessageRef, Root, Text};
+
+mod filter;
+mod target;
+
+pub use filter::{EventTypeFilter, InvalidFilter};
+pub use target::{InvalidUrl, TargetUrl};
+
+/// What people call an endpoint.
+pub type Description = Text<500>;
+/// Why an endpoint was disabled.
+pub type Reason = Text<200>;
+
+/// The most event types an endpoint can name, and the most deliveries one request can.
+pub const MAX_LIST: usize = 1_000;
+
+/// What an endpoint is set to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointSettings {
+    /// Where messages are posted.
+    pub url: TargetUrl,
+    /// Which messages it wants: at least one filter.
+    pub event_types: Vec<EventTypeFilter>,
+    /// What people call it.
+    pub description: Option<Description>,
+}
+
+/// Which dead letters of an endpoint are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// All there are when the request is carried out.
+    All,
+    /// These; those that are no dead letters then are passed over.
+    Deliveries(Vec<DeliveryId>),
+}
+
+/// The state of one endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    state: State,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+enum State {
+    #[default]
+    Absent,
+    Present {
+        settings: EndpointSettings,
+        enabled: bool,
+    },
+    Removed,
+}
+
+impl Endpoint {
+    /// Its settings, while it exists.
+    pub fn settings(&self) -> Option<&EndpointSettings> {
+        match &self.state {
+            State::Present { settings, .. } => Some(settings),
+            State::Absent | State::Removed => None,
+        }
+    }
+}
+
+/// What can be asked of an endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EndpointCommand {
+    /// Bring it into being, enabled.
+    Create(EndpointSettings),
+    /// Set it anew.
+    Change(EndpointSettings),
+    /// Send it nothing from now on.
+    Disable {
+        /// Why.
+        reason: Reason,
+    },
+    /// Send it messages again, from now on.
+    Enable,
+    /// Take it away for ever.
+    Remove,
+    /// Put dead letters back into the queue.
+    Redrive(Selection),
+    /// Give dead letters up for good.
+    Discard(Selection),
+    /// Deliver a message once more, whatever became of it before.
+    Resend {
+        /// Which delivery.
+        delivery: DeliveryId,
+        /// The message it carries.
+        message: MessageRef,
+    },
+}
+
+/// What has happened to an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum EndpointEvent {
+    /// It came into being, enabled.
+    #[serde(rename = "endpoint.created")]
+    Created {
+        /// What it was set to.
+        settings: EndpointSettings,
+    },
+    /// Its settings changed.
+    #[serde(rename = "endpoint.changed")]
+    Changed {
+        /// The old settings.
+        from: EndpointSettings,
+        /// The new settings.
+        to: EndpointSettings,
+    },
+    /// It gets nothing from now on.
+    #[serde(rename = "endpoint.disabled")]
+    Disabled {
+        /// Why.
+        reason: Reason,
+    },
+    /// It gets messages again.
+    #[serde(rename = "endpoint.enabled")]
+    Enabled {},
+    /// It is gone for ever.
+    #[serde(rename = "endpoint.removed")]
+    Removed {},
+    /// Its dead letters shall go back into the queue.
+    #[serde(rename = "endpoint.redrive_requested")]
+    RedriveRequested {
+        /// Which.
+        selection: Selection,
+    },
+    /// Its dead letters shall be given up.
+    #[serde(rename = "endpoint.discard_requested")]
+    DiscardRequested {
+        /// Which.
+        selection: Selection,
+    },
+    /// A message shall be delivered to it once more.
+    #[serde(rename = "endpoint.resend_requested")]
+    ResendRequested {
+        /// Which delivery.
+        delivery: DeliveryId,
+        /// The message it carries.
+        message: MessageRef,
+    },
+}
+
+domain_event!(EndpointEvent {
+    Created => ("endpoint.created", 1),
+    Changed => ("endpoint.changed", 1),
+    Disabled => ("endpoint.disabled", 1),
+    Enabled => ("endpoint.enabled", 1),
+    Removed => ("endpoint.removed", 1),
+    RedriveRequested => ("endpoint.redrive_requested", 1),
+    DiscardRequested => ("endpoint.discard_requested", 1),
+    ResendRequested => ("endpoint.resend_requested", 1),
+});
+
+/// Why an endpoint says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointRejection {
+    /// There is an endpoint of this id.
+    #[error("the endpoint exists already")]
+    AlreadyCreated,
+    /// There is none, or no longer.
+    #[error("there is no such endpoint")]
+    NotFound,
+    /// It names no event type.
+    #[error("an endpoint needs at least one event type; `*` means all")]
+    NoEventTypes,
+    /// A list in the command is too long.
+    #[error("a list may hold at most {MAX_LIST} entries")]
+    ListTooLong,
+}
+
+impl cqrs_es::Aggregate for Endpoint {
+    const TYPE: &'static str = "endpoint";
+    type Command = EndpointCommand;
+    type Event = EndpointEvent;
+    type Error = EndpointRejection;
+    type Services = ();
+
+    async fn handle(
+        &mut self,
+        command: EndpointCommand,
+        (): &(),
+        sink: &EventSink<Self>,
+    ) -> Result<(), EndpointRejection> {
+        let event = match (&self.state, command) {
+            (State::Absent, EndpointCommand::Create(settings)) => Some(EndpointEvent::Created {
+                settings: checked(settings)?,
+            }),
+            (_, EndpointCommand::Create(_)) => return Err(EndpointRejection::AlreadyCreated),
+            (State::Absent | State::Removed, _) => return Err(EndpointRejection::NotFound),
+            (State::Present { settings, enabled }, command) => decide(settings, *enabled, command)?,
+        };
+        if let Some(event) = event {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: EndpointEvent) {
+        match (event, &mut self.state) {
+            (EndpointEvent::Created { settings }, state) => {
+                *state = State::Present {
+                    settings,
+                    enabled: true,
+                }
+            }
+            (EndpointEvent::Removed {}, state) => *state = State::Removed,
+            (EndpointEvent::Changed { to, .. }, State::Present { settings, .. }) => *settings = to,
+            (EndpointEvent::Disabled { .. }, State::Present { enabled, .. }) => *enabled = false,
+            (EndpointEvent::Enabled {}, State::Present { enabled, .. }) => *enabled = true,
+            // Requests are for the delivery side; they change nothing the endpoint decides by.
+            _ => {}
+        }
+    }
+}
+
+/// What an existing endpoint makes of a command; nothing where it is so already.
+fn decide(
+    settings: &EndpointSettings,
+    enabled: bool,
+    command: EndpointCommand,
+) -> Result<Option<EndpointEvent>, EndpointRejection> {
+    Ok(match command {
+        EndpointCommand::Create(_) => return Err(EndpointRejection::AlreadyCreated),
+        EndpointCommand::Change(to) => {
+            let to = checked(to)?;
+            (to != *settings).then(|| EndpointEvent::Changed {
+                from: settings.clone(),
+                to,
+            })
+        }
+        EndpointCommand::Disable { reason } => enabled.then_some(EndpointEvent::Disabled { reason }),
+        EndpointCommand::Enable => (!enabled).then_some(EndpointEvent::Enabled {}),
+        EndpointCommand::Remove => Some(EndpointEvent::Removed {}),
+        EndpointCommand::Redrive(selection) => Some(EndpointEvent::RedriveRequested {
+            selection: bounded(selection)?,
+        }),
+        EndpointCommand::Discard(selection) => Some(EndpointEvent::DiscardRequested {
+            selection: bounded(selection)?,
+        }),
+        EndpointCommand::Resend { delivery, message } => {
+            Some(EndpointEvent::ResendRequested { delivery, message })
+        }
+    })
+}
+
+fn checked(settings: EndpointSettings) -> Result<EndpointSettings, EndpointRejection> {
+    match settings.event_types.len() {
+        0 => Err(EndpointRejection::NoEventTypes),
+        1..=MAX_LIST => Ok(settings),
+        _ => Err(EndpointRejection::ListTooLong),
+    }
+}
+
+fn bounded(selection: Selection) -> Result<Selection, EndpointRejection> {
+    match &selection {
+        Selection::Deliveries(list) if list.len() > MAX_LIST => Err(EndpointRejection::ListTooLong),
+        _ => Ok(selection),
+    }
+}
+
+impl Root for Endpoint {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Which event types an endpoint wants.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::EventType;
+
+/// A text that is not an event-type filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be an event type such as `invoice.paid`, a group such as `invoice.*`, or `*` for all")]
+pub struct InvalidFilter;
+
+/// `*` (all), `invoice.*` (all whose type begins with `invoice.`), or one type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventTypeFilter(String);
+
+impl EventTypeFilter {
+    /// Whether messages of this type are wanted.
+    pub fn matches(&self, event_type: &EventType) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => event_type.as_str().starts_with(prefix),
+            None => event_type.as_str() == self.0,
+        }
+    }
+
+    /// The filter as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for EventTypeFilter {
+    type Error = InvalidFilter;
+
+    fn try_from(text: String) -> Result<Self, InvalidFilter> {
+        let plain = text.strip_suffix(".*").unwrap_or(&text);
+        if text == "*" || plain.parse::<EventType>().is_ok() {
+            Ok(Self(text))
+        } else {
+            Err(InvalidFilter)
+        }
+    }
+}
+
+impl From<EventTypeFilter> for String {
+    fn from(filter: EventTypeFilter) -> Self {
+        filter.0
+    }
+}
+
+impl fmt::Display for EventTypeFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_all_a_group_or_one_type() {
+        let matches = |filter: &str, event_type: &str| {
+            EventTypeFilter::try_from(filter.to_owned())
+                .unwrap()
+                .matches(&event_type.parse().unwrap())
+        };
+        assert!(matches("*", "invoice.paid"));
+        assert!(matches("invoice.*", "invoice.paid"));
+        assert!(matches("invoice.*", "invoice.paid.late"));
+        assert!(!matches("invoice.*", "invoice"));
+        assert!(!matches("invoice.*", "invoices.paid"));
+        assert!(matches("invoice.paid", "invoice.paid"));
+        assert!(!matches("invoice.paid", "invoice.paid.late"));
+        for text in [
+            "",
+            "**",
+            "*.paid",
+            "invoice.*.paid",
+            "invoice*",
+            ".*",
+            "invoice.>",
+        ] {
+            assert!(
+                EventTypeFilter::try_from(text.to_owned()).is_err(),
+                "{text:?} was accepted"
+            );
+        }
+    }
+}

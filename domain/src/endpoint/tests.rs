@@ -1,0 +1,173 @@
+use ulid::Ulid;
+
+use super::*;
+use crate::aggregate::testing::{check_golden_files, decide};
+use crate::{EndpointId, EventId, Position, Source, TenantId};
+
+fn settings(url: &str) -> EndpointSettings {
+    EndpointSettings {
+        url: TargetUrl::try_from(url.to_owned()).unwrap(),
+        event_types: vec![EventTypeFilter::try_from("invoice.*".to_owned()).unwrap()],
+        description: Some(Text::new("bookkeeping").unwrap()),
+    }
+}
+
+fn created() -> EndpointEvent {
+    EndpointEvent::Created {
+        settings: settings("https://example.org/a"),
+    }
+}
+
+fn disabled() -> EndpointEvent {
+    EndpointEvent::Disabled {
+        reason: Text::new("asked for").unwrap(),
+    }
+}
+
+fn delivery() -> (DeliveryId, MessageRef) {
+    let message = MessageRef {
+        id: EventId::new(Ulid(8)),
+        event_type: "invoice.paid".parse().unwrap(),
+        position: Position {
+            source: Source::Messages,
+            shard: 0,
+            sequence: 42,
+        },
+    };
+    (
+        DeliveryId::derive(&TenantId::new(Ulid(7)), &message.id, &EndpointId::new(Ulid(9))),
+        message,
+    )
+}
+
+async fn when(
+    given: &[EndpointEvent],
+    command: EndpointCommand,
+) -> Result<Vec<EndpointEvent>, EndpointRejection> {
+    decide::<Endpoint>(given, command).await
+}
+
+#[tokio::test]
+async fn an_endpoint_is_created_once_and_wants_something() {
+    let create = EndpointCommand::Create(settings("https://example.org/a"));
+    assert_eq!(when(&[], create.clone()).await, Ok(vec![created()]));
+    assert_eq!(
+        when(&[created()], create.clone()).await,
+        Err(EndpointRejection::AlreadyCreated)
+    );
+    let removed = [created(), EndpointEvent::Removed {}];
+    assert_eq!(
+        when(&removed, create).await,
+        Err(EndpointRejection::AlreadyCreated)
+    );
+    let nothing = EndpointSettings {
+        event_types: vec![],
+        ..settings("https://example.org/a")
+    };
+    assert_eq!(
+        when(&[], EndpointCommand::Create(nothing)).await,
+        Err(EndpointRejection::NoEventTypes)
+    );
+}
+
+#[tokio::test]
+async fn a_change_tells_old_and_new() {
+    let change = EndpointCommand::Change(settings("https://example.org/b"));
+    let changed = EndpointEvent::Changed {
+        from: settings("https://example.org/a"),
+        to: settings("https://example.org/b"),
+    };
+    assert_eq!(
+        when(&[created()], change.clone()).await,
+        Ok(vec![changed.clone()])
+    );
+    assert_eq!(when(&[created(), changed], change).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn disabling_and_enabling_are_told_once() {
+    let disable = EndpointCommand::Disable {
+        reason: Text::new("asked for").unwrap(),
+    };
+    assert_eq!(when(&[created()], disable.clone()).await, Ok(vec![disabled()]));
+    assert_eq!(when(&[created(), disabled()], disable).await, Ok(vec![]));
+    let enabled = EndpointEvent::Enabled {};
+    assert_eq!(
+        when(&[created(), disabled()], EndpointCommand::Enable).await,
+        Ok(vec![enabled])
+    );
+    assert_eq!(when(&[created()], EndpointCommand::Enable).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn nothing_can_be_asked_of_an_endpoint_that_is_not_there() {
+    for history in [vec![], vec![created(), EndpointEvent::Removed {}]] {
+        for command in [
+            EndpointCommand::Change(settings("https://example.org/b")),
+            EndpointCommand::Enable,
+            EndpointCommand::Remove,
+            EndpointCommand::Redrive(Selection::All),
+            EndpointCommand::Discard(Selection::All),
+        ] {
+            assert_eq!(when(&history, command).await, Err(EndpointRejection::NotFound));
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_are_told_and_bounded() {
+    let (id, message) = delivery();
+    let some = Selection::Deliveries(vec![id.clone()]);
+    assert_eq!(
+        when(&[created()], EndpointCommand::Redrive(some.clone())).await,
+        Ok(vec![EndpointEvent::RedriveRequested { selection: some }])
+    );
+    assert_eq!(
+        when(
+            &[created(), disabled()],
+            EndpointCommand::Resend {
+                delivery: id.clone(),
+                message: message.clone()
+            }
+        )
+        .await,
+        Ok(vec![EndpointEvent::ResendRequested {
+            delivery: id.clone(),
+            message
+        }])
+    );
+    let many = Selection::Deliveries(vec![id; MAX_LIST + 1]);
+    assert_eq!(
+        when(&[created()], EndpointCommand::Discard(many)).await,
+        Err(EndpointRejection::ListTooLong)
+    );
+}
+
+#[test]
+fn stored_events_decode_for_ever() {
+    let (id, message) = delivery();
+    let changed = EndpointEvent::Changed {
+        from: settings("https://example.org/a"),
+        to: settings("https://example.org/b"),
+    };
+    check_golden_files(
+        EndpointEvent::WIRE,
+        &[
+            created(),
+            changed,
+            disabled(),
+            EndpointEvent::Enabled {},
+            EndpointEvent::Removed {},
+            EndpointEvent::RedriveRequested {
+                selection: Selection::Deliveries(vec![id.clone()]),
+            },
+            EndpointEvent::DiscardRequested {
+                selection: Selection::All,
+            },
+            EndpointEvent::ResendRequested {
+                delivery: id,
+                message,
+            },
+        ],
+    );
+}

@@ -1,0 +1,235 @@
+//! Typed ids: a prefix that tells what is named, and 26 characters of a ULID (<https://github.com/ulid/spec>).
+//!
+//! The type keeps a user's id out of an endpoint's place; the prefix keeps it out of a person's. Ids are also
+//! tokens of log subjects, so nothing else is ever accepted as one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use ulid::Ulid;
+
+/// A text that is not an id of the kind wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a valid id: expected `{prefix}` followed by 26 characters of Crockford base 32")]
+pub struct InvalidId {
+    prefix: &'static str,
+}
+
+fn parse_suffix(text: &str, prefix: &'static str) -> Result<(), InvalidId> {
+    let invalid = InvalidId { prefix };
+    let suffix = text.strip_prefix(prefix).ok_or_else(|| invalid.clone())?;
+    // Ulid's parser is lenient (lower case, i for 1): only the canonical form is an id here, or one thing
+    // would have several names.
+    match Ulid::from_string(suffix) {
+        Ok(ulid) if ulid.to_string() == suffix => Ok(()),
+        _ => Err(invalid),
+    }
+}
+
+macro_rules! typed_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// What every id of this kind starts with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Makes an id of a ULID drawn by the caller.
+            pub fn new(ulid: Ulid) -> Self {
+                Self(format!("{}{ulid}", $prefix))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                parse_suffix(text, $prefix)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                parse_suffix(&text, $prefix)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+typed_id!(
+    /// Names a user.
+    UserId,
+    "usr_"
+);
+typed_id!(
+    /// Names a webhook endpoint.
+    EndpointId,
+    "ep_"
+);
+typed_id!(
+    /// Names a message: an application event a tenant published.
+    EventId,
+    "evt_"
+);
+typed_id!(
+    /// Names a delivery: one message for one endpoint.
+    DeliveryId,
+    "dlv_"
+);
+typed_id!(
+    /// Names an API key; not secret.
+    KeyId,
+    "key_"
+);
+
+impl DeliveryId {
+    /// The delivery of a message to an endpoint has one id, whoever computes it and however often: matching
+    /// the same message again therefore makes no second delivery.
+    pub fn derive(tenant: &TenantId, message: &EventId, endpoint: &EndpointId) -> Self {
+        let mut hash = Sha256::new();
+        for part in [tenant.as_str(), message.as_str(), endpoint.as_str()] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        let digest = hash.finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self::new(Ulid::from_bytes(bytes))
+    }
+}
+
+/// Names a tenant: `ten_…`, or `platform`, the tenant in whose log the tenants themselves live.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TenantId(String);
+
+impl TenantId {
+    /// What every tenant's id but the platform's starts with.
+    pub const PREFIX: &'static str = "ten_";
+    const PLATFORM: &'static str = "platform";
+
+    /// Makes an id of a ULID drawn by the caller.
+    pub fn new(ulid: Ulid) -> Self {
+        Self(format!("{}{ulid}", Self::PREFIX))
+    }
+
+    /// The platform itself.
+    pub fn platform() -> Self {
+        Self(Self::PLATFORM.to_owned())
+    }
+
+    /// Whether this is the platform itself.
+    pub fn is_platform(&self) -> bool {
+        self.0 == Self::PLATFORM
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TenantId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        if text != Self::PLATFORM {
+            parse_suffix(&text, Self::PREFIX)?;
+        }
+        Ok(Self(text))
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<TenantId> for String {
+    fn from(id: TenantId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_form_is_an_id() {
+        let id = "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        assert_eq!(id.parse::<UserId>().unwrap().as_str(), id);
+        for text in [
+            "",
+            "usr_",
+            "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "usr_01arz3ndektsv4rrffq69g5fav",
+            "usr_01ARZ3NDEKTSV4RRFFQ69G5FA",
+            "usr_01ARZ3NDEKTSV4RRFFQ69G5FAVV",
+            "usr_01ARZ3NDEKTSV4RRFFQ69G5FA.",
+            "usr_81ARZ3NDEKTSV4RRFFQ69G5FAV",
+        ] {
+            assert!(text.parse::<UserId>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_delivery_has_one_id_and_differs_by_each_part() {
+        let tenant = TenantId::new(Ulid(1));
+        let (message, endpoint) = (EventId::new(Ulid(2)), EndpointId::new(Ulid(3)));
+        let id = DeliveryId::derive(&tenant, &message, &endpoint);
+        assert_eq!(id, DeliveryId::derive(&tenant, &message, &endpoint));
+        assert_ne!(
+            id,
+            DeliveryId::derive(&TenantId::new(Ulid(9)), &message, &endpoint)
+        );
+        assert_ne!(id, DeliveryId::derive(&tenant, &EventId::new(Ulid(9)), &endpoint));
+        assert_ne!(
+            id,
+            DeliveryId::derive(&tenant, &message, &EndpointId::new(Ulid(9)))
+        );
+        assert_eq!(id.as_str().parse::<DeliveryId>().unwrap(), id);
+    }
+
+    #[test]
+    fn the_platform_is_a_tenant() {
+        assert!("platform".parse::<TenantId>().unwrap().is_platform());
+        assert!(!TenantId::new(Ulid(1)).is_platform());
+        assert!("platform2".parse::<TenantId>().is_err());
+    }
+}
