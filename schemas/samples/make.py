@@ -8,6 +8,7 @@
 One example of every event and action first, then the next ones in turn, until one of the limits is reached.
 Examples with a signed link are left out, expired as it is: secret scanners would stop at it. The same package
 always gives the same file.
+"""
 
 import json
 import re
