@@ -1,0 +1,193 @@
+//! The folder and the file: the lock that keeps a second process out, the connections, and the tables.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+
+use crate::layout::{Layout, Log, Retention};
+use crate::{Cause, OpenError};
+
+use super::units;
+
+const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_VERSION: i64 = 1;
+const READERS: u32 = 4;
+
+/// Where the database is, and how to connect to it.
+#[derive(Debug, Clone)]
+pub(super) struct Database {
+    pub(super) file: PathBuf,
+}
+
+/// A log of the layout as the file knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogRow {
+    pub(super) log: Log,
+    /// Its number in the tables.
+    pub(super) number: i64,
+    /// The sequence last given out, 0 when there was none.
+    pub(super) last: u64,
+    /// When that record was stored, in microseconds.
+    pub(super) stored_at: i64,
+}
+
+impl Database {
+    /// Makes the folder if it is missing, for its owner only, and locks it against other processes for as long as
+    /// the answered file lives.
+    pub(super) fn claim(folder: &Path) -> Result<(Self, File), OpenError> {
+        let unreachable = |cause: io::Error| OpenError::Unreachable {
+            what: format!("the data folder {}", folder.display()),
+            advice: "make sure that it can be created, read and written by this user".to_owned(),
+            cause: Box::new(cause),
+        };
+        make_folder(folder).map_err(unreachable)?;
+        let lock = File::create(folder.join("lock")).map_err(unreachable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::Unfit {
+                    what: format!("the data folder {}", folder.display()),
+                    advice: "another tidings process is using it; stop that one, or choose another folder"
+                        .to_owned(),
+                });
+            }
+            Err(TryLockError::Error(cause)) => return Err(unreachable(cause)),
+        }
+        let file = folder.join("log.db");
+        Ok((Self { file }, lock))
+    }
+
+    /// The connection that writes. Durability rests on its settings: with WAL and `synchronous=FULL`, a commit
+    /// returns after fsync.
+    pub(super) async fn connect_writer(&self) -> Result<SqliteConnection, sqlx::Error> {
+        SqliteConnectOptions::new()
+            .filename(&self.file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("cache_size", "-65536")
+            // 32 MiB: the message ids' index is written in random order, and each checkpoint saves rewrites.
+            .pragma("wal_autocheckpoint", "8192")
+            .pragma("journal_size_limit", "67108864")
+            .disable_statement_logging()
+            .connect()
+            .await
+    }
+
+    /// The connections that read; they never wait for the writer, nor it for them.
+    pub(super) async fn connect_readers(&self) -> Result<SqlitePool, sqlx::Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(&self.file)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(10))
+            .row_buffer_size(256)
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .test_before_acquire(false);
+        pool.connect_with(options).await
+    }
+
+    /// Makes what is missing of the tables and logs, and reads where each log of the layout stands.
+    pub(super) async fn prepare(
+        &self,
+        writer: &mut SqliteConnection,
+        layout: &Layout,
+    ) -> Result<Vec<LogRow>, OpenError> {
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut *writer)
+            .await
+            .map_err(|cause| self.unreachable(cause))?;
+        if version > SCHEMA_VERSION {
+            return Err(OpenError::Unfit {
+                what: format!("the database {}", self.file.display()),
+                advice: "it was written by a newer version of tidings; start that one".to_owned(),
+            });
+        }
+        sqlx::raw_sql(SCHEMA)
+            .execute(&mut *writer)
+            .await
+            .map_err(|cause| self.unreachable(cause))?;
+        let mut rows = Vec::new();
+        for log in layout.logs() {
+            let row = prepare_log(writer, log, layout.retention(log)).await;
+            rows.push(row.map_err(|cause| self.unreachable(cause))?);
+        }
+        Ok(rows)
+    }
+
+    /// The error for a file that does not work.
+    pub(super) fn unreachable(&self, cause: impl Into<Cause>) -> OpenError {
+        OpenError::Unreachable {
+            what: format!("the database {}", self.file.display()),
+            advice: "make sure that it is a tidings database, that this user may write it, and that the disk is not full"
+                .to_owned(),
+            cause: cause.into(),
+        }
+    }
+}
+
+/// Where a log ends: the sequence last given out, and when that record was stored.
+pub(super) async fn read_end(
+    connection: &mut SqliteConnection,
+    number: i64,
+) -> Result<(u64, i64), sqlx::Error> {
+    let newest: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT place, stored_at FROM records WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
+    )
+    .bind(units::place(number, 0))
+    .bind(units::place(number, u64::MAX))
+    .fetch_optional(&mut *connection)
+    .await?;
+    if let Some((place, stored_at)) = newest {
+        return Ok((units::sequence(place), stored_at));
+    }
+    let removed: i64 = sqlx::query_scalar("SELECT removed FROM logs WHERE number = ?")
+        .bind(number)
+        .fetch_one(&mut *connection)
+        .await?;
+    Ok((units::unsigned(removed), 0))
+}
+
+async fn prepare_log(
+    writer: &mut SqliteConnection,
+    log: Log,
+    retention: Retention,
+) -> Result<LogRow, sqlx::Error> {
+    let number: i64 = sqlx::query_scalar(
+        "INSERT INTO logs (name, created, forever) VALUES (?, ?, ?)
+         ON CONFLICT (name) DO UPDATE SET forever = excluded.forever
+         RETURNING number",
+    )
+    .bind(log.name())
+    .bind(units::now())
+    .bind(retention == Retention::Forever)
+    .fetch_one(&mut *writer)
+    .await?;
+    let (last, stored_at) = read_end(writer, number).await?;
+    Ok(LogRow {
+        log,
+        number,
+        last,
+        stored_at,
+    })
+}
+
+#[cfg(unix)]
+fn make_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
