@@ -1,0 +1,227 @@
+//! The dispatcher: executes commands with optimistic concurrency.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use broker::layout::Log;
+use broker::{Engine, EventLog};
+use cqrs_es::event_sink::EventSink;
+use domain::{Meta, Position, Root, Source, TenantId};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::cache::AggregateCache;
+use crate::error::CommitError;
+use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, metrics};
+
+/// How the dispatcher is set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The key of the hashes under which unique values stand in the log.
+    pub claim_key: ClaimKey,
+    /// How many aggregates are kept in memory.
+    pub cached_aggregates: u64,
+    /// How often a command is decided before it is given up as [`Error::Contended`].
+    pub attempts: u32,
+}
+
+impl Settings {
+    /// Usual settings under a key.
+    pub fn new(claim_key: ClaimKey) -> Self {
+        Self {
+            claim_key,
+            cached_aggregates: 100_000,
+            attempts: 10,
+        }
+    }
+}
+
+/// A command's success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where the command's record stands; the aggregate's last record, where the command changed nothing.
+    pub position: Position,
+    /// The aggregate's version after it.
+    pub version: u64,
+}
+
+/// An aggregate as it stands.
+#[derive(Debug, Clone)]
+pub struct Loaded<A> {
+    /// Its state.
+    pub aggregate: A,
+    /// The version of its last event; 0: it has none.
+    pub version: u64,
+    /// The sequence of its last record in the log of events.
+    pub sequence: u64,
+}
+
+/// Executes commands. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatcher {
+    log: Arc<dyn EventLog>,
+    cache: AggregateCache,
+    claim_key: ClaimKey,
+    attempts: u32,
+    turns: Arc<[Mutex<()>]>,
+}
+
+impl Dispatcher {
+    /// Over an engine's log of events.
+    pub fn new(engine: &dyn Engine, settings: Settings) -> Self {
+        Self {
+            log: engine.log(Log::Events(SHARD)),
+            cache: AggregateCache::new(settings.cached_aggregates),
+            claim_key: settings.claim_key,
+            attempts: settings.attempts.max(1),
+            turns: (0..1024).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// The event store of a tenant.
+    pub fn store(&self, tenant: &TenantId) -> TenantStore {
+        TenantStore {
+            tenant: tenant.clone(),
+            log: self.log.clone(),
+            cache: self.cache.clone(),
+            claim_key: self.claim_key.clone(),
+        }
+    }
+
+    /// An aggregate as it was at most `max_age` ago.
+    pub async fn load<A: Root>(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        max_age: Duration,
+    ) -> Result<Loaded<A>, LoadError> {
+        let store = self.store(tenant);
+        let subject = store.subject::<A>(id)?;
+        let context = match self.cache.get::<A>(subject.as_str()) {
+            Some((context, age)) if age <= max_age => context,
+            _ => store.load(id).await?,
+        };
+        Ok(Loaded {
+            aggregate: context.aggregate,
+            version: context.version,
+            sequence: context.sequence,
+        })
+    }
+
+    /// Lets the aggregate decide on the command and appends what it decided.
+    ///
+    /// The receipt is given after the log's acknowledgement. `meta.command_id` names the command for ever:
+    /// executing it again after [`Error::Unknown`] cannot make it happen twice.
+    pub async fn execute<A: Root>(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        command: A::Command,
+        meta: Meta,
+    ) -> Result<Receipt, Error<A::Error>> {
+        let started = Instant::now();
+        let result = self.decide_and_append::<A>(tenant, id, command, meta).await;
+        let outcome = match &result {
+            Ok(_) => "done",
+            Err(Error::Rejected(_)) => "rejected",
+            Err(Error::Taken { .. }) => "taken",
+            Err(Error::Contended) => "contended",
+            Err(_) => "failed",
+        };
+        ::metrics::counter!(metrics::COMMANDS, "aggregate" => A::TYPE, "outcome" => outcome).increment(1);
+        ::metrics::histogram!(metrics::COMMAND_SECONDS, "aggregate" => A::TYPE).record(started.elapsed());
+        result
+    }
+
+    async fn decide_and_append<A: Root>(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        command: A::Command,
+        meta: Meta,
+    ) -> Result<Receipt, Error<A::Error>> {
+        let store = self.store(tenant);
+        let subject = store.subject::<A>(id)?;
+        // Commands on one aggregate in this process take turns: racing each other would only make conflicts.
+        let _turn = self.turn(subject.as_str()).await;
+        let cached = self.cache.get::<A>(subject.as_str()).map(|(context, _)| context);
+        let mut from_cache = cached.is_some();
+        let mut context = match cached {
+            Some(context) => context,
+            None => store.load(id).await?,
+        };
+        for attempt in 1..=self.attempts {
+            match try_once(&store, context, command.clone(), &meta).await {
+                // Another process may have changed what the cache remembers: a "no" is said only on the log's word.
+                Err(Tried::Rejected(_) | Tried::Nothing(_)) if from_cache => {}
+                Err(Tried::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
+                Ok(context) | Err(Tried::Nothing(context)) => return Ok(receipt(&context)),
+                Err(Tried::Failed(CommitError::Conflict)) => {
+                    ::metrics::counter!(metrics::CONFLICTS, "aggregate" => A::TYPE).increment(1);
+                    tracing::debug!(%subject, attempt, "the aggregate changed meanwhile; deciding again");
+                }
+                Err(Tried::Failed(error)) => return Err(failure(error)),
+            }
+            from_cache = false;
+            context = store.load(id).await?;
+        }
+        Err(Error::Contended)
+    }
+
+    async fn turn(&self, subject: &str) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        subject.hash(&mut hasher);
+        let count = self.turns.len() as u64;
+        let index = usize::try_from(hasher.finish() % count).unwrap_or_default();
+        self.turns[index].lock().await
+    }
+}
+
+/// Why one decision did not lead to an append.
+enum Tried<A: Root> {
+    Rejected(A::Error),
+    /// The command changes nothing.
+    Nothing(Context<A>),
+    Failed(CommitError),
+}
+
+async fn try_once<A: Root>(
+    store: &TenantStore,
+    mut context: Context<A>,
+    command: A::Command,
+    meta: &Meta,
+) -> Result<Context<A>, Tried<A>> {
+    let sink = EventSink::default();
+    context
+        .aggregate
+        .handle(command, &(), &sink)
+        .await
+        .map_err(Tried::Rejected)?;
+    let events = sink.collect().await;
+    if events.is_empty() {
+        return Err(Tried::Nothing(context));
+    }
+    store.append(context, &events, meta).await.map_err(Tried::Failed)
+}
+
+fn receipt<A>(context: &Context<A>) -> Receipt {
+    let position = Position {
+        source: Source::Events,
+        shard: SHARD,
+        sequence: context.sequence,
+    };
+    Receipt {
+        position,
+        version: context.version,
+    }
+}
+
+fn failure<R: std::error::Error>(error: CommitError) -> Error<R> {
+    match error {
+        CommitError::Conflict => Error::Contended,
+        CommitError::Taken(kind) => Error::Taken { kind },
+        CommitError::TooLarge { bytes, limit } => Error::TooLarge { bytes, limit },
+        CommitError::Unavailable(cause) | CommitError::Unwritable(cause) => Error::Unavailable(cause),
+        CommitError::Unknown(cause) => Error::Unknown(cause),
+    }
+}

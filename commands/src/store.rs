@@ -1,0 +1,268 @@
+//! Aggregates in the log: loading by folding, appending under an expectation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use broker::{EventLog, Filter, NewRecord, Record, Subject};
+use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
+use domain::{Commit, Meta, Root, TenantId, decode_event, encode_event};
+
+use crate::cache::AggregateCache;
+use crate::claims::{self, ClaimKey};
+use crate::error::{CommitError, LoadError};
+
+/// Records read at a time.
+const PAGE: usize = 500;
+
+/// The key of `cqrs_es` metadata under which a commit's [`Meta`] travels, as JSON.
+const META: &str = "meta";
+
+/// An aggregate as loaded: its state and its place in the log.
+#[derive(Debug, Clone)]
+pub struct Context<A> {
+    /// Which one.
+    pub id: String,
+    /// Its state.
+    pub aggregate: A,
+    /// The version of its last event, 0 before its first.
+    pub version: u64,
+    /// The sequence of its last record, 0 before its first.
+    pub sequence: u64,
+    /// The hash of its last record.
+    prev: Option<Vec<u8>>,
+}
+
+impl<A: Root> Context<A> {
+    fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            aggregate: A::default(),
+            version: 0,
+            sequence: 0,
+            prev: None,
+        }
+    }
+}
+
+impl<A: Root> AggregateContext<A> for Context<A> {
+    fn aggregate(&mut self) -> &mut A {
+        &mut self.aggregate
+    }
+}
+
+/// The aggregates of one tenant: the `cqrs_es` event store over a log.
+///
+/// `cqrs_es` leaves out where the events came to stand, which every answer of Tidings names; the
+/// [`Dispatcher`](crate::Dispatcher) therefore uses the inherent methods beside the trait's.
+#[derive(Clone)]
+pub struct TenantStore {
+    pub(crate) tenant: TenantId,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) cache: AggregateCache,
+    pub(crate) claim_key: ClaimKey,
+}
+
+impl TenantStore {
+    /// The subject of an aggregate's records.
+    pub(crate) fn subject<A: Root>(&self, id: &str) -> Result<Subject, LoadError> {
+        Subject::new(Commit::subject(&self.tenant, A::TYPE, id)).map_err(LoadError::InvalidId)
+    }
+
+    /// The aggregate as the log has it now.
+    pub(crate) async fn load<A: Root>(&self, id: &str) -> Result<Context<A>, LoadError> {
+        let subject = self.subject::<A>(id)?;
+        let known = self.cache.get::<A>(subject.as_str()).map(|(context, _)| context);
+        let mut context = known.unwrap_or_else(|| Context::new(id));
+        self.catch_up(&subject, &mut context, |_, _, _| {}).await?;
+        self.cache.put(subject.as_str().to_owned(), context.clone());
+        Ok(context)
+    }
+
+    /// Applies all records after the context's last, and shows each event to `see`.
+    async fn catch_up<A: Root>(
+        &self,
+        subject: &Subject,
+        context: &mut Context<A>,
+        mut see: impl FnMut(&Context<A>, &A::Event, &Meta) + Send,
+    ) -> Result<(), LoadError> {
+        let filter = Filter::exactly(subject);
+        loop {
+            let records = self.log.read(context.sequence, Some(&filter), PAGE).await?;
+            for record in &records {
+                self.fold(subject, context, record, &mut see)?;
+            }
+            if records.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies a record, after making sure that it is the next one of this aggregate.
+    fn fold<A: Root>(
+        &self,
+        subject: &Subject,
+        context: &mut Context<A>,
+        record: &Record,
+        see: &mut impl FnMut(&Context<A>, &A::Event, &Meta),
+    ) -> Result<(), LoadError> {
+        let damaged = |reason: String| LoadError::Damaged {
+            subject: subject.to_string(),
+            sequence: record.sequence,
+            reason,
+        };
+        let commit = Commit::decode(&record.payload).map_err(|error| damaged(error.to_string()))?;
+        if commit.tenant != self.tenant || commit.aggregate != A::TYPE || commit.id != context.id {
+            return Err(damaged("it is the record of another aggregate".to_owned()));
+        }
+        if commit.first_version != context.version + 1 {
+            let (expected, found) = (context.version + 1, commit.first_version);
+            return Err(damaged(format!("it begins with version {found}, not {expected}")));
+        }
+        if commit.prev != context.prev {
+            return Err(damaged(
+                "it does not carry the hash of the record before it".to_owned(),
+            ));
+        }
+        for event in &commit.events {
+            let event = decode_event::<A::Event>(event).map_err(|error| damaged(error.to_string()))?;
+            context.version += 1;
+            see(context, &event, &commit.meta);
+            context.aggregate.apply(event);
+        }
+        context.sequence = record.sequence;
+        context.prev = Some(Commit::hash(&record.payload));
+        Ok(())
+    }
+
+    /// Appends what the aggregate in `context` (which has applied the events already) decided, with the claims the
+    /// events make, all or nothing; answers the context after it.
+    pub(crate) async fn append<A: Root>(
+        &self,
+        mut context: Context<A>,
+        events: &[A::Event],
+        meta: &Meta,
+    ) -> Result<Context<A>, CommitError> {
+        let unwritable = |error: broker::Cause| CommitError::Unwritable(error);
+        let subject = self
+            .subject::<A>(&context.id)
+            .map_err(|error| unwritable(Box::new(error)))?;
+        let commit = Commit {
+            v: Commit::VERSION,
+            tenant: self.tenant.clone(),
+            aggregate: A::TYPE.to_owned(),
+            id: context.id.clone(),
+            first_version: context.version + 1,
+            events: events
+                .iter()
+                .map(encode_event)
+                .collect::<Result<_, _>>()
+                .map_err(|error| unwritable(Box::new(error)))?,
+            meta: meta.clone(),
+            prev: context.prev.clone(),
+        };
+        let (tenant, command_id) = (&self.tenant, &meta.command_id);
+        let holder = format!("{}.{}", A::TYPE, context.id);
+        let claims = events.iter().flat_map(A::claims).collect();
+        let mut records =
+            claims::records(&*self.log, &self.claim_key, tenant, &holder, command_id, claims).await?;
+        let payload = commit.encode();
+        context.prev = Some(Commit::hash(&payload));
+        context.version = commit.last_version();
+        // The commit comes last: whoever sees it can rely on its claims.
+        records.push(NewRecord {
+            subject: subject.clone(),
+            message_id: format!("{tenant}:{command_id}"),
+            expect: Some(context.sequence),
+            payload: payload.into(),
+        });
+        let appended = self.log.append(records).await?;
+        if let Some(commit) = appended.last() {
+            context.sequence = commit.sequence;
+        }
+        if appended.iter().any(|record| record.duplicate) {
+            // An earlier try of this command was stored, perhaps with other bytes: what it left is in the log.
+            self.cache.forget(subject.as_str());
+        } else {
+            self.cache.put(subject.as_str().to_owned(), context.clone());
+        }
+        Ok(context)
+    }
+}
+
+fn envelope<A: Root>(context: &Context<A>, payload: A::Event, meta: &Meta) -> EventEnvelope<A> {
+    let sequence = usize::try_from(context.version).unwrap_or(usize::MAX);
+    let meta = serde_json::to_string(meta).unwrap_or_default();
+    EventEnvelope {
+        aggregate_id: context.id.clone(),
+        sequence,
+        payload,
+        metadata: HashMap::from([(META.to_owned(), meta)]),
+    }
+}
+
+impl<A: Root> EventStore<A> for TenantStore {
+    type AC = Context<A>;
+
+    async fn load_events(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        let subject = self.subject::<A>(id).map_err(load_failure)?;
+        let mut events = Vec::new();
+        let see = |context: &Context<A>, event: &A::Event, meta: &Meta| {
+            events.push(envelope(context, event.clone(), meta));
+        };
+        self.catch_up(&subject, &mut Context::new(id), see)
+            .await
+            .map_err(load_failure)?;
+        Ok(events)
+    }
+
+    async fn load_aggregate(&self, id: &str) -> Result<Context<A>, AggregateError<A::Error>> {
+        self.load(id).await.map_err(load_failure)
+    }
+
+    /// Appends events decided on a freshly loaded context. `metadata` must hold a [`Meta`] as JSON under `meta`.
+    async fn commit(
+        &self,
+        events: Vec<A::Event>,
+        mut context: Context<A>,
+        metadata: HashMap<String, String>,
+    ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        let meta = metadata.get(META).map_or("", String::as_str);
+        let meta: Meta = serde_json::from_str(meta)
+            .map_err(|error| AggregateError::DeserializationError(Box::new(error)))?;
+        let first = context.clone();
+        for event in &events {
+            context.aggregate.apply(event.clone());
+        }
+        self.append(context, &events, &meta)
+            .await
+            .map_err(commit_failure)?;
+        let mut place = first;
+        Ok(events
+            .into_iter()
+            .map(|event| {
+                place.version += 1;
+                envelope(&place, event, &meta)
+            })
+            .collect())
+    }
+}
+
+fn load_failure<E: std::error::Error>(error: LoadError) -> AggregateError<E> {
+    match error {
+        LoadError::Unavailable(cause) => AggregateError::DatabaseConnectionError(cause),
+        LoadError::Damaged { .. } => AggregateError::DeserializationError(Box::new(error)),
+        LoadError::InvalidId(_) => AggregateError::UnexpectedError(Box::new(error)),
+    }
+}
+
+fn commit_failure<E: std::error::Error>(error: CommitError) -> AggregateError<E> {
+    match error {
+        CommitError::Conflict | CommitError::Taken(_) => AggregateError::AggregateConflict,
+        CommitError::Unavailable(cause) | CommitError::Unknown(cause) => {
+            AggregateError::DatabaseConnectionError(cause)
+        }
+        CommitError::TooLarge { .. } | CommitError::Unwritable(_) => {
+            AggregateError::UnexpectedError(Box::new(error))
+        }
+    }
+}
