@@ -1,0 +1,376 @@
+//! Appending: publish or atomic batch, retries under the same ids, and the decision of unknown outcomes.
+//!
+//! One append is a loop of tries until a deadline. A try ends with an acknowledgement, a refusal, or silence.
+//! A refusal is judged by reading at the stream's leader; silence is followed by the identical try, and at the
+//! deadline by the same reading. No lock is held anywhere: any number of appends share the connection.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
+use futures::{StreamExt, TryStreamExt};
+use tokio::time::Instant;
+
+use super::connection::{PublishError, Refusal, message_id};
+use super::log::StreamLog;
+use crate::{AppendError, Appended, Cause, MAX_APPEND, NewRecord, Subject};
+
+/// Error codes of the JetStream API (nats-server `server/errors.json`).
+pub(super) mod codes {
+    /// A record is larger than the stream takes.
+    pub(in super::super) const MESSAGE_TOO_LARGE: u64 = 10_054;
+    /// The expected last sequence is not the last one.
+    pub(in super::super) const WRONG_LAST_SEQUENCE: u64 = 10_071;
+    /// As before, found against a write that is still under way.
+    pub(in super::super) const WRONG_LAST_SEQUENCE_IN_FLIGHT: u64 = 10_164;
+    /// The message id is just being stored.
+    pub(in super::super) const DUPLICATE_IN_FLIGHT: u64 = 10_158;
+    /// Part of an atomic batch is missing: it was lost on the way or abandoned.
+    pub(in super::super) const BATCH_INCOMPLETE: u64 = 10_176;
+    /// A message id of an atomic batch is stored already.
+    pub(in super::super) const BATCH_DUPLICATE: u64 = 10_201;
+    /// Too many atomic batches are under way.
+    pub(in super::super) const BATCHES_IN_FLIGHT: [u64; 2] = [10_210, 10_211];
+    /// The stream's leader has too much to do.
+    pub(in super::super) const TOO_MANY_REQUESTS: u64 = 10_167;
+}
+
+/// The pause between tries: doubled from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// How many leader reads one judgement has under way at once.
+const READS: usize = 16;
+
+/// What a refusal turned out to mean.
+enum Verdict {
+    /// An earlier try, or an earlier call, stored it.
+    Stored(Vec<Appended>),
+    /// An expectation fails for good.
+    Conflict(Subject),
+    /// Every expectation holds: it was refused because of writes under way.
+    Open,
+}
+
+/// A try that brought no acknowledgement.
+enum Failed {
+    /// Try again; `sent` tells whether it may have been stored.
+    Again { cause: Cause, sent: bool },
+    /// Without expectations, some are stored already: each has to be asked for alone.
+    Alone,
+    /// It is decided.
+    Decided(AppendError),
+}
+
+impl StreamLog {
+    /// See [`crate::EventLog::append`].
+    pub(super) async fn append_records(&self, records: &[NewRecord]) -> Result<Vec<Appended>, AppendError> {
+        self.check(records)?;
+        let deadline = Instant::now() + self.connection.timeouts.append;
+        self.append_until(records, deadline).await
+    }
+
+    async fn append_until(
+        &self,
+        records: &[NewRecord],
+        deadline: Instant,
+    ) -> Result<Vec<Appended>, AppendError> {
+        let mut pause = PAUSE.0;
+        let mut maybe_stored = false;
+        loop {
+            let failed = match self.attempt(records, deadline).await {
+                Ok(appended) => return Ok(appended),
+                Err(error) => self.judge(records, error).await,
+            };
+            let last = match failed {
+                Ok(appended) => return Ok(appended),
+                Err(Failed::Decided(error)) => return Err(error),
+                Err(Failed::Alone) => return self.append_each(records).await,
+                Err(Failed::Again { cause, sent }) => {
+                    maybe_stored |= sent;
+                    cause
+                }
+            };
+            if Instant::now() + pause >= deadline {
+                return if maybe_stored {
+                    self.decide(records, last).await
+                } else {
+                    Err(AppendError::Unavailable(last))
+                };
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    /// One after the other: each acknowledgement tells whether, and where, that record was stored before.
+    async fn append_each(&self, records: &[NewRecord]) -> Result<Vec<Appended>, AppendError> {
+        let mut appended = Vec::with_capacity(records.len());
+        for record in records {
+            let deadline = Instant::now() + self.connection.timeouts.append;
+            let one = Box::pin(self.append_until(std::slice::from_ref(record), deadline)).await;
+            match one {
+                Ok(one) => appended.extend(one),
+                // Others of the append are stored by now.
+                Err(AppendError::Unavailable(cause)) => return Err(AppendError::Unknown(cause)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(appended)
+    }
+
+    async fn attempt(&self, records: &[NewRecord], deadline: Instant) -> Result<Vec<Appended>, PublishError> {
+        let [earlier @ .., last] = records else {
+            return Ok(Vec::new());
+        };
+        if earlier.is_empty() {
+            let subject = self.space.wire(last.subject.as_str());
+            let stored = self
+                .connection
+                .publish(subject, headers(last), last.payload.clone(), deadline)
+                .await?;
+            return Ok(vec![Appended {
+                sequence: stored.sequence,
+                duplicate: stored.duplicate,
+            }]);
+        }
+        let _place = self
+            .batches
+            .acquire()
+            .await
+            .map_err(|closed| PublishError::NotSent(closed.into()))?;
+        let batch = self.connection.unique();
+        for (index, record) in earlier.iter().enumerate() {
+            let headers = batch_headers(record, &batch, index);
+            let subject = self.space.wire(record.subject.as_str());
+            self.connection
+                .send(subject, headers, record.payload.clone(), deadline)
+                .await?;
+        }
+        let mut headers = batch_headers(last, &batch, earlier.len());
+        headers.insert("Nats-Batch-Commit", "1");
+        let subject = self.space.wire(last.subject.as_str());
+        let stored = self
+            .connection
+            .publish(subject, headers, last.payload.clone(), deadline)
+            .await?;
+        let first = (stored.sequence + 1).saturating_sub(records.len() as u64);
+        Ok(contiguous(first, records.len(), stored.duplicate))
+    }
+
+    /// Decides what a failed try means; `Ok` where the records turn out to be stored.
+    async fn judge(&self, records: &[NewRecord], error: PublishError) -> Result<Vec<Appended>, Failed> {
+        let refusal = match error {
+            PublishError::Refused(refusal) => refusal,
+            PublishError::NotSent(cause) => return Err(Failed::Again { cause, sent: false }),
+            PublishError::NoAnswer(cause) => return Err(Failed::Again { cause, sent: true }),
+        };
+        let conditional = records.iter().any(|record| record.expect.is_some());
+        match refusal.err_code {
+            codes::BATCH_DUPLICATE if !conditional => Err(Failed::Alone),
+            codes::WRONG_LAST_SEQUENCE | codes::WRONG_LAST_SEQUENCE_IN_FLIGHT | codes::BATCH_DUPLICATE => {
+                self.resolve(records, refusal).await
+            }
+            codes::MESSAGE_TOO_LARGE => Err(Failed::Decided(self.too_large(records))),
+            _ if is_passing(&refusal) => Err(Failed::Again {
+                cause: refusal.into(),
+                sent: false,
+            }),
+            _ => Err(Failed::Decided(AppendError::Unavailable(refusal.into()))),
+        }
+    }
+
+    async fn resolve(&self, records: &[NewRecord], refusal: Refusal) -> Result<Vec<Appended>, Failed> {
+        let duplicate = refusal.err_code == codes::BATCH_DUPLICATE;
+        match self.verdict(records).await {
+            Ok(Verdict::Stored(appended)) => Ok(appended),
+            Ok(Verdict::Conflict(subject)) => Err(Failed::Decided(AppendError::Conflict { subject })),
+            // Every expectation holds, but a record without one is in the log already: an append that was put
+            // together differently before. One of its records alone will be recognised.
+            Ok(Verdict::Open) if duplicate => {
+                let unconditional = records
+                    .iter()
+                    .find(|record| record.expect.is_none())
+                    .or(records.first());
+                Err(Failed::Decided(match unconditional {
+                    Some(record) => AppendError::Conflict {
+                        subject: record.subject.clone(),
+                    },
+                    None => AppendError::Malformed("it is empty"),
+                }))
+            }
+            Ok(Verdict::Open) => Err(Failed::Again {
+                cause: refusal.into(),
+                sent: false,
+            }),
+            Err(cause) => Err(Failed::Again { cause, sent: false }),
+        }
+    }
+
+    /// The last word after silence: what can be read now.
+    async fn decide(&self, records: &[NewRecord], cause: Cause) -> Result<Vec<Appended>, AppendError> {
+        if records.iter().all(|record| record.expect.is_none()) {
+            return Err(AppendError::Unknown(cause));
+        }
+        let reading = tokio::time::timeout(self.connection.timeouts.request, self.verdict(records)).await;
+        match reading {
+            Ok(Ok(Verdict::Stored(appended))) => Ok(appended),
+            // The expectation can never hold again, so a try that is still on its way cannot be stored either.
+            Ok(Ok(Verdict::Conflict(subject))) => Err(AppendError::Conflict { subject }),
+            Ok(Ok(Verdict::Open) | Err(_)) | Err(_) => Err(AppendError::Unknown(cause)),
+        }
+    }
+
+    /// Reads, at the leader, whether the records are stored, can never be, or still can.
+    async fn verdict(&self, records: &[NewRecord]) -> Result<Verdict, Cause> {
+        let conditional = records
+            .iter()
+            .enumerate()
+            .find_map(|(index, record)| Some((index, record, record.expect?)));
+        let Some((index, record, expect)) = conditional else {
+            return Ok(Verdict::Open);
+        };
+        let subject = self.space.wire(record.subject.as_str());
+        if let Some(found) = self
+            .connection
+            .first_from(&self.stream, expect + 1, &subject)
+            .await?
+        {
+            if message_id(&found.headers) != Some(&record.message_id) {
+                return Ok(Verdict::Conflict(record.subject.clone()));
+            }
+            let first = found.sequence.saturating_sub(index as u64);
+            return if self.stands_at(records, first).await? {
+                Ok(Verdict::Stored(contiguous(first, records.len(), true)))
+            } else {
+                Ok(Verdict::Conflict(record.subject.clone()))
+            };
+        }
+        let failing = self.failed_expectation(records).await?;
+        Ok(failing.map_or(Verdict::Open, Verdict::Conflict))
+    }
+
+    /// Whether the first and the last record stand where an earlier append of all of them would have put them.
+    async fn stands_at(&self, records: &[NewRecord], first: u64) -> Result<bool, Cause> {
+        let last = (first + records.len() as u64).saturating_sub(1);
+        for (record, sequence) in records
+            .first()
+            .into_iter()
+            .zip([first])
+            .chain(records.last().into_iter().zip([last]))
+        {
+            let found = self.connection.message_at(&self.stream, sequence).await?;
+            if found.as_ref().and_then(|message| message_id(&message.headers)) != Some(&record.message_id) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The first subject whose last record is not the expected one.
+    async fn failed_expectation(&self, records: &[NewRecord]) -> Result<Option<Subject>, Cause> {
+        let conditional = records
+            .iter()
+            .filter_map(|record| Some((&record.subject, record.expect?)));
+        let checks = futures::stream::iter(conditional.map(|(subject, expect)| async move {
+            let last = self
+                .connection
+                .last_on(&self.stream, &self.space.wire(subject.as_str()))
+                .await?;
+            let sequence = last.map_or(0, |message| message.sequence);
+            Ok::<_, Cause>((sequence != expect).then(|| subject.clone()))
+        }));
+        let mut failing = checks
+            .buffered(READS)
+            .try_filter_map(|failed| std::future::ready(Ok(failed)))
+            .boxed();
+        failing.try_next().await
+    }
+
+    fn check(&self, records: &[NewRecord]) -> Result<(), AppendError> {
+        if records.is_empty() || records.len() > MAX_APPEND {
+            return Err(AppendError::Malformed(
+                "it is empty or has more than 1,000 records",
+            ));
+        }
+        let mut subjects = HashSet::new();
+        let mut ids = HashSet::new();
+        for record in records {
+            let root = record.subject.as_str().split('.').next().unwrap_or_default();
+            if !self.log.subject_roots().contains(&root) || root.len() == record.subject.as_str().len() {
+                return Err(AppendError::Malformed("a subject does not belong to this log"));
+            }
+            let id = &record.message_id;
+            if !(1..=256).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(AppendError::Malformed(
+                    "a message id is not 1-256 visible ASCII characters",
+                ));
+            }
+            if !ids.insert(id) {
+                return Err(AppendError::Malformed("two records have the same message id"));
+            }
+            if !subjects.insert(&record.subject) && record.expect.is_some() {
+                return Err(AppendError::Malformed(
+                    "only the first record on a subject may carry an expectation",
+                ));
+            }
+        }
+        let limit = self.connection.max_payload();
+        if records.iter().any(|record| record.payload.len() > limit) {
+            return Err(self.too_large(records));
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, records: &[NewRecord]) -> AppendError {
+        let bytes = records
+            .iter()
+            .map(|record| record.payload.len())
+            .max()
+            .unwrap_or_default();
+        AppendError::TooLarge {
+            bytes,
+            limit: self.connection.max_payload(),
+        }
+    }
+}
+
+/// Whether the server may well take the same message a moment later.
+pub(super) fn is_passing(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.err_code,
+        codes::DUPLICATE_IN_FLIGHT
+            | codes::BATCH_INCOMPLETE
+            | codes::WRONG_LAST_SEQUENCE_IN_FLIGHT
+            | codes::TOO_MANY_REQUESTS
+    ) || codes::BATCHES_IN_FLIGHT.contains(&refusal.err_code)
+        || refusal.code == 503
+}
+
+/// The headers that make a message the next one of an atomic batch (ADR-50).
+pub(super) fn mark_batch(headers: &mut HeaderMap, batch: &str, index: usize) {
+    headers.insert("Nats-Batch-Id", batch);
+    headers.insert("Nats-Batch-Sequence", (index + 1).to_string().as_str());
+}
+
+fn headers(record: &NewRecord) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, record.message_id.as_str());
+    if let Some(expect) = record.expect {
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expect.to_string().as_str());
+    }
+    headers
+}
+
+fn batch_headers(record: &NewRecord, batch: &str, index: usize) -> HeaderMap {
+    let mut headers = headers(record);
+    mark_batch(&mut headers, batch, index);
+    headers
+}
+
+fn contiguous(first: u64, count: usize, duplicate: bool) -> Vec<Appended> {
+    (first..)
+        .take(count)
+        .map(|sequence| Appended { sequence, duplicate })
+        .collect()
+}

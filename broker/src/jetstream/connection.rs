@@ -1,0 +1,378 @@
+//! The one connection of an engine, and the three ways to speak over it: publish, ask, look.
+//!
+//! What matters to callers is kept apart here: whether a failed publish can have reached the server.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use async_nats::connection::State;
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerAddr,
+};
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Settings, Timeouts};
+use crate::{Cause, OpenError, Token};
+
+/// Room kept for headers beside a payload within the server's `max_payload`.
+const HEADER_ROOM: usize = 2 * 1024;
+
+/// A connection that comes back by itself.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) context: Context,
+    pub(super) timeouts: Timeouts,
+    /// Counts connections made; a change tells followers to start anew.
+    connects: watch::Receiver<u64>,
+}
+
+/// The server's answer to a stored publish.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Stored {
+    #[serde(rename = "seq")]
+    pub(super) sequence: u64,
+    #[serde(default)]
+    pub(super) duplicate: bool,
+}
+
+/// The server's refusal, as it words it.
+#[derive(Debug, Clone, Deserialize, thiserror::Error)]
+#[error("{description} ({err_code})")]
+pub(super) struct Refusal {
+    pub(super) code: u16,
+    #[serde(default)]
+    pub(super) err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl Refusal {
+    /// No such stream, consumer or message.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.code == 404
+    }
+}
+
+/// Why a publish was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PublishError {
+    /// The server answered no; nothing was stored.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It certainly was not stored.
+    #[error("the publish could not be sent")]
+    NotSent(#[source] Cause),
+    /// It may have been stored, or may yet be.
+    #[error("the publish was not answered")]
+    NoAnswer(#[source] Cause),
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// The server answered no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nothing came back.
+    #[error(transparent)]
+    Unanswered(Cause),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer<T> {
+    Refused { error: Refusal },
+    Given(T),
+}
+
+impl Connection {
+    /// Connects; does not retry, so that nothing listening is told at once.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let (connected, connects) = watch::channel(0);
+        let options = ConnectOptions::new()
+            .name("tidings")
+            .ping_interval(Duration::from_secs(5))
+            .connection_timeout(settings.timeouts.connect)
+            .request_timeout(Some(settings.timeouts.request))
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                match event {
+                    Event::Connected => connected.send_modify(|count| *count += 1),
+                    event => tracing::warn!(%event, "the connection to NATS changed"),
+                }
+                std::future::ready(())
+            });
+        let options = with_credentials(options, &settings.url);
+        let servers = servers(&settings.url)
+            .map_err(|error| unreachable(settings, ConnectErrorKind::ServerParse, error.into()))?;
+        let connecting = tokio::time::timeout(settings.timeouts.connect, options.connect(servers));
+        let client = match connecting.await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(unreachable(settings, error.kind(), error.into())),
+            Err(elapsed) => return Err(unreachable(settings, ConnectErrorKind::TimedOut, elapsed.into())),
+        };
+        let mut context = async_nats::jetstream::new(client.clone());
+        context.set_timeout(settings.timeouts.request);
+        Ok(Self {
+            client,
+            context,
+            timeouts: settings.timeouts,
+            connects,
+        })
+    }
+
+    /// Flushes what was sent and closes.
+    pub(super) async fn close(&self) {
+        // A connection that is down has nothing left to flush.
+        tokio::time::timeout(self.timeouts.request, self.client.drain())
+            .await
+            .ok();
+    }
+
+    /// A receiver that changes with every new connection.
+    pub(super) fn connects(&self) -> watch::Receiver<u64> {
+        self.connects.clone()
+    }
+
+    /// The largest payload that fits a message with this crate's headers.
+    pub(super) fn max_payload(&self) -> usize {
+        self.client.max_payload().saturating_sub(HEADER_ROOM)
+    }
+
+    /// Publishes one message and waits for the stream's acknowledgement, until `deadline` at the latest.
+    pub(super) async fn publish(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<Stored, PublishError> {
+        self.connected(deadline).await.map_err(PublishError::NotSent)?;
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .min(self.timeouts.attempt);
+        let request = Request::new()
+            .headers(headers)
+            .payload(payload)
+            .timeout(Some(left));
+        // The client bounds only the waiting for an answer, not the room in its queue.
+        let sending = tokio::time::timeout(left, self.client.send_request(subject, request));
+        let answer = sending
+            .await
+            .map_err(|elapsed| PublishError::NoAnswer(elapsed.into()))?;
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders | RequestErrorKind::InvalidSubject => {
+                PublishError::NotSent(error.into())
+            }
+            RequestErrorKind::TimedOut | RequestErrorKind::Other => PublishError::NoAnswer(error.into()),
+        })?;
+        match serde_json::from_slice(&answer.payload) {
+            Ok(Answer::Given(stored)) => Ok(stored),
+            Ok(Answer::Refused { error }) => Err(error.into()),
+            Err(error) => Err(PublishError::NoAnswer(error.into())),
+        }
+    }
+
+    /// Sends one message that nobody acknowledges: the earlier part of an atomic batch.
+    pub(super) async fn send(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<(), PublishError> {
+        let sending = self.client.publish_with_headers(subject, headers, payload);
+        match tokio::time::timeout_at(deadline, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(PublishError::NotSent(error.into())),
+            Err(elapsed) => Err(PublishError::NotSent(elapsed.into())),
+        }
+    }
+
+    /// A text nobody else on the server uses.
+    pub(super) fn unique(&self) -> String {
+        let inbox = self.client.new_inbox();
+        inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
+    }
+
+    /// Asks the JetStream API.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, subject: &str, body: &Value) -> Result<T, AskError> {
+        match self.context.request(subject.to_owned(), body).await {
+            Ok(Answer::Given(answer)) => Ok(answer),
+            Ok(Answer::Refused { error }) => Err(error.into()),
+            Err(error) => Err(AskError::Unanswered(error.into())),
+        }
+    }
+
+    /// The first message on a subject from a sequence on, asked of the stream's leader.
+    pub(super) async fn first_from(
+        &self,
+        stream: &str,
+        sequence: u64,
+        subject: &str,
+    ) -> Result<Option<StreamMessage>, Cause> {
+        let stream = self.context.get_stream_no_info(stream).await?;
+        found(
+            stream
+                .raw_message_builder()
+                .sequence(sequence)
+                .next_by_subject(subject)
+                .send()
+                .await,
+        )
+    }
+
+    /// The last message on a subject, asked of the stream's leader.
+    pub(super) async fn last_on(&self, stream: &str, subject: &str) -> Result<Option<StreamMessage>, Cause> {
+        let stream = self.context.get_stream_no_info(stream).await?;
+        found(stream.raw_message_builder().last_by_subject(subject).send().await)
+    }
+
+    /// The message at a sequence, asked of the stream's leader.
+    pub(super) async fn message_at(
+        &self,
+        stream: &str,
+        sequence: u64,
+    ) -> Result<Option<StreamMessage>, Cause> {
+        let stream = self.context.get_stream_no_info(stream).await?;
+        found(stream.raw_message_builder().sequence(sequence).send().await)
+    }
+
+    /// Waits until the client is connected; the client would queue a publish without saying so otherwise.
+    async fn connected(&self, deadline: Instant) -> Result<(), Cause> {
+        let mut connects = self.connects.clone();
+        loop {
+            connects.mark_unchanged();
+            if self.client.connection_state() == State::Connected {
+                return Ok(());
+            }
+            match tokio::time::timeout_at(deadline, connects.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err("the connection to NATS is down".into()),
+            }
+        }
+    }
+}
+
+/// Passes on the user and password of the first address that has them: the client ignores those in addresses.
+///
+/// Such a user's replies come to `_INBOX_<user>.>`, so that a server can keep users of one account from listening
+/// to each other's.
+fn with_credentials(options: ConnectOptions, url: &str) -> ConnectOptions {
+    let found = url
+        .split(',')
+        .filter_map(|server| server.trim().parse::<ServerAddr>().ok())
+        .find_map(|server| {
+            let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            Some((
+                decode(server.username()?),
+                decode(server.password().unwrap_or_default()),
+            ))
+        });
+    let Some((user, password)) = found else {
+        return options;
+    };
+    let options = match Token::new(user.clone()) {
+        Ok(user) => options.custom_inbox_prefix(format!("_INBOX_{user}")),
+        Err(_) => options,
+    };
+    options.user_and_password(user, password)
+}
+
+fn servers(url: &str) -> Result<Vec<ServerAddr>, io::Error> {
+    url.split(',').map(|server| server.trim().parse()).collect()
+}
+
+/// The address without user and password, for messages.
+pub(super) fn without_credentials(url: &str) -> String {
+    let one = |server: &str| {
+        let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        format!("{scheme}://{host}")
+    };
+    url.split(',')
+        .map(|server| one(server.trim()))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// The id a message was published under.
+pub(super) fn message_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(NATS_MESSAGE_ID).map(async_nats::HeaderValue::as_str)
+}
+
+/// The server's time of a message.
+pub(super) fn stored_at(message: &StreamMessage) -> SystemTime {
+    message.time.into()
+}
+
+fn found(
+    answer: Result<StreamMessage, async_nats::jetstream::stream::RawMessageError>,
+) -> Result<Option<StreamMessage>, Cause> {
+    match answer {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// At once, then slower, at most a second apart: a restarted server is found soon.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let step = u64::try_from(attempts).unwrap_or(u64::MAX).saturating_sub(1);
+    Duration::from_millis(step.saturating_mul(50).min(1_000))
+}
+
+fn unreachable(settings: &Settings, kind: ConnectErrorKind, cause: Cause) -> OpenError {
+    let advice = match kind {
+        ConnectErrorKind::ServerParse => "write the address as nats://host:port",
+        ConnectErrorKind::Dns => "the host name does not resolve; check TIDINGS_NATS_URL",
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            "the server refuses the user or password; check the credentials in TIDINGS_NATS_URL"
+        }
+        ConnectErrorKind::Tls => "the TLS connection failed; check certificates on both sides",
+        ConnectErrorKind::TimedOut | ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => {
+            "start nats-server there (with JetStream), or set TIDINGS_NATS_URL to where it runs; without \
+             TIDINGS_NATS_URL the embedded engine needs no server"
+        }
+    };
+    OpenError::Unreachable {
+        what: format!("the NATS server at {}", settings.address()),
+        advice: advice.to_owned(),
+        cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_a_message_shows_no_password() {
+        assert_eq!(
+            without_credentials("nats://user:p@ss@host:4222"),
+            "nats://host:4222"
+        );
+        assert_eq!(
+            without_credentials("user:secret@a:1, tls://b:2"),
+            "nats://a:1,tls://b:2"
+        );
+    }
+
+    #[test]
+    fn reconnecting_slows_down_to_a_second() {
+        assert_eq!(reconnect_delay(1), Duration::ZERO);
+        assert_eq!(reconnect_delay(3), Duration::from_millis(100));
+        assert_eq!(reconnect_delay(usize::MAX), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,203 @@
+//! The `EventLog` port on one stream: reading and state; appending is in `append`, following in `follow`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::DirectGetErrorKind;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use jetstream_extra::batch_fetch::{BatchFetchError, BatchFetchErrorKind, BatchFetchExt};
+use tokio::sync::Semaphore;
+
+use super::connection::{Connection, message_id};
+use super::follow::follow;
+use super::names::{Names, Space};
+use crate::layout::Log;
+use crate::{
+    AppendError, Appended, Cause, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream,
+    Subject,
+};
+
+/// The most records of one batch get (ADR-31).
+const PAGE: usize = 1_000;
+
+/// Atomic batches this process has under way on one stream; the server allows 50 from all together.
+const BATCHES: usize = 16;
+
+/// One log of the installation.
+#[derive(Debug)]
+pub(super) struct StreamLog {
+    pub(super) connection: Arc<Connection>,
+    pub(super) log: Log,
+    pub(super) stream: String,
+    pub(super) space: Space,
+    /// A place for each atomic batch under way.
+    pub(super) batches: Semaphore,
+}
+
+impl StreamLog {
+    pub(super) fn new(connection: Arc<Connection>, names: &Names, log: Log) -> Self {
+        Self {
+            connection,
+            log,
+            stream: names.stream(log),
+            space: names.log_space(log),
+            batches: Semaphore::new(BATCHES),
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for StreamLog {
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+        self.append_records(&records).await
+    }
+
+    async fn read(
+        &self,
+        after: u64,
+        filter: Option<&Filter>,
+        limit: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let wire = filter.map(|filter| self.space.wire(filter.as_str()));
+        let mut records = Vec::new();
+        let mut after = after;
+        while records.len() < limit {
+            let wanted = (limit - records.len()).min(PAGE);
+            let page = fetch(&self.connection, &self.stream, after, wire.as_deref(), wanted).await;
+            let page = page.map_err(ReadError::Unavailable)?;
+            for message in page.messages {
+                after = message.sequence;
+                records.push(record(&self.space, message)?);
+            }
+            if page.last {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
+        let unavailable = |cause: Cause| ReadError::Unavailable(cause);
+        let stream = self.connection.context.get_stream_no_info(&self.stream).await;
+        let stream = stream.map_err(|error| unavailable(error.into()))?;
+        let wire = self.space.wire(subject.as_str());
+        match stream.direct_get_last_for_subject(wire).await {
+            Ok(message) => record(&self.space, message).map(Some),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error.into())),
+        }
+    }
+
+    async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
+        let wire = filter.map(|filter| self.space.wire(filter.as_str()));
+        follow(
+            Arc::clone(&self.connection),
+            self.stream.clone(),
+            self.space.clone(),
+            wire,
+            after,
+        )
+        .await
+    }
+
+    async fn state(&self) -> Result<LogState, ReadError> {
+        let stream = self.connection.context.get_stream(&self.stream).await;
+        let stream = stream.map_err(|error| ReadError::Unavailable(error.into()))?;
+        let info = stream.cached_info();
+        let last = info.state.last_sequence;
+        let first = if info.state.messages == 0 {
+            last + 1
+        } else {
+            info.state.first_sequence
+        };
+        Ok(LogState {
+            created: info.created.into(),
+            first,
+            last,
+        })
+    }
+}
+
+/// Messages of one batch get.
+pub(super) struct Page {
+    /// In order of sequence.
+    pub(super) messages: Vec<StreamMessage>,
+    /// Nothing more was there.
+    pub(super) last: bool,
+}
+
+/// Up to `limit` messages after a sequence by one batch get; fewer where the server's own limit of bytes is met.
+pub(super) async fn fetch(
+    connection: &Connection,
+    stream: &str,
+    after: u64,
+    wire_filter: Option<&str>,
+    limit: usize,
+) -> Result<Page, Cause> {
+    let mut request = connection.context.get_batch(stream, limit.min(PAGE));
+    if let Some(filter) = wire_filter {
+        request = request.subject(filter);
+    }
+    let answers = request.sequence(after.saturating_add(1)).send().await?;
+    let messages: Vec<StreamMessage> = match answers.try_collect().await {
+        Ok(messages) => messages,
+        Err(error) if is_empty(&error) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let pending =
+        |message: &StreamMessage| message.headers.get("Nats-Num-Pending").map(|n| n.as_str() == "0");
+    let last = messages
+        .last()
+        .is_none_or(|message| pending(message).unwrap_or(false));
+    Ok(Page { messages, last })
+}
+
+fn is_empty(error: &BatchFetchError) -> bool {
+    error.kind() == BatchFetchErrorKind::NoMessages
+}
+
+/// A record of a message read from the stream.
+pub(super) fn record(space: &Space, message: StreamMessage) -> Result<Record, ReadError> {
+    let parts = Parts {
+        sequence: message.sequence,
+        subject: &message.subject,
+        headers: Some(&message.headers),
+        stored_at: message.time.into(),
+    };
+    parts.into_record(space, message.payload)
+}
+
+/// What a stored message consists of, however it was read.
+pub(super) struct Parts<'a> {
+    pub(super) sequence: u64,
+    pub(super) subject: &'a str,
+    pub(super) headers: Option<&'a HeaderMap>,
+    pub(super) stored_at: SystemTime,
+}
+
+impl Parts<'_> {
+    pub(super) fn into_record(self, space: &Space, payload: Bytes) -> Result<Record, ReadError> {
+        let damaged = |what: &str| ReadError::Damaged {
+            sequence: self.sequence,
+            cause: format!("{what}: {}", self.subject).into(),
+        };
+        let subject = space
+            .subject(self.subject)
+            .ok_or_else(|| damaged("its subject is not of this log"))?;
+        let id = self
+            .headers
+            .and_then(message_id)
+            .ok_or_else(|| damaged("it has no message id"))?;
+        Ok(Record {
+            sequence: self.sequence,
+            subject,
+            message_id: id.to_owned(),
+            stored_at: self.stored_at,
+            payload,
+        })
+    }
+}
