@@ -117,6 +117,22 @@ pub(crate) mod testing {
         Ok(sink.collect().await)
     }
 
+    /// A record's golden file, which must decode for ever and still be what is written; made from `encoded` when the
+    /// form is new, with UPDATE_GOLDEN=1.
+    pub(crate) fn golden_record(name: &str, encoded: &[u8]) -> Vec<u8> {
+        let path =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../schemas/records/{name}.msgpack"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+            std::fs::write(&path, encoded).unwrap();
+        }
+        let golden = std::fs::read(path).unwrap();
+        assert_eq!(
+            golden, encoded,
+            "{name} is no longer written as its golden file says"
+        );
+        golden
+    }
+
     /// Each event must decode from its golden file, written when its schema was new, and encode to the same.
     pub(crate) fn check_golden_files<E: DomainEvent>(wire: &[(&str, u16)], examples: &[E]) {
         assert_eq!(examples.len(), wire.len(), "one example per event");

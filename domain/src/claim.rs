@@ -68,3 +68,21 @@ impl ClaimRecord {
         format!("uq.{tenant}.{kind}.{hash}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::testing::golden_record;
+
+    #[test]
+    fn the_golden_claim_decodes_and_encodes() {
+        let example = ClaimRecord {
+            v: ClaimRecord::VERSION,
+            tenant: "ten_00000000000000000000000007".into(),
+            kind: "email".into(),
+            holder: Some("user.usr_00000000000000000000000008".into()),
+        };
+        let golden = golden_record("claim.v1", &example.encode());
+        assert_eq!(ClaimRecord::decode(&golden).unwrap(), example);
+    }
+}

@@ -156,12 +156,11 @@ impl Commit {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use serde_json::json;
     use ulid::Ulid;
 
     use super::*;
+    use crate::aggregate::testing::golden_record;
 
     fn example() -> Commit {
         Commit {
@@ -193,13 +192,8 @@ mod tests {
     /// The bytes in the golden file must decode for ever, and this program must still write them.
     #[test]
     fn the_golden_commit_decodes_and_encodes() {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/records/commit.v1.msgpack");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
-            std::fs::write(&path, example().encode()).unwrap();
-        }
-        let golden = std::fs::read(path).unwrap();
+        let golden = golden_record("commit.v1", &example().encode());
         assert_eq!(Commit::decode(&golden).unwrap(), example());
-        assert_eq!(example().encode(), golden);
     }
 
     #[test]

@@ -115,11 +115,10 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use ulid::Ulid;
 
     use super::*;
+    use crate::aggregate::testing::golden_record;
 
     #[test]
     fn event_types_are_dotted_words() {
@@ -148,12 +147,7 @@ mod tests {
             request_id: None,
             traceparent: None,
         };
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/records/message.v1.msgpack");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
-            std::fs::write(&path, example.encode()).unwrap();
-        }
-        let golden = std::fs::read(path).unwrap();
+        let golden = golden_record("message.v1", &example.encode());
         assert_eq!(Message::decode(&golden).unwrap(), example);
-        assert_eq!(example.encode(), golden);
     }
 }
