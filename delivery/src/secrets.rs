@@ -1,0 +1,199 @@
+//! Where endpoints' signing secrets lie: encrypted, in a bucket of their own.
+//!
+//! A value is sealed with XChaCha20-Poly1305 under a key derived from the master key for its tenant, and bound to
+//! its tenant and endpoint, so a value copied to another key opens nowhere. Writing and reading are two types: the
+//! gateway, which makes secrets, can't read them back, and delivery, which uses them, can't replace them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Expect, KeyValue, KvError, Subject};
+use bytes::Bytes;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use domain::{EndpointId, TenantId};
+use moka::sync::Cache;
+
+use crate::{MasterKey, Secret};
+
+const VERSION: u8 = 1;
+const NONCE: usize = 24;
+/// How long a secret may be used after it was replaced.
+const CACHED_FOR: Duration = Duration::from_secs(30);
+const CACHED: u64 = 100_000;
+
+/// Why a secret could not be stored or had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// There is none for this endpoint.
+    #[error("the endpoint has no signing secret")]
+    Missing,
+    /// What is stored is of another form, was tampered with, belongs to another endpoint, or was sealed under
+    /// another master key.
+    #[error("the endpoint's signing secret cannot be opened with this master key")]
+    Unreadable,
+    /// The bucket could not be reached; trying again may help.
+    #[error("the signing secrets are unavailable")]
+    Unavailable(#[from] KvError),
+}
+
+/// Makes secrets; can't read them.
+#[derive(Debug, Clone)]
+pub struct SecretWriter {
+    bucket: Arc<dyn KeyValue>,
+    master: MasterKey,
+}
+
+impl SecretWriter {
+    /// Over the bucket `EndpointSecrets`.
+    pub fn new(bucket: Arc<dyn KeyValue>, master: MasterKey) -> Self {
+        Self { bucket, master }
+    }
+
+    /// Draws a secret for an endpoint and stores it sealed, in place of any it had.
+    ///
+    /// Call it *before* the endpoint is created, so that no endpoint is ever without: one whose creation then
+    /// fails leaves only a value nobody reads, and a creation tried again replaces it.
+    pub async fn seal_new(&self, tenant: &TenantId, endpoint: &EndpointId) -> Result<Secret, SecretError> {
+        let secret = Secret::generate();
+        let sealed = seal(&self.master, tenant, endpoint, &secret);
+        self.bucket
+            .put(&key(tenant, endpoint), sealed, Expect::Anything, None)
+            .await?;
+        Ok(secret)
+    }
+}
+
+/// Reads secrets; can't make them. Clones share a cache of half a minute.
+#[derive(Debug, Clone)]
+pub struct SecretReader {
+    bucket: Arc<dyn KeyValue>,
+    master: MasterKey,
+    cache: Cache<EndpointId, Secret>,
+}
+
+impl SecretReader {
+    /// Over the bucket `EndpointSecrets`.
+    pub fn new(bucket: Arc<dyn KeyValue>, master: MasterKey) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(CACHED)
+            .time_to_live(CACHED_FOR)
+            .build();
+        Self {
+            bucket,
+            master,
+            cache,
+        }
+    }
+
+    /// The endpoint's secret.
+    pub async fn open(&self, tenant: &TenantId, endpoint: &EndpointId) -> Result<Secret, SecretError> {
+        if let Some(secret) = self.cache.get(endpoint) {
+            return Ok(secret);
+        }
+        let entry = self.bucket.get(&key(tenant, endpoint)).await?;
+        let sealed = entry.ok_or(SecretError::Missing)?.value;
+        let secret = unseal(&self.master, tenant, endpoint, &sealed).ok_or(SecretError::Unreadable)?;
+        self.cache.insert(endpoint.clone(), secret.clone());
+        Ok(secret)
+    }
+}
+
+fn key(tenant: &TenantId, endpoint: &EndpointId) -> Subject {
+    #[expect(clippy::expect_used, reason = "typed ids hold only letters, digits and `_`")]
+    Subject::new(binding(tenant, endpoint)).expect("ids are tokens")
+}
+
+fn binding(tenant: &TenantId, endpoint: &EndpointId) -> String {
+    format!("{tenant}.{endpoint}")
+}
+
+fn cipher(master: &MasterKey, tenant: &TenantId) -> XChaCha20Poly1305 {
+    let key = master.derive(&format!("tidings/endpoint-secrets/v1/{tenant}"));
+    XChaCha20Poly1305::new((&*key).into())
+}
+
+/// `version (1) ‖ nonce (24) ‖ ciphertext and tag`
+fn seal(master: &MasterKey, tenant: &TenantId, endpoint: &EndpointId, secret: &Secret) -> Bytes {
+    let mut nonce = [0; NONCE];
+    rand::fill(&mut nonce[..]);
+    let binding = binding(tenant, endpoint);
+    let payload = Payload {
+        msg: secret.as_bytes(),
+        aad: binding.as_bytes(),
+    };
+    #[expect(clippy::expect_used, reason = "sealing fails only beyond 256 GiB")]
+    let ciphertext = cipher(master, tenant)
+        .encrypt(&XNonce::from(nonce), payload)
+        .expect("64 bytes can be sealed");
+    [&[VERSION], &nonce[..], &ciphertext].concat().into()
+}
+
+fn unseal(master: &MasterKey, tenant: &TenantId, endpoint: &EndpointId, sealed: &[u8]) -> Option<Secret> {
+    let (&version, sealed) = sealed.split_first()?;
+    let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE>()?;
+    if version != VERSION {
+        return None;
+    }
+    let binding = binding(tenant, endpoint);
+    let payload = Payload {
+        msg: ciphertext,
+        aad: binding.as_bytes(),
+    };
+    let opened = cipher(master, tenant)
+        .decrypt(&XNonce::from(*nonce), payload)
+        .ok()?;
+    Secret::from_bytes(opened).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> (TenantId, EndpointId) {
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        (
+            format!("ten_{id}").parse().unwrap(),
+            format!("ep_{id}").parse().unwrap(),
+        )
+    }
+
+    #[test]
+    fn only_the_same_key_tenant_and_endpoint_open_a_secret() {
+        let (tenant, endpoint) = ids();
+        let other_endpoint: EndpointId = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAW".parse().unwrap();
+        let (master, secret) = (MasterKey::generate(), Secret::generate());
+        let sealed = seal(&master, &tenant, &endpoint, &secret);
+        assert_eq!(unseal(&master, &tenant, &endpoint, &sealed), Some(secret));
+        assert_eq!(unseal(&master, &tenant, &other_endpoint, &sealed), None);
+        assert_eq!(unseal(&master, &TenantId::platform(), &endpoint, &sealed), None);
+        assert_eq!(unseal(&MasterKey::generate(), &tenant, &endpoint, &sealed), None);
+    }
+
+    #[test]
+    fn any_change_to_what_is_stored_is_noticed() {
+        let (tenant, endpoint) = ids();
+        let master = MasterKey::generate();
+        let sealed = seal(&master, &tenant, &endpoint, &Secret::generate());
+        for i in 0..sealed.len() {
+            let mut changed = sealed.to_vec();
+            changed[i] ^= 1;
+            assert_eq!(unseal(&master, &tenant, &endpoint, &changed), None, "byte {i}");
+            assert_eq!(
+                unseal(&master, &tenant, &endpoint, &sealed[..i]),
+                None,
+                "cut at {i}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_sealings_of_one_secret_differ() {
+        let (tenant, endpoint) = ids();
+        let (master, secret) = (MasterKey::generate(), Secret::generate());
+        assert_ne!(
+            seal(&master, &tenant, &endpoint, &secret),
+            seal(&master, &tenant, &endpoint, &secret)
+        );
+    }
+}
