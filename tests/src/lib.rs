@@ -1,7 +1,10 @@
 //! The harness of the end-to-end, fault and benchmark programs: it starts real servers, privately.
 //!
 //! [`tools`] finds and guards programs. [`postgres`] is one of the servers; every test gets a database of its
-//! own on it.
+//! own on it. [`nats`] is the other; a test has one to itself. [`proxy`] stands before a server and spoils what
+//! passes.
 
+pub mod nats;
 pub mod postgres;
+pub mod proxy;
 pub mod tools;

@@ -1,0 +1,130 @@
+//! The JetStream engine for the conformance suite: a server of its own, and a proxy that loses acknowledgements.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use broker::conformance::Harness;
+use broker::jetstream::{JetStream, Settings, Timeouts};
+use broker::layout::{Layout, Log};
+use broker::{AppendError, Appended, Engine, EventLog, NewRecord, Token};
+use tokio::sync::Mutex;
+
+use crate::nats::NatsServer;
+use crate::proxy::{Fault, Proxy};
+
+/// Longer than any server needs; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One installation on a private server, reached through a proxy.
+#[derive(Debug)]
+pub struct JetStreamHarness {
+    server: Mutex<NatsServer>,
+    proxy: Proxy,
+    /// Reaches the server past the proxy.
+    direct: Mutex<Option<JetStream>>,
+    opened: Mutex<Option<Arc<JetStream>>>,
+}
+
+impl JetStreamHarness {
+    /// Starts the server and the proxy.
+    pub async fn start() -> anyhow::Result<Self> {
+        let server = NatsServer::start().await?;
+        let proxy = Proxy::start(server.address()).await?;
+        Ok(Self { server: Mutex::new(server), proxy, direct: Mutex::new(None), opened: Mutex::new(None) })
+    }
+
+    /// Spoils the engine's connection.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// The server, to kill and start again.
+    pub fn server(&self) -> &Mutex<NatsServer> {
+        &self.server
+    }
+
+    /// What the engine is opened with: short tries, so that a lost answer is noticed soon.
+    pub fn settings(&self, layout: Layout) -> anyhow::Result<Settings> {
+        let mut settings = Settings::new(format!("nats://{}", self.proxy.address()), Token::new("test")?, layout);
+        settings.timeouts.attempt = Duration::from_millis(500);
+        Ok(settings)
+    }
+
+    /// Opens the installation, as [`Harness::open`] does.
+    pub async fn open_engine(&self, layout: Layout) -> anyhow::Result<Arc<JetStream>> {
+        let mut opened = self.opened.lock().await;
+        if let Some(before) = opened.take() {
+            before.close().await;
+        }
+        let mut settings = self.settings(layout)?;
+        let engine = Arc::new(JetStream::connect(settings.clone()).await?);
+        settings.url = self.server.lock().await.url();
+        settings.timeouts = Timeouts::default();
+        if let Some(before) = self.direct.lock().await.replace(JetStream::connect(settings).await?) {
+            before.close().await;
+        }
+        *opened = Some(Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// A log, reached past the proxy.
+    pub async fn direct_log(&self, log: Log) -> anyhow::Result<Arc<dyn EventLog>> {
+        let direct = self.direct.lock().await;
+        Ok(direct.as_ref().context("no engine was opened")?.log(log))
+    }
+
+    async fn append_losing_the_answer(
+        &self,
+        log: Log,
+        records: Vec<NewRecord>,
+    ) -> anyhow::Result<Result<Vec<Appended>, AppendError>> {
+        let direct = self.direct_log(log).await?;
+        let engine = self.opened.lock().await.clone().context("no engine was opened")?;
+        let wanted = direct.state().await?.last + records.len() as u64;
+        self.proxy.set(Fault::LoseAnswers);
+        let appending = tokio::spawn(async move { engine.log(log).append(records).await });
+        tokio::time::timeout(PATIENCE, stored(direct.as_ref(), wanted)).await.context("nothing was stored")??;
+        self.proxy.set(Fault::Cut);
+        self.proxy.set(Fault::None);
+        Ok(appending.await?)
+    }
+}
+
+/// Waits until a log has come so far.
+async fn stored(log: &dyn EventLog, wanted: u64) -> anyhow::Result<()> {
+    while log.state().await?.last < wanted {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// A failure of the harness is none of the case's: it ends the test.
+fn or_panic<T>(result: anyhow::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("the harness failed: {error:?}"))
+}
+
+#[async_trait]
+impl Harness for JetStreamHarness {
+    async fn open(&self, layout: Layout) -> Arc<dyn Engine> {
+        let engine = or_panic(self.open_engine(layout).await);
+        engine
+    }
+
+    async fn restart(&self) {
+        or_panic(self.server.lock().await.restart().await);
+    }
+
+    fn survives_restart(&self) -> bool {
+        true
+    }
+
+    async fn append_unacknowledged(
+        &self,
+        log: Log,
+        records: Vec<NewRecord>,
+    ) -> Option<Result<Vec<Appended>, AppendError>> {
+        Some(or_panic(self.append_losing_the_answer(log, records).await))
+    }
+}

@@ -1,0 +1,345 @@
+//! What only the JetStream engine can get wrong: lost acknowledgements, dying servers, missing servers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use broker::jetstream::{JetStream, Settings};
+use broker::layout::{Bucket, Layout, Log};
+use broker::{
+    AppendError, Appended, Engine, EventLog, Expect, Job, NewRecord, OpenError, QueueError, Settlement, Severity,
+    Subject, Token,
+};
+use futures::StreamExt;
+use tests::nats::{JetStreamHarness, NatsServer, Options, Sync};
+use tests::proxy::Fault;
+
+const EVENTS: Log = Log::Events(0);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn record(subject: &str, id: &str, expect: Option<u64>) -> NewRecord {
+    NewRecord {
+        subject: Subject::new(subject).unwrap(),
+        message_id: format!("t:{id}"),
+        expect,
+        payload: bytes::Bytes::from(id.to_owned()),
+    }
+}
+
+fn token(text: &str) -> Token {
+    Token::new(text).unwrap()
+}
+
+fn settings(server: &NatsServer) -> Settings {
+    Settings::new(server.url(), token("test"), Layout::default())
+}
+
+/// Appends while no answer comes back, and restores the connection once the records are stored.
+async fn lose_answer(harness: &JetStreamHarness, log: Arc<dyn EventLog>, records: Vec<NewRecord>) -> Appending {
+    let direct = harness.direct_log(EVENTS).await.unwrap();
+    let wanted = direct.state().await.unwrap().last + records.len() as u64;
+    harness.proxy().set(Fault::LoseAnswers);
+    let appending = tokio::spawn(async move { log.append(records).await });
+    tokio::time::timeout(PATIENCE, async {
+        while direct.state().await.unwrap().last < wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    Appending { appending, direct }
+}
+
+struct Appending {
+    appending: tokio::task::JoinHandle<Result<Vec<Appended>, AppendError>>,
+    direct: Arc<dyn EventLog>,
+}
+
+impl Appending {
+    async fn finish(self, harness: &JetStreamHarness) -> Result<Vec<Appended>, AppendError> {
+        harness.proxy().set(Fault::Cut);
+        harness.proxy().set(Fault::None);
+        tokio::time::timeout(PATIENCE, self.appending).await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_of_a_plain_append_is_recognised() {
+    let harness = JetStreamHarness::start().await.unwrap();
+    let engine = harness.open_engine(Layout::default()).await.unwrap();
+    for (count, expect) in [(1, Some(0)), (2, None)] {
+        let records = vec![record(&format!("ev.t.user.u{count}"), &format!("c{count}"), expect)];
+        let appending = lose_answer(&harness, engine.log(EVENTS), records).await;
+        let appended = appending.finish(&harness).await.unwrap();
+        assert_eq!(appended, [Appended { sequence: count, duplicate: true }]);
+        assert_eq!(engine.log(EVENTS).state().await.unwrap().last, count);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_of_a_batch_is_recognised() {
+    let harness = JetStreamHarness::start().await.unwrap();
+    let engine = harness.open_engine(Layout::default()).await.unwrap();
+    for expect in [Some(0), None] {
+        let before = engine.log(EVENTS).state().await.unwrap().last;
+        let name = expect.map_or("free", |_| "bound");
+        let records: Vec<NewRecord> = (0..3)
+            .map(|n| record(&format!("ev.t.user.{name}{n}"), &format!("{name}{n}"), expect))
+            .collect();
+        let appending = lose_answer(&harness, engine.log(EVENTS), records).await;
+        let appended = appending.finish(&harness).await.unwrap();
+        let places: Vec<u64> = appended.iter().map(|place| place.sequence).collect();
+        assert_eq!(places, [before + 1, before + 2, before + 3]);
+        assert!(appended.iter().all(|place| place.duplicate));
+        assert_eq!(engine.log(EVENTS).state().await.unwrap().last, before + 3);
+    }
+}
+
+#[tokio::test]
+async fn an_append_overtaken_on_its_subject_is_still_recognised() {
+    let harness = JetStreamHarness::start().await.unwrap();
+    let engine = harness.open_engine(Layout::default()).await.unwrap();
+    let mine = vec![record("ev.t.user.u", "mine", Some(0)), record("ev.t.user.v", "mine2", None)];
+    let appending = lose_answer(&harness, engine.log(EVENTS), mine).await;
+    appending.direct.append(vec![record("ev.t.user.u", "other", Some(1))]).await.unwrap();
+    let appended = appending.finish(&harness).await.unwrap();
+    assert_eq!(appended, [1, 2].map(|sequence| Appended { sequence, duplicate: true }));
+}
+
+#[tokio::test]
+async fn silence_from_the_server_ends_in_unknown_and_the_same_append_then_succeeds() {
+    let harness = JetStreamHarness::start().await.unwrap();
+    let mut settings = harness.settings(Layout::default()).unwrap();
+    harness.open_engine(Layout::default()).await.unwrap();
+    settings.timeouts.append = Duration::from_secs(1);
+    settings.timeouts.request = Duration::from_secs(1);
+    let engine = JetStream::connect(settings).await.unwrap();
+    let records = vec![record("ev.t.user.u", "c", Some(0)), record("ev.t.user.v", "d", Some(0))];
+    harness.proxy().set(Fault::HalfOpen);
+    let started = Instant::now();
+    let outcome = engine.log(EVENTS).append(records.clone()).await;
+    assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
+    harness.proxy().set(Fault::Cut);
+    harness.proxy().set(Fault::None);
+    let appended = until_ok(&engine, records).await;
+    assert_eq!(appended.iter().map(|place| place.sequence).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_killed_server_gives_unavailable_or_unknown_in_bounded_time_and_loses_nothing_acknowledged() {
+    let mut server = NatsServer::start().await.unwrap();
+    let mut settings = settings(&server);
+    settings.timeouts.append = Duration::from_secs(2);
+    settings.timeouts.request = Duration::from_secs(1);
+    let engine = JetStream::connect(settings).await.unwrap();
+    let log = engine.log(EVENTS);
+    let writers: Vec<_> = (0..8).map(|writer| tokio::spawn(write_until_refused(Arc::clone(&log), writer))).collect();
+    let stored = tokio::time::timeout(PATIENCE, async {
+        while log.state().await.unwrap().last < 50 {
+            tokio::task::yield_now().await;
+        }
+    });
+    stored.await.unwrap();
+    server.kill().await.unwrap();
+    let mut acknowledged = HashSet::new();
+    for writer in writers {
+        let outcome = tokio::time::timeout(PATIENCE, writer).await.unwrap().unwrap();
+        assert!(outcome.waited < Duration::from_secs(5), "a writer hung for {:?}", outcome.waited);
+        assert!(matches!(outcome.error, AppendError::Unknown(_) | AppendError::Unavailable(_)), "{:?}", outcome.error);
+        acknowledged.extend(outcome.acknowledged);
+    }
+    let refused = log.append(vec![record("ev.t.user.late", "late", Some(0))]).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    server.restart().await.unwrap();
+    until_ok(&engine, vec![record("ev.t.user.late", "late", Some(0))]).await;
+    let last = log.state().await.unwrap().last;
+    let stored: HashSet<String> =
+        log.read(0, None, usize::MAX).await.unwrap().into_iter().map(|record| record.message_id).collect();
+    assert_eq!(stored.len() as u64, last, "an id is stored twice");
+    assert!(acknowledged.is_subset(&stored));
+}
+
+struct Writing {
+    acknowledged: Vec<String>,
+    error: AppendError,
+    waited: Duration,
+}
+
+async fn write_until_refused(log: Arc<dyn EventLog>, writer: usize) -> Writing {
+    let mut acknowledged = Vec::new();
+    let mut last = 0;
+    for number in 0.. {
+        let record = record(&format!("ev.t.user.w{writer}"), &format!("w{writer}-{number}"), Some(last));
+        let id = record.message_id.clone();
+        let started = Instant::now();
+        match log.append(vec![record]).await {
+            Ok(appended) => {
+                acknowledged.push(id);
+                last = appended[0].sequence;
+            }
+            Err(error) => return Writing { acknowledged, error, waited: started.elapsed() },
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+async fn until_ok(engine: &JetStream, records: Vec<NewRecord>) -> Vec<Appended> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match engine.log(EVENTS).append(records.clone()).await {
+            Ok(appended) => return appended,
+            Err(AppendError::Unknown(_) | AppendError::Unavailable(_)) if Instant::now() < deadline => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_listening_is_told_at_once_with_the_address_and_without_the_password() {
+    let port = tests::tools::free_port().unwrap();
+    let url = format!("nats://tidings:secret@127.0.0.1:{port}");
+    let started = Instant::now();
+    let error = JetStream::connect(Settings::new(url, token("test"), Layout::default())).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("127.0.0.1:{port}")) && !text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_create_streams_needs_them_to_be_there() {
+    let server = NatsServer::start().await.unwrap();
+    let mut unmanaged = settings(&server);
+    unmanaged.manage = false;
+    let error = JetStream::connect(unmanaged.clone()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Unfit { .. }), "{error:?}");
+    JetStream::connect(settings(&server)).await.unwrap();
+    let engine = JetStream::connect(unmanaged).await.unwrap();
+    engine.log(EVENTS).append(vec![record("ev.t.user.u", "c", Some(0))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn examination_finds_a_good_server_fine_and_names_drift_and_lax_syncing() {
+    let server = NatsServer::start().await.unwrap();
+    let mut good = settings(&server);
+    good.monitors = vec![server.monitor_url()];
+    let engine = JetStream::connect(good.clone()).await.unwrap();
+    let findings = engine.examine().await;
+    assert!(findings.iter().all(|finding| finding.severity == Severity::Fine), "{findings:#?}");
+
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let mut stream = context.get_stream("TEST_EVENTS-0").await.unwrap();
+    let mut config = stream.info().await.unwrap().config.clone();
+    config.max_messages = 3;
+    context.update_stream(config).await.unwrap();
+    let findings = engine.examine().await;
+    let drifted = findings.iter().find(|finding| finding.subject == "TEST_EVENTS-0").unwrap();
+    assert_eq!(drifted.severity, Severity::Failure);
+    assert!(drifted.message.contains("max_msgs should be -1 and is 3"), "{}", drifted.message);
+    let refused = JetStream::connect(good).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Unfit { .. }), "{refused:?}");
+
+    let lax = Options::default().sync(Sync::Default).start().await.unwrap();
+    let mut lax_settings = settings(&lax);
+    lax_settings.monitors = vec![lax.monitor_url()];
+    let findings = JetStream::connect(lax_settings).await.unwrap().examine().await;
+    let sync = findings.iter().find(|finding| finding.subject == "sync_interval").unwrap();
+    assert_eq!(sync.severity, Severity::Failure);
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_not_an_empty_one() {
+    let server = NatsServer::start().await.unwrap();
+    let engine = JetStream::connect(settings(&server)).await.unwrap();
+    let log = engine.log(Log::Messages(0));
+    assert_eq!(log.read(0, None, 10).await.unwrap(), []);
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    context.delete_stream("TEST_MESSAGES-0").await.unwrap();
+    assert!(log.read(0, None, 10).await.is_err());
+    assert!(log.last(&Subject::new("msg.t.paid").unwrap()).await.is_err());
+    assert!(log.follow(0, None).await.is_err());
+}
+
+#[tokio::test]
+async fn following_survives_cuts_silence_and_a_killed_server() {
+    let harness = JetStreamHarness::start().await.unwrap();
+    let engine = harness.open_engine(Layout::default()).await.unwrap();
+    let mut followed = engine.log(EVENTS).follow(0, None).await.unwrap();
+    let mut written = 0;
+    for fault in [Fault::None, Fault::Cut, Fault::HalfOpen, Fault::LoseAnswers, Fault::None] {
+        harness.proxy().set(fault);
+        let direct = harness.direct_log(EVENTS).await.unwrap();
+        for _ in 0..100 {
+            written += 1;
+            direct.append(vec![record("ev.t.user.u", &written.to_string(), None)]).await.unwrap();
+        }
+        harness.proxy().set(Fault::Cut);
+        harness.proxy().set(Fault::None);
+        if written == 300 {
+            harness.server().lock().await.restart().await.unwrap();
+        }
+        for expected in written - 99..=written {
+            let next = tokio::time::timeout(PATIENCE, followed.next()).await.unwrap().unwrap().unwrap();
+            assert_eq!((next.sequence, next.message_id), (expected, format!("t:{expected}")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_keeps_its_lease_and_its_due_time_across_a_killed_server() {
+    let mut server = NatsServer::start().await.unwrap();
+    let engine = JetStream::connect(settings(&server)).await.unwrap();
+    let queue = engine.queue();
+    let job = |id: &str| Job { id: token(id), tenant: token("t"), lane: token("e"), payload: id.to_owned().into() };
+    let later = SystemTime::now() + Duration::from_secs(3);
+    queue.enqueue(vec![(job("now"), None), (job("later"), Some(later))]).await.unwrap();
+    let [lease] = queue.lease(10, Duration::from_secs(5)).await.unwrap().try_into().unwrap();
+    assert_eq!(lease.job, job("now"));
+    server.restart().await.unwrap();
+    let settled = tokio::time::timeout(PATIENCE, async {
+        while let Err(QueueError::Unavailable(_)) = queue.settle(&lease, Settlement::Done).await {}
+    });
+    settled.await.unwrap();
+    assert!(matches!(queue.settle(&lease, Settlement::Done).await, Err(QueueError::LeaseLost(_))));
+    let [lease] = queue.lease(10, Duration::from_secs(10)).await.unwrap().try_into().unwrap();
+    assert_eq!(lease.job, job("later"));
+    assert!(SystemTime::now() >= later);
+}
+
+#[tokio::test]
+async fn many_appends_share_the_connection() {
+    let server = NatsServer::start().await.unwrap();
+    let engine = JetStream::connect(settings(&server)).await.unwrap();
+    let log = engine.log(EVENTS);
+    let appends = (0..200).map(|number| {
+        let log = Arc::clone(&log);
+        let subject = format!("ev.t.user.u{number}");
+        async move {
+            let single = vec![record(&subject, &format!("s{number}"), Some(0))];
+            let first = log.append(single).await.unwrap()[0].sequence;
+            let pair = vec![
+                record(&subject, &format!("a{number}"), Some(first)),
+                record(&subject, &format!("b{number}"), None),
+            ];
+            log.append(pair).await.unwrap()
+        }
+    });
+    let appended: Vec<_> = futures::future::join_all(appends).await;
+    assert!(appended.iter().all(|pair| pair[1].sequence == pair[0].sequence + 1));
+    assert_eq!(log.state().await.unwrap().last, 600);
+}
+
+#[tokio::test]
+async fn a_cut_connection_leaves_the_bucket_readable_afterwards() {
+    let harness = JetStreamHarness::start().await.unwrap();
+    let engine = harness.open_engine(Layout::default()).await.unwrap();
+    let bucket = engine.bucket(Bucket::Receipts);
+    let key = Subject::new("t.key").unwrap();
+    bucket.put(&key, "one".into(), Expect::Absent, None).await.unwrap();
+    harness.proxy().set(Fault::Cut);
+    harness.proxy().set(Fault::None);
+    let entry = bucket.get(&key).await.unwrap().unwrap();
+    assert_eq!(entry.value, "one");
+}
