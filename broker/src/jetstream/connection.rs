@@ -17,7 +17,7 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -247,6 +247,18 @@ impl Connection {
     ) -> Result<Option<StreamMessage>, Cause> {
         let stream = self.context.get_stream_no_info(stream).await?;
         found(stream.raw_message_builder().sequence(sequence).send().await)
+    }
+
+    /// Deletes the message at a sequence; `false` where it is gone already.
+    pub(super) async fn delete(&self, stream: &str, sequence: u64) -> Result<bool, Cause> {
+        let body = json!({ "seq": sequence, "no_erase": true });
+        let Err(error) = self.ask::<Value>(&format!("STREAM.MSG.DELETE.{stream}"), &body).await else {
+            return Ok(true);
+        };
+        match (error, self.message_at(stream, sequence).await?) {
+            (AskError::Refused(_), None) => Ok(false),
+            (error, _) => Err(error.into()),
+        }
     }
 
     /// Waits until the client is connected; the client would queue a publish without saying so otherwise.

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use async_nats::jetstream::message::StreamMessage;
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::json;
 
-use super::connection::{AskError, Connection, stored_at};
+use super::connection::{Connection, stored_at};
 use super::log::fetch;
 use super::names::{Names, Space};
 use super::queue::{JobQueue, check_size, place};
@@ -48,22 +46,7 @@ impl Letters {
 
     /// Removes the letter; `false` where it is gone already.
     async fn remove(&self, sequence: u64) -> Result<bool, QueueError> {
-        #[derive(Deserialize)]
-        struct Deleted {
-            success: bool,
-        }
-        let subject = format!("STREAM.MSG.DELETE.{}", self.stream);
-        let body = json!({ "seq": sequence, "no_erase": true });
-        match self.connection.ask::<Deleted>(&subject, &body).await {
-            Ok(deleted) => Ok(deleted.success),
-            Err(error) => {
-                let standing = self.connection.message_at(&self.stream, sequence).await;
-                match (error, standing) {
-                    (AskError::Refused(_), Ok(None)) => Ok(false),
-                    (error, _) => Err(QueueError::Unavailable(error.into())),
-                }
-            }
-        }
+        self.connection.delete(&self.stream, sequence).await.map_err(QueueError::Unavailable)
     }
 
     fn letter(&self, message: StreamMessage) -> Option<DeadLetter> {

@@ -44,6 +44,7 @@ const MAX_PENDING: u64 = 1_000_000;
 pub(super) struct JobQueue {
     pub(super) connection: Arc<Connection>,
     pub(super) space: Space,
+    stream: String,
     consumer: Consumer<pull::Config>,
     lease: Duration,
     held: Mutex<HashMap<String, Held>>,
@@ -53,6 +54,8 @@ pub(super) struct JobQueue {
 #[derive(Debug, Clone, Copy)]
 struct Held {
     until: Instant,
+    /// The job's message in the stream.
+    sequence: u64,
 }
 
 /// One message to put into the queue.
@@ -174,6 +177,7 @@ impl JobQueue {
         Self {
             connection,
             space: names.queue_space(),
+            stream: names.deliveries(),
             consumer,
             lease,
             held: Mutex::new(HashMap::new()),
@@ -340,6 +344,7 @@ impl JobQueue {
             token.clone(),
             Held {
                 until: Instant::now() + self.lease,
+                sequence: info.stream_sequence,
             },
         );
         Some(Lease {
@@ -354,26 +359,29 @@ impl JobQueue {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this process still holds the lease.
-    fn check_held(&self, lease: &Lease) -> Result<(), QueueError> {
+    /// The lease in the table, if this process still holds it.
+    fn held(&self, lease: &Lease) -> Result<Held, QueueError> {
         let held = self.table().get(&lease.token.0).copied();
-        match held {
-            Some(held) if held.until > Instant::now() => Ok(()),
-            _ => Err(QueueError::LeaseLost(lease.job.id.clone())),
-        }
+        held.filter(|held| held.until > Instant::now()).ok_or_else(|| QueueError::LeaseLost(lease.job.id.clone()))
     }
 
     /// Tells the consumer about a delivery and waits until it has taken note.
     async fn tell(&self, token: &LeaseToken, word: &'static [u8]) -> Result<(), QueueError> {
-        let asking = self
-            .connection
-            .client
-            .request(token.0.clone(), Bytes::from_static(word));
-        let answered = tokio::time::timeout(self.connection.timeouts.request, asking).await;
+        let asking = self.connection.client.request(token.0.clone(), Bytes::from_static(word));
+        let answered = tokio::time::timeout(self.connection.timeouts.attempt, asking).await;
         let answered = answered.map_err(|elapsed| QueueError::Unavailable(elapsed.into()))?;
-        answered
-            .map(drop)
-            .map_err(|error| QueueError::Unavailable(error.into()))
+        answered.map(drop).map_err(|error| QueueError::Unavailable(error.into()))
+    }
+
+    /// Takes the message of a lease out of the queue.
+    ///
+    /// A consumer that was killed may have forgotten the delivery, and then answers nothing: the message is
+    /// deleted instead, since who holds the lease may do so.
+    async fn remove(&self, lease: &Lease, held: Held) -> Result<(), QueueError> {
+        let Err(error) = self.tell(&lease.token, b"+ACK").await else { return Ok(()) };
+        tracing::debug!(job = %lease.job.id, %error, "an acknowledgement was not answered; deleting the message");
+        let deleted = self.connection.delete(&self.stream, held.sequence).await;
+        deleted.map(drop).map_err(QueueError::Unavailable)
     }
 }
 
@@ -437,7 +445,7 @@ impl WorkQueue for JobQueue {
     }
 
     async fn extend(&self, lease: &Lease) -> Result<SystemTime, QueueError> {
-        self.check_held(lease)?;
+        self.held(lease)?;
         let (from, expires) = (Instant::now(), SystemTime::now() + self.lease);
         self.tell(&lease.token, b"+WPI").await?;
         match self.table().get_mut(&lease.token.0) {
@@ -451,7 +459,7 @@ impl WorkQueue for JobQueue {
         if let Settlement::Again { payload, .. } | Settlement::Dead { payload } = &settlement {
             check_size(payload)?;
         }
-        self.check_held(lease)?;
+        let held = self.held(lease)?;
         // The token names this very delivery, so that a repeated settlement is recognised.
         let id = format!("settled:{}", lease.token.0);
         let job = |payload| Job {
@@ -475,7 +483,7 @@ impl WorkQueue for JobQueue {
         if let Some(next) = next {
             self.publish(&next).await?;
         }
-        self.tell(&lease.token, b"+ACK").await?;
+        self.remove(lease, held).await?;
         self.table().remove(&lease.token.0);
         Ok(())
     }
