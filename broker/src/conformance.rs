@@ -15,7 +15,9 @@ use crate::{AppendError, Appended, Engine, NewRecord};
 
 pub mod append;
 pub mod dead_letters;
+pub mod due;
 mod embedded;
+pub mod expiry;
 pub mod follow;
 pub mod kv;
 pub mod queue;
@@ -122,19 +124,20 @@ macro_rules! conformance_cases {
             queue:
                 a_job_comes_once_and_is_done
                 an_id_is_enqueued_once
-                an_id_that_waits_is_enqueued_once
                 an_expired_lease_comes_back
                 a_lost_lease_changes_nothing
                 a_settled_lease_is_over
                 an_extended_lease_keeps_the_job
-                a_job_comes_again_when_due
-                a_job_comes_again_at_once
-                due_times_are_kept
-                waiting_ends_with_a_job_or_empty
                 many_workers_share_many_jobs
                 jobs_survive_our_restart
                 jobs_survive_a_crash_of_the_storage
                 an_oversized_payload_is_refused;
+            due:
+                an_id_that_waits_is_enqueued_once
+                a_job_comes_again_when_due
+                a_job_comes_again_at_once
+                due_times_are_kept
+                waiting_ends_with_a_job_or_empty;
             dead_letters:
                 a_job_given_up_is_listed
                 a_redriven_letter_is_a_job_again
@@ -150,12 +153,13 @@ macro_rules! conformance_cases {
                 compare_and_set_loses_nothing
                 a_deleted_key_can_be_created_again
                 a_deletion_respects_its_expectation
-                a_key_expires
-                a_rewrite_sets_a_new_time_to_live
                 a_scan_selects_by_prefix_in_order
                 buckets_are_apart
-                keys_survive_our_restart
                 an_oversized_value_is_refused;
+            expiry:
+                a_key_expires
+                a_rewrite_sets_a_new_time_to_live
+                keys_survive_our_restart;
         }
     };
 }
@@ -193,6 +197,8 @@ mod tests {
         let groups = [
             ("append", include_str!("conformance/append.rs")),
             ("dead_letters", include_str!("conformance/dead_letters.rs")),
+            ("due", include_str!("conformance/due.rs")),
+            ("expiry", include_str!("conformance/expiry.rs")),
             ("follow", include_str!("conformance/follow.rs")),
             ("kv", include_str!("conformance/kv.rs")),
             ("queue", include_str!("conformance/queue.rs")),

@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -11,63 +10,48 @@ use crate::layout::{Bucket, Layout};
 use crate::{Entry, Expect, KeyValue, KvError};
 
 use super::Harness;
-use super::support::{PATIENCE, subject, within};
+use super::support::{subject, within};
 
-async fn receipts(harness: &dyn Harness) -> Arc<dyn KeyValue> {
+pub(super) async fn receipts(harness: &dyn Harness) -> Arc<dyn KeyValue> {
     harness.open(Layout::default()).await.bucket(Bucket::Receipts)
 }
 
-async fn put(bucket: &dyn KeyValue, key: &str, value: &str, expect: Expect) -> Result<u64, KvError> {
+pub(super) async fn put(
+    bucket: &dyn KeyValue,
+    key: &str,
+    value: &str,
+    expect: Expect,
+) -> Result<u64, KvError> {
     let value = Bytes::copy_from_slice(value.as_bytes());
     within("a put", bucket.put(&subject(key), value, expect, None)).await
 }
 
-async fn put_for(bucket: &dyn KeyValue, key: &str, value: &str, seconds: u64) -> u64 {
-    let (value, time_to_live) = (
-        Bytes::copy_from_slice(value.as_bytes()),
-        Duration::from_secs(seconds),
-    );
-    let key = subject(key);
-    let put = bucket.put(&key, value, Expect::Anything, Some(time_to_live));
-    within("a put", put).await.expect("nothing stands against it")
-}
-
-async fn get(bucket: &dyn KeyValue, key: &str) -> Option<Entry> {
+pub(super) async fn get(bucket: &dyn KeyValue, key: &str) -> Option<Entry> {
     within("a get", bucket.get(&subject(key)))
         .await
         .expect("the bucket can be read")
 }
 
-async fn value(bucket: &dyn KeyValue, key: &str) -> Option<Bytes> {
+pub(super) async fn value(bucket: &dyn KeyValue, key: &str) -> Option<Bytes> {
     get(bucket, key).await.map(|entry| entry.value)
 }
 
-async fn scan(bucket: &dyn KeyValue, prefix: Option<&str>) -> Vec<Entry> {
+pub(super) async fn scan(bucket: &dyn KeyValue, prefix: Option<&str>) -> Vec<Entry> {
     let prefix = prefix.map(subject);
     within("a scan", bucket.scan(prefix.as_ref()))
         .await
         .expect("the bucket can be read")
 }
 
-fn keys(entries: &[Entry]) -> Vec<&str> {
+pub(super) fn keys(entries: &[Entry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.key.as_str()).collect()
 }
 
-fn assert_conflict(outcome: Result<impl Debug, KvError>, on: &str) {
+pub(super) fn assert_conflict(outcome: Result<impl Debug, KvError>, on: &str) {
     match outcome {
         Err(KvError::Conflict(key)) => assert_eq!(key.as_str(), on, "the conflict names another key"),
         other => panic!("a conflict on {on} was due, not {other:?}"),
     }
-}
-
-/// Waits until the key is absent; answers how long that took.
-async fn until_absent(bucket: &dyn KeyValue, key: &str) -> Duration {
-    let begun = Instant::now();
-    while get(bucket, key).await.is_some() {
-        assert!(begun.elapsed() < PATIENCE, "{key} never expired");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    begun.elapsed()
 }
 
 /// A key is absent until it is written, then has what was written last, with a revision that grows.
@@ -276,54 +260,6 @@ pub async fn a_deletion_respects_its_expectation(harness: &dyn Harness) {
         .expect("an absent key is no error");
 }
 
-/// A key with a time to live is there until then, absent soon after, and can be created again.
-pub async fn a_key_expires(harness: &dyn Harness) {
-    let bucket = receipts(harness).await;
-    put(bucket.as_ref(), "t1.stays", "s", Expect::Absent)
-        .await
-        .expect("the key is absent");
-    put_for(bucket.as_ref(), "t1.k", "one", 2).await;
-    assert_eq!(
-        value(bucket.as_ref(), "t1.k").await,
-        Some(Bytes::from_static(b"one"))
-    );
-    assert_conflict(put(bucket.as_ref(), "t1.k", "x", Expect::Absent).await, "t1.k");
-    let lived = until_absent(bucket.as_ref(), "t1.k").await;
-    assert!(lived > Duration::from_secs(1), "the key lived only {lived:?}");
-    assert!(lived < Duration::from_secs(6), "the key lived {lived:?}");
-    assert_eq!(keys(&scan(bucket.as_ref(), None).await), ["t1.stays"]);
-    put(bucket.as_ref(), "t1.k", "two", Expect::Absent)
-        .await
-        .expect("an expired key is absent");
-    assert_eq!(
-        value(bucket.as_ref(), "t1.k").await,
-        Some(Bytes::from_static(b"two"))
-    );
-}
-
-/// A rewrite sets a new time to live, or none.
-pub async fn a_rewrite_sets_a_new_time_to_live(harness: &dyn Harness) {
-    let bucket = receipts(harness).await;
-    for key in ["t1.longer", "t1.ever", "t1.short"] {
-        put_for(bucket.as_ref(), key, "one", 1).await;
-    }
-    put_for(bucket.as_ref(), "t1.longer", "two", 60).await;
-    put(bucket.as_ref(), "t1.ever", "two", Expect::Anything)
-        .await
-        .expect("nothing stands against it");
-    until_absent(bucket.as_ref(), "t1.short").await;
-    // Written at the same time, these would be gone by now as well, were it not for the rewrite.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(
-        value(bucket.as_ref(), "t1.longer").await,
-        Some(Bytes::from_static(b"two"))
-    );
-    assert_eq!(
-        value(bucket.as_ref(), "t1.ever").await,
-        Some(Bytes::from_static(b"two"))
-    );
-}
-
 /// A scan selects whole tokens under its prefix, in the order of keys; without one, everything.
 pub async fn a_scan_selects_by_prefix_in_order(harness: &dyn Harness) {
     let bucket = receipts(harness).await;
@@ -369,31 +305,6 @@ pub async fn buckets_are_apart(harness: &dyn Harness) {
         let found = value(engine.bucket(bucket).as_ref(), "t1.k").await;
         assert_eq!(found, Some(Bytes::from_static(bucket.name().as_bytes())));
     }
-}
-
-/// Values, revisions and times to live survive a restart of our process.
-pub async fn keys_survive_our_restart(harness: &dyn Harness) {
-    let bucket = receipts(harness).await;
-    put(bucket.as_ref(), "t1.k", "one", Expect::Absent)
-        .await
-        .expect("the key is absent");
-    put(bucket.as_ref(), "t1.gone", "x", Expect::Absent)
-        .await
-        .expect("the key is absent");
-    bucket
-        .delete(&subject("t1.gone"), Expect::Anything)
-        .await
-        .expect("it is there");
-    put_for(bucket.as_ref(), "t1.short", "x", 2).await;
-    let before = get(bucket.as_ref(), "t1.k").await;
-    drop(bucket);
-    let bucket = receipts(harness).await;
-    assert_eq!(get(bucket.as_ref(), "t1.k").await, before);
-    assert_eq!(get(bucket.as_ref(), "t1.gone").await, None);
-    until_absent(bucket.as_ref(), "t1.short").await;
-    let revision = before.expect("it is there").revision;
-    let next = put(bucket.as_ref(), "t1.k", "two", Expect::Revision(revision)).await;
-    assert!(next.expect("it is the revision") > revision);
 }
 
 /// A large and binary value comes back as it went in; one over the limit is refused, and nothing is changed.

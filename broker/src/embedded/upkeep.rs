@@ -90,3 +90,99 @@ impl Task for RemoveAged {
         Ok(removed.rows_affected())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use bytes::Bytes;
+
+    use crate::embedded::Embedded;
+    use crate::layout::{Layout, Log};
+    use crate::{Engine, NewRecord, Subject};
+
+    use super::*;
+
+    const LOG: Log = Log::Messages(0);
+
+    /// Appends records numbered from one number up to another; answers the last sequence.
+    async fn append(engine: &Embedded, log: Log, numbers: std::ops::Range<u32>) -> u64 {
+        let subject = Subject::new(format!("{}.t1.x", log.subject_roots()[0])).unwrap();
+        let record = |number: u32| NewRecord {
+            subject: subject.clone(),
+            message_id: number.to_string(),
+            expect: None,
+            payload: Bytes::from_static(b"x"),
+        };
+        engine
+            .log(log)
+            .append(numbers.map(record).collect())
+            .await
+            .unwrap()
+            .last()
+            .unwrap()
+            .sequence
+    }
+
+    async fn bounds(engine: &Embedded, log: Log) -> (u64, u64) {
+        let state = engine.log(log).state().await.unwrap();
+        (state.first, state.last)
+    }
+
+    /// Removes all that is older than a time, in steps; answers how many each removed.
+    async fn remove(engine: &Embedded, log: Log, before: i64) -> Vec<u64> {
+        let number = engine.logs[&log].number;
+        let mut steps = Vec::new();
+        while steps.last() != Some(&0) {
+            let step = RemoveAged { log: number, before };
+            steps.push(engine.writer.run(step).await.unwrap());
+        }
+        steps
+    }
+
+    #[tokio::test]
+    async fn aged_records_go_in_steps_and_sequences_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+        for start in [0, 1_000] {
+            append(&engine, LOG, start..start + 1_000).await;
+        }
+        append(&engine, LOG, 2_000..2_500).await;
+        assert_eq!(
+            remove(&engine, LOG, units::now() - units::span(LEAST_AGE)).await,
+            [0]
+        );
+        assert_eq!(bounds(&engine, LOG).await, (1, 2_500));
+
+        let between = units::now();
+        append(&engine, LOG, 2_500..2_501).await;
+        assert_eq!(remove(&engine, LOG, between).await, [1_000, 1_000, 500, 0]);
+        assert_eq!(bounds(&engine, LOG).await, (2_501, 2_501));
+        assert_eq!(remove(&engine, LOG, i64::MAX).await, [1, 0]);
+        assert_eq!(bounds(&engine, LOG).await, (2_502, 2_501));
+        engine.close().await;
+
+        let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+        assert_eq!(bounds(&engine, LOG).await, (2_502, 2_501));
+        assert_eq!(append(&engine, LOG, 3_000..3_001).await, 2_502);
+        engine.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_log_of_events_refuses_removal_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+        let log = Log::Events(0);
+        append(&engine, log, 0..3).await;
+        let step = RemoveAged {
+            log: engine.logs[&log].number,
+            before: i64::MAX,
+        };
+        let refused = engine.writer.run(step).await.unwrap_err();
+        let cause = refused.source().map(ToString::to_string).unwrap_or_default();
+        assert!(cause.contains("kept for ever"), "{refused}: {cause}");
+        assert_eq!(bounds(&engine, log).await, (1, 3));
+        assert_eq!(append(&engine, log, 3..4).await, 4);
+        engine.close().await;
+    }
+}

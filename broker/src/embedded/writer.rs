@@ -11,20 +11,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{AppendError, Appended, NewRecord};
 
-use super::append;
-use super::database::{self, Database, LogRow};
+use super::database::Database;
+
+mod serve;
+
+pub(super) use serve::Head;
+use serve::Server;
 
 /// Operations that may wait for the writer before callers have to.
 const WAITING: usize = 1_024;
-/// The most operations of one group, and about the most bytes.
-const GROUP: usize = 512;
-const GROUP_BYTES: usize = 8 << 20;
 
 /// Why an operation got no answer of its own.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -194,26 +194,6 @@ impl Writer {
     }
 }
 
-/// Where one log stands, as the writer knows it, and who is told.
-pub(super) struct Head {
-    pub(super) number: i64,
-    pub(super) last: u64,
-    pub(super) stored_at: i64,
-    /// The last sequence that is durable.
-    pub(super) sender: watch::Sender<u64>,
-}
-
-impl Head {
-    pub(super) fn new(row: &LogRow) -> Self {
-        Self {
-            number: row.number,
-            last: row.last,
-            stored_at: row.stored_at,
-            sender: watch::Sender::new(row.last),
-        }
-    }
-}
-
 /// Starts the writer. `kept` is dropped when it ends, after the file has been let go of.
 pub(super) fn start(
     database: Database,
@@ -223,15 +203,9 @@ pub(super) fn start(
 ) -> Writer {
     let (sender, receiver) = mpsc::channel(WAITING);
     let (jobs, freed_jobs) = watch::channel(0);
-    let state = State {
-        database,
-        connection: Some(connection),
-        heads,
-        jobs,
-        inserts: append::Inserts::new(),
-    };
+    let server = Server::new(database, connection, heads, jobs);
     tokio::spawn(async move {
-        let closers = state.serve(receiver).await;
+        let closers = server.serve(receiver).await;
         drop(kept);
         for closer in closers {
             // Whoever asked may have gone away.
@@ -241,162 +215,90 @@ pub(super) fn start(
     Writer { sender, freed_jobs }
 }
 
-struct State {
-    database: Database,
-    connection: Option<SqliteConnection>,
-    heads: Vec<Head>,
-    jobs: watch::Sender<u64>,
-    inserts: append::Inserts,
-}
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
 
-/// What one transaction holds.
-#[derive(Default)]
-struct Group {
-    appends: Vec<AppendRequest>,
-    tasks: Vec<Box<dyn Operation>>,
-    closers: Vec<oneshot::Sender<()>>,
-}
+    use crate::embedded::Embedded;
+    use crate::layout::{Layout, Log};
+    use crate::{Engine, Subject};
 
-impl Group {
-    fn add(&mut self, message: Message) {
-        match message {
-            Message::Append(request) => self.appends.push(request),
-            Message::Task(task, _) => self.tasks.push(task),
-            Message::Close(reply) => self.closers.push(reply),
-        }
-    }
-}
+    use super::*;
 
-impl State {
-    /// Serves until all senders are gone or one asks to close; answers those who asked.
-    async fn serve(mut self, mut receiver: mpsc::Receiver<Message>) -> Vec<oneshot::Sender<()>> {
-        let mut waiting = Vec::with_capacity(GROUP);
-        let mut closers = Vec::new();
-        while receiver.recv_many(&mut waiting, GROUP).await > 0 {
-            let mut messages = waiting.drain(..).peekable();
-            while messages.peek().is_some() {
-                let mut group = Group::default();
-                let mut bytes = 0;
-                while let Some(message) =
-                    messages.next_if(|next| bytes == 0 || bytes + next.size() <= GROUP_BYTES)
-                {
-                    bytes += message.size().max(1);
-                    group.add(message);
-                }
-                closers.append(&mut group.closers);
-                self.commit(group).await;
-            }
-            drop(messages);
-            if !closers.is_empty() {
-                // What was handed over before is still served; the rest finds the channel closed.
-                receiver.close();
-            }
-        }
-        self.let_go().await;
-        closers
-    }
+    /// Lets the database grow no more, as a full disk does, for as long as the connection lives.
+    #[derive(Debug)]
+    struct FillDisk;
 
-    /// Writes a group and answers everyone in it.
-    async fn commit(&mut self, group: Group) {
-        let Group {
-            appends, mut tasks, ..
-        } = group;
-        if appends.is_empty() && tasks.is_empty() {
-            return;
-        }
-        let mut batch = append::Batch::new(appends);
-        match self.write(&mut batch, &mut tasks).await {
-            Ok(()) => {
-                batch.publish(&mut self.heads);
-                if tasks.iter().any(|task| task.frees_jobs()) {
-                    self.jobs.send_modify(|count| *count = count.wrapping_add(1));
-                }
-                batch.answer(None);
-                for task in tasks {
-                    task.answer(None);
-                }
-            }
-            Err(failure) => {
-                tracing::error!(error = %failure, cause = ?failure, "The embedded log could not write.");
-                self.abandon().await;
-                batch.answer(Some(&failure));
-                for task in tasks {
-                    task.answer(Some(&failure));
-                }
-            }
+    #[async_trait]
+    impl Task for FillDisk {
+        type Answer = ();
+
+        async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+            sqlx::query("PRAGMA max_page_count = 1")
+                .execute(connection)
+                .await?;
+            Ok(())
         }
     }
 
-    async fn write(
-        &mut self,
-        batch: &mut append::Batch,
-        tasks: &mut [Box<dyn Operation>],
-    ) -> Result<(), Failure> {
-        let rolled_back = |error| Failure::RolledBack(Arc::new(error));
-        if self.connection.is_none() {
-            let connection = self.reconnect().await.map_err(rolled_back)?;
-            self.connection = Some(connection);
+    fn record(id: &str, bytes: usize) -> NewRecord {
+        NewRecord {
+            subject: Subject::new("ev.t1.x").unwrap(),
+            message_id: id.to_owned(),
+            expect: None,
+            payload: Bytes::from(vec![b'x'; bytes]),
         }
-        let Some(connection) = &mut self.connection else {
-            return Err(Failure::Lost);
-        };
-        let mut transaction = connection
-            .begin_with("BEGIN IMMEDIATE")
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_the_write_and_the_log_goes_on_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+        let log = engine.log(Log::Events(0));
+        log.append(vec![record("a", 1)]).await.unwrap();
+        engine.writer.run(FillDisk).await.unwrap();
+        let refused = log.append(vec![record("b", 1), record("c", 500_000)]).await;
+        assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+        assert_eq!(log.state().await.unwrap().last, 1);
+        let after = log
+            .append(vec![record("b", 1), record("c", 500_000)])
             .await
-            .map_err(rolled_back)?;
-        batch
-            .write(&mut transaction, &self.heads, &self.inserts)
-            .await
-            .map_err(rolled_back)?;
-        for task in tasks {
-            task.run(&mut transaction).await.map_err(rolled_back)?;
-        }
-        transaction.commit().await.map_err(|error| {
-            if is_full(&error) {
-                rolled_back(error)
-            } else {
-                Failure::Uncertain(Arc::new(error))
+            .unwrap();
+        assert_eq!(
+            after.iter().map(|place| place.sequence).collect::<Vec<_>>(),
+            [2, 3]
+        );
+        engine.close().await;
+    }
+
+    #[tokio::test]
+    async fn closing_answers_all_that_was_handed_over_and_refuses_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+        let log = engine.log(Log::Events(0));
+        let waiting: Vec<_> = (0..200)
+            .map(|number| {
+                let log = Arc::clone(&log);
+                tokio::spawn(async move { log.append(vec![record(&number.to_string(), 10)]).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        engine.close().await;
+        let mut stored = 0;
+        for append in waiting {
+            match append.await.unwrap() {
+                Ok(_) => stored += 1,
+                Err(AppendError::Unavailable(_)) => {}
+                Err(other) => panic!("an append was left without a clear answer: {other:?}"),
             }
-        })
-    }
-
-    /// A new connection after a failure. Where the commit itself had failed, the logs may have grown.
-    async fn reconnect(&mut self) -> Result<SqliteConnection, sqlx::Error> {
-        let mut connection = self.database.connect_writer().await?;
-        for head in &mut self.heads {
-            (head.last, head.stored_at) = database::read_end(&mut connection, head.number).await?;
-            head.sender.send_replace(head.last);
         }
-        Ok(connection)
-    }
+        assert!(matches!(
+            log.append(vec![record("late", 1)]).await,
+            Err(AppendError::Unavailable(_))
+        ));
 
-    async fn abandon(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close_hard().await
-        {
-            tracing::warn!(%error, "The embedded log's failed connection did not close.");
-        }
+        let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+        assert_eq!(engine.log(Log::Events(0)).state().await.unwrap().last, stored);
+        engine.close().await;
     }
-
-    /// Moves what the write-ahead log holds into the database and closes it.
-    async fn let_go(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
-            return;
-        };
-        let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&mut connection)
-            .await;
-        if let Err(error) = checkpoint.map(drop).and(connection.close().await) {
-            tracing::warn!(%error, "The embedded log did not close cleanly; it will be recovered on the next start.");
-        }
-    }
-}
-
-/// Whether the disk is full. The frame that makes a transaction valid is written last, so that one which met a full
-/// disk on the way has certainly not happened.
-fn is_full(error: &sqlx::Error) -> bool {
-    const SQLITE_FULL: &str = "13";
-    error
-        .as_database_error()
-        .is_some_and(|error| error.code().is_some_and(|code| code == SQLITE_FULL))
 }
