@@ -159,6 +159,8 @@ struct Feed {
 impl Feed {
     async fn open(follower: &Follower) -> Result<Self, ConsumerError> {
         let config = pull::Config {
+            // Only a named consumer's filter stands in the request's subject, where a server can grant or refuse it.
+            name: Some(follower.connection.unique()),
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: follower.last.saturating_add(1),
             },
