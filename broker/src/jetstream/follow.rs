@@ -30,7 +30,7 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a silent server is believed in.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long the server keeps a consumer that nobody asks.
-const INACTIVE: Duration = Duration::from_secs(60);
+const INACTIVE: Duration = Duration::from_mins(1);
 /// The longest pause between two tries to start anew.
 const PAUSE: Duration = Duration::from_secs(1);
 

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use jetstream_extra::batch_fetch::{BatchFetchError, BatchFetchErrorKind, BatchFetchExt};
+use jetstream_extra::batch_fetch::{BatchFetchErrorKind, BatchFetchExt};
 use tokio::sync::Semaphore;
 
 use super::connection::{Connection, message_id};
@@ -131,6 +131,9 @@ pub(super) struct Page {
 }
 
 /// Up to `limit` messages after a sequence by one batch get; fewer where the server's own limit of bytes is met.
+///
+/// The batch get takes a message without payload for the end of the batch. So where the end is not certain from
+/// what the server counted as pending, the next message is asked for alone.
 pub(super) async fn fetch(
     connection: &Connection,
     stream: &str,
@@ -138,26 +141,43 @@ pub(super) async fn fetch(
     wire_filter: Option<&str>,
     limit: usize,
 ) -> Result<Page, Cause> {
-    let mut request = connection.context.get_batch(stream, limit.min(PAGE));
+    let wanted = limit.min(PAGE);
+    let mut request = connection.context.get_batch(stream, wanted);
     if let Some(filter) = wire_filter {
         request = request.subject(filter);
     }
     let answers = request.sequence(after.saturating_add(1)).send().await?;
-    let messages: Vec<StreamMessage> = match answers.try_collect().await {
+    let mut messages: Vec<StreamMessage> = match answers.try_collect().await {
         Ok(messages) => messages,
-        Err(error) if is_empty(&error) => Vec::new(),
+        Err(error) if error.kind() == BatchFetchErrorKind::NoMessages => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let pending =
-        |message: &StreamMessage| message.headers.get("Nats-Num-Pending").map(|n| n.as_str() == "0");
-    let last = messages
-        .last()
-        .is_none_or(|message| pending(message).unwrap_or(false));
+    let mut last = messages.last().is_some_and(nothing_pending);
+    if messages.len() < wanted && !last {
+        let after = messages.last().map_or(after, |message| message.sequence);
+        let next = next_message(connection, stream, after, wire_filter.unwrap_or(">")).await?;
+        last = next.is_none();
+        messages.extend(next);
+    }
     Ok(Page { messages, last })
 }
 
-fn is_empty(error: &BatchFetchError) -> bool {
-    error.kind() == BatchFetchErrorKind::NoMessages
+fn nothing_pending(message: &StreamMessage) -> bool {
+    message.headers.get("Nats-Num-Pending").is_some_and(|pending| pending.as_str() == "0")
+}
+
+async fn next_message(
+    connection: &Connection,
+    stream: &str,
+    after: u64,
+    wire_filter: &str,
+) -> Result<Option<StreamMessage>, Cause> {
+    let stream = connection.context.get_stream_no_info(stream).await?;
+    match stream.direct_get_next_for_subject(wire_filter, Some(after.saturating_add(1))).await {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A record of a message read from the stream.

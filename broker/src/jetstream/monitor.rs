@@ -89,7 +89,7 @@ mod tests {
         let always = r#"{"version":"2.15.1","jetstream":{"config":{"sync_interval":120000000000,"sync_always":true}}}"#;
         assert_eq!(sync(always), Sync::Always);
         let seldom = r#"{"jetstream":{"config":{"sync_interval":120000000000}}}"#;
-        assert_eq!(sync(seldom), Sync::Every(Duration::from_secs(120)));
+        assert_eq!(sync(seldom), Sync::Every(Duration::from_mins(2)));
         assert_eq!(sync(r#"{"jetstream":{}}"#), Sync::Off);
         assert!(parse(b"<html>").is_err());
     }
