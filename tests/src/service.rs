@@ -1,0 +1,335 @@
+//! The service under test: the real binary as a process of its own, on either engine.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use crate::http::Api;
+use crate::nats::NatsServer;
+use crate::postgres::{self, Database};
+use crate::tools::{Folder, Program, Running};
+
+/// The platform admin key of every service under test.
+pub const ADMIN_KEY: &str = "tdk_admin_only_for_tests_4f8b2c6d9e1a7035";
+
+const START: Duration = Duration::from_mins(1);
+const STOP: Duration = Duration::from_mins(1);
+
+/// What a service keeps its data in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// SQLite in its data folder.
+    Embedded,
+    /// A NATS server and a PostgreSQL database, both private to the service.
+    Cluster,
+}
+
+/// What outlives the process.
+#[derive(Debug)]
+struct Installation {
+    nats: Option<NatsServer>,
+    database: Option<Database>,
+    folder: Folder,
+}
+
+/// A running service. Dropped, it is killed and its data removed; a test that panics shows its last output.
+#[derive(Debug)]
+pub struct Tidings {
+    running: Running,
+    url: String,
+    env: Vec<(String, String)>,
+    installation: Installation,
+}
+
+impl Tidings {
+    /// Starts `tidings serve` with all roles on fresh data and waits until it is ready.
+    pub async fn start(engine: Engine) -> anyhow::Result<Self> {
+        Self::start_with(engine, &[]).await
+    }
+
+    /// The same with more settings, as environment variables.
+    pub async fn start_with(engine: Engine, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let installation = Installation::new(engine).await?;
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<Vec<_>>();
+        installation.migrate(&env).await?;
+        let (running, url) = installation.serve(&env).await?;
+        Ok(Self {
+            running,
+            url,
+            env,
+            installation,
+        })
+    }
+
+    /// The service's address, as `http://127.0.0.1:1234`; another one after a restart.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Calls without a credential.
+    pub fn anyone(&self) -> anyhow::Result<Api> {
+        Api::new(&self.url)
+    }
+
+    /// Calls as the platform's administrator.
+    pub fn admin(&self) -> anyhow::Result<Api> {
+        Ok(self.anyone()?.with_key(ADMIN_KEY))
+    }
+
+    /// Calls with a tenant's key.
+    pub fn tenant(&self, key: &str) -> anyhow::Result<Api> {
+        Ok(self.anyone()?.with_key(key))
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// All it has printed, over restarts too.
+    pub fn output(&self) -> String {
+        self.running.output()
+    }
+
+    /// The database of its read models, on the cluster engine.
+    pub fn database(&self) -> Option<&Database> {
+        self.installation.database.as_ref()
+    }
+
+    /// Its NATS server, on the cluster engine.
+    pub fn nats(&mut self) -> Option<&mut NatsServer> {
+        self.installation.nats.as_mut()
+    }
+
+    /// Sends a signal by name, as `STOP` or `CONT`.
+    pub fn signal(&mut self, signal: &str) -> anyhow::Result<()> {
+        self.running.signal(signal)
+    }
+
+    /// Kills it (SIGKILL), as a crash would.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.running.kill().await
+    }
+
+    /// Asks it to end (SIGTERM) and answers how it did.
+    pub async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
+        self.running.signal("TERM")?;
+        self.running.ended(STOP).await
+    }
+
+    /// Starts it again on the same data, killing it first if it runs.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.running.kill().await?;
+        (self.running, self.url) = self.installation.serve(&self.env).await?;
+        Ok(())
+    }
+
+    /// Runs another subcommand of the binary on the same data and settings, as `doctor`; answers how it ended and
+    /// what it printed, both streams together.
+    pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<(ExitStatus, String)> {
+        let log = self
+            .installation
+            .folder
+            .path()
+            .join(format!("{}.log", arguments.join("-")));
+        let mut program = self.installation.program(&log, &self.env)?;
+        program.command().args(arguments);
+        let mut running = program.start()?;
+        let status = running.ended(STOP).await?;
+        Ok((status, running.output()))
+    }
+}
+
+impl Drop for Tidings {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the service's last output:\n{}", self.running.last_output());
+        }
+    }
+}
+
+impl Installation {
+    async fn new(engine: Engine) -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        Ok(match engine {
+            Engine::Embedded => Self {
+                nats: None,
+                database: None,
+                folder,
+            },
+            Engine::Cluster => {
+                let (nats, database) = tokio::try_join!(NatsServer::start(), postgres::database())?;
+                Self {
+                    nats: Some(nats),
+                    database: Some(database),
+                    folder,
+                }
+            }
+        })
+    }
+
+    fn program(&self, log: &std::path::Path, env: &[(String, String)]) -> anyhow::Result<Program> {
+        let mut program = Program::new(&binary()?, log, "KILL");
+        let command = program.command();
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TIDINGS_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .current_dir(self.folder.path())
+            .env("TIDINGS_DATA", self.folder.path().join("data"))
+            .env("TIDINGS_LISTEN", "127.0.0.1:0")
+            .env("TIDINGS_ADMIN_KEY", ADMIN_KEY)
+            .env("TIDINGS_PROFILE", "development");
+        if let Some(nats) = &self.nats {
+            command.env("TIDINGS_NATS_URL", nats.url());
+        }
+        if let Some(database) = &self.database {
+            command.env("TIDINGS_DATABASE_URL", &database.projector_url);
+            command.env("TIDINGS_DATABASE_MIGRATE", "false");
+        }
+        command.envs(env.iter().map(|(name, value)| (name, value)));
+        Ok(program)
+    }
+
+    /// On the cluster engine the tables are made beforehand, by their owner, as in production.
+    async fn migrate(&self, env: &[(String, String)]) -> anyhow::Result<()> {
+        let Some(database) = &self.database else {
+            return Ok(());
+        };
+        let mut program = self.program(&self.folder.path().join("migrate.log"), env)?;
+        program
+            .command()
+            .arg("migrate")
+            .env("TIDINGS_DATABASE_URL", &database.owner_url);
+        let mut running = program.start()?;
+        let status = running.ended(STOP).await?;
+        ensure!(
+            status.success(),
+            "tidings migrate ended with {status}:\n{}",
+            running.last_output()
+        );
+        Ok(())
+    }
+
+    async fn serve(&self, env: &[(String, String)]) -> anyhow::Result<(Running, String)> {
+        let log = self.folder.path().join("serve.log");
+        let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        let mut program = self.program(&log, env)?;
+        program.command().arg("serve");
+        let mut running = program.start()?;
+        let url = running
+            .until(START, async || address_in(&log, before))
+            .await
+            .context("tidings serve")?;
+        let api = Api::new(&url)?;
+        let ready = async || {
+            api.get("/health/ready")
+                .await
+                .ok()
+                .filter(|reply| reply.status == 200)
+        };
+        running
+            .until(START, ready)
+            .await
+            .context("tidings serve, getting ready")?;
+        Ok((running, url))
+    }
+}
+
+/// The address a service prints when it listens, looked for after the first `skip` bytes of its log.
+fn address_in(log: &std::path::Path, skip: u64) -> Option<String> {
+    let bytes = std::fs::read(log).ok()?;
+    let text = String::from_utf8_lossy(bytes.get(usize::try_from(skip).ok()?..)?).into_owned();
+    let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    complete
+        .filter_map(|line| line.split_once("listening on "))
+        .find_map(|(_, rest)| {
+            let address: String = rest.chars().take_while(|c| !c.is_whitespace()).collect();
+            address.starts_with("http://").then_some(address)
+        })
+}
+
+/// The binary `tidings`: `TIDINGS_BIN`, else the one beside the test's own executable.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("TIDINGS_BIN") {
+        return Ok(PathBuf::from(named));
+    }
+    let test = std::env::current_exe()?;
+    let profile = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .context("where the tests were built")?;
+    let binary = profile.join("tidings");
+    ensure!(
+        binary.is_file(),
+        "{} is missing; build it with `cargo build -p gateway --bin tidings`, or run the tests with `tests/run`",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+/// Writes an end-to-end test once and runs it on both engines, as `<name>::embedded` and `<name>::cluster`.
+///
+/// ```ignore
+/// tests::for_each_engine! {
+///     /// What must hold.
+///     async fn a_user_can_be_read_back(engine: Engine) {
+///         let service = Tidings::start(engine).await?;
+///         Ok(())
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! for_each_engine {
+    ($($(#[$attribute:meta])* async fn $name:ident($engine:ident: Engine) $body:block)+) => {$(
+        $(#[$attribute])*
+        mod $name {
+            #[allow(unused_imports, reason = "a test may need nothing of what the file imports")]
+            use super::*;
+
+            async fn case($engine: $crate::service::Engine) -> ::anyhow::Result<()> $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() -> ::anyhow::Result<()> {
+                case($crate::service::Engine::Embedded).await
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn cluster() -> ::anyhow::Result<()> {
+                case($crate::service::Engine::Cluster).await
+            }
+        }
+    )+};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_taken_from_a_complete_new_line() -> anyhow::Result<()> {
+        let folder = Folder::new()?;
+        let log = folder.path().join("log");
+        std::fs::write(&log, "listening on http://127.0.0.1:1\n")?;
+        assert_eq!(address_in(&log, 0).as_deref(), Some("http://127.0.0.1:1"));
+        assert_eq!(address_in(&log, 32), None);
+        std::fs::write(
+            &log,
+            "listening on http://127.0.0.1:1\nINFO listening on http://127.0.0.1:2",
+        )?;
+        assert_eq!(address_in(&log, 32), None, "the line may not be complete");
+        std::fs::write(
+            &log,
+            "listening on http://127.0.0.1:1\nINFO listening on http://127.0.0.1:22 now\n",
+        )?;
+        assert_eq!(address_in(&log, 32).as_deref(), Some("http://127.0.0.1:22"));
+        Ok(())
+    }
+}
