@@ -34,7 +34,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync: Sync::Always, config: None, environment: Vec::new() }
+        Self {
+            sync: Sync::Always,
+            config: None,
+            environment: Vec::new(),
+        }
     }
 }
 
@@ -131,7 +135,10 @@ impl NatsServer {
 
     /// Sends it a signal by name, as `STOP` and `CONT`.
     pub fn signal(&mut self, signal: &str) -> anyhow::Result<()> {
-        self.running.as_mut().context("the server is not running")?.signal(signal)
+        self.running
+            .as_mut()
+            .context("the server is not running")?
+            .signal(signal)
     }
 
     /// Kills it (SIGKILL), as a crash would.
@@ -163,7 +170,10 @@ impl NatsServer {
         let deadline = Instant::now() + START;
         while let Err(error) = healthy(&monitor).await {
             if let Ok(status) = running.ended(Duration::ZERO).await {
-                bail!("nats-server ended with {status}; its last output:\n{}", running.last_output());
+                bail!(
+                    "nats-server ended with {status}; its last output:\n{}",
+                    running.last_output()
+                );
             }
             if Instant::now() > deadline {
                 return Err(error).with_context(|| format!("after {START:?}:\n{}", running.last_output()));
@@ -176,8 +186,18 @@ impl NatsServer {
     fn program(&self) -> Program {
         let mut program = Program::new(&self.binary, &self.folder.path().join("log"), "KILL");
         let command = program.command();
-        command.arg("--config").arg(&self.config).arg("--store_dir").arg(self.store());
-        command.args(["--jetstream", "--addr", "127.0.0.1", "--port", &self.port.to_string()]);
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--store_dir")
+            .arg(self.store());
+        command.args([
+            "--jetstream",
+            "--addr",
+            "127.0.0.1",
+            "--port",
+            &self.port.to_string(),
+        ]);
         command.args(["--http_port", &self.monitor_port.to_string()]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         program

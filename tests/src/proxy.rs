@@ -58,9 +58,18 @@ impl Proxy {
         let (fault, watched) = watch::channel(Fault::None);
         let swallowed = Arc::new(AtomicU64::new(0));
         let stop = CancellationToken::new();
-        let shared = Shared { fault: watched, swallowed: Arc::clone(&swallowed), stop: stop.clone() };
+        let shared = Shared {
+            fault: watched,
+            swallowed: Arc::clone(&swallowed),
+            stop: stop.clone(),
+        };
         tokio::spawn(accept(listener, server, shared));
-        Ok(Self { address, fault, swallowed, _stop: stop.drop_guard() })
+        Ok(Self {
+            address,
+            fault,
+            swallowed,
+            _stop: stop.drop_guard(),
+        })
     }
 
     /// `127.0.0.1:<port>`.
@@ -95,7 +104,9 @@ async fn accept(listener: TcpListener, server: String, shared: Shared) {
 
 async fn connect(client: TcpStream, server: String, shared: Shared) {
     // A server that is down is a closed connection to the client.
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let Ok(server) = TcpStream::connect(server).await else {
+        return;
+    };
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return;
     }
@@ -114,7 +125,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: Direct
     let mut buffer = vec![0; 64 * 1024];
     let mut fault = shared.fault.clone();
     loop {
-        let Ok(length @ 1..) = from.read(&mut buffer).await else { return };
+        let Ok(length @ 1..) = from.read(&mut buffer).await else {
+            return;
+        };
         let now = *fault.borrow_and_update();
         match now {
             Fault::LoseAnswers if direction == Direction::ToClient => {

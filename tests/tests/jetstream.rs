@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use broker::jetstream::{JetStream, Settings};
 use broker::layout::{Bucket, Layout, Log};
 use broker::{
-    AppendError, Appended, Engine, EventLog, Expect, Job, NewRecord, OpenError, QueueError, Settlement, Severity,
-    Subject, Token,
+    AppendError, Appended, Engine, EventLog, Expect, Job, NewRecord, OpenError, QueueError, Settlement,
+    Severity, Subject, Token,
 };
 use futures::StreamExt;
 use tests::nats::{JetStreamHarness, NatsServer, Options, Sync};
@@ -35,7 +35,11 @@ fn settings(server: &NatsServer) -> Settings {
 }
 
 /// Appends while no answer comes back, and restores the connection once the records are stored.
-async fn lose_answer(harness: &JetStreamHarness, log: Arc<dyn EventLog>, records: Vec<NewRecord>) -> Appending {
+async fn lose_answer(
+    harness: &JetStreamHarness,
+    log: Arc<dyn EventLog>,
+    records: Vec<NewRecord>,
+) -> Appending {
     let direct = harness.direct_log(EVENTS).await.unwrap();
     let wanted = direct.state().await.unwrap().last + records.len() as u64;
     harness.proxy().set(Fault::LoseAnswers);
@@ -59,7 +63,10 @@ impl Appending {
     async fn finish(self, harness: &JetStreamHarness) -> Result<Vec<Appended>, AppendError> {
         harness.proxy().set(Fault::Cut);
         harness.proxy().set(Fault::None);
-        tokio::time::timeout(PATIENCE, self.appending).await.unwrap().unwrap()
+        tokio::time::timeout(PATIENCE, self.appending)
+            .await
+            .unwrap()
+            .unwrap()
     }
 }
 
@@ -68,10 +75,20 @@ async fn a_lost_acknowledgement_of_a_plain_append_is_recognised() {
     let harness = JetStreamHarness::start().await.unwrap();
     let engine = harness.open_engine(Layout::default()).await.unwrap();
     for (count, expect) in [(1, Some(0)), (2, None)] {
-        let records = vec![record(&format!("ev.t.user.u{count}"), &format!("c{count}"), expect)];
+        let records = vec![record(
+            &format!("ev.t.user.u{count}"),
+            &format!("c{count}"),
+            expect,
+        )];
         let appending = lose_answer(&harness, engine.log(EVENTS), records).await;
         let appended = appending.finish(&harness).await.unwrap();
-        assert_eq!(appended, [Appended { sequence: count, duplicate: true }]);
+        assert_eq!(
+            appended,
+            [Appended {
+                sequence: count,
+                duplicate: true
+            }]
+        );
         assert_eq!(engine.log(EVENTS).state().await.unwrap().last, count);
     }
 }
@@ -99,11 +116,24 @@ async fn a_lost_acknowledgement_of_a_batch_is_recognised() {
 async fn an_append_overtaken_on_its_subject_is_still_recognised() {
     let harness = JetStreamHarness::start().await.unwrap();
     let engine = harness.open_engine(Layout::default()).await.unwrap();
-    let mine = vec![record("ev.t.user.u", "mine", Some(0)), record("ev.t.user.v", "mine2", None)];
+    let mine = vec![
+        record("ev.t.user.u", "mine", Some(0)),
+        record("ev.t.user.v", "mine2", None),
+    ];
     let appending = lose_answer(&harness, engine.log(EVENTS), mine).await;
-    appending.direct.append(vec![record("ev.t.user.u", "other", Some(1))]).await.unwrap();
+    appending
+        .direct
+        .append(vec![record("ev.t.user.u", "other", Some(1))])
+        .await
+        .unwrap();
     let appended = appending.finish(&harness).await.unwrap();
-    assert_eq!(appended, [1, 2].map(|sequence| Appended { sequence, duplicate: true }));
+    assert_eq!(
+        appended,
+        [1, 2].map(|sequence| Appended {
+            sequence,
+            duplicate: true
+        })
+    );
 }
 
 #[tokio::test]
@@ -114,16 +144,26 @@ async fn silence_from_the_server_ends_in_unknown_and_the_same_append_then_succee
     settings.timeouts.append = Duration::from_secs(1);
     settings.timeouts.request = Duration::from_secs(1);
     let engine = JetStream::connect(settings).await.unwrap();
-    let records = vec![record("ev.t.user.u", "c", Some(0)), record("ev.t.user.v", "d", Some(0))];
+    let records = vec![
+        record("ev.t.user.u", "c", Some(0)),
+        record("ev.t.user.v", "d", Some(0)),
+    ];
     harness.proxy().set(Fault::HalfOpen);
     let started = Instant::now();
     let outcome = engine.log(EVENTS).append(records.clone()).await;
     assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
-    assert!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        started.elapsed()
+    );
     harness.proxy().set(Fault::Cut);
     harness.proxy().set(Fault::None);
     let appended = until_ok(&engine, records).await;
-    assert_eq!(appended.iter().map(|place| place.sequence).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(
+        appended.iter().map(|place| place.sequence).collect::<Vec<_>>(),
+        [1, 2]
+    );
 }
 
 #[tokio::test]
@@ -134,7 +174,9 @@ async fn a_killed_server_gives_unavailable_or_unknown_in_bounded_time_and_loses_
     settings.timeouts.request = Duration::from_secs(1);
     let engine = JetStream::connect(settings).await.unwrap();
     let log = engine.log(EVENTS);
-    let writers: Vec<_> = (0..8).map(|writer| tokio::spawn(write_until_refused(Arc::clone(&log), writer))).collect();
+    let writers: Vec<_> = (0..8)
+        .map(|writer| tokio::spawn(write_until_refused(Arc::clone(&log), writer)))
+        .collect();
     let stored = tokio::time::timeout(PATIENCE, async {
         while log.state().await.unwrap().last < 50 {
             tokio::task::yield_now().await;
@@ -145,8 +187,19 @@ async fn a_killed_server_gives_unavailable_or_unknown_in_bounded_time_and_loses_
     let mut acknowledged = HashSet::new();
     for writer in writers {
         let outcome = tokio::time::timeout(PATIENCE, writer).await.unwrap().unwrap();
-        assert!(outcome.waited < Duration::from_secs(5), "a writer hung for {:?}", outcome.waited);
-        assert!(matches!(outcome.error, AppendError::Unknown(_) | AppendError::Unavailable(_)), "{:?}", outcome.error);
+        assert!(
+            outcome.waited < Duration::from_secs(5),
+            "a writer hung for {:?}",
+            outcome.waited
+        );
+        assert!(
+            matches!(
+                outcome.error,
+                AppendError::Unknown(_) | AppendError::Unavailable(_)
+            ),
+            "{:?}",
+            outcome.error
+        );
         acknowledged.extend(outcome.acknowledged);
     }
     let refused = log.append(vec![record("ev.t.user.late", "late", Some(0))]).await;
@@ -154,8 +207,13 @@ async fn a_killed_server_gives_unavailable_or_unknown_in_bounded_time_and_loses_
     server.restart().await.unwrap();
     until_ok(&engine, vec![record("ev.t.user.late", "late", Some(0))]).await;
     let last = log.state().await.unwrap().last;
-    let stored: HashSet<String> =
-        log.read(0, None, usize::MAX).await.unwrap().into_iter().map(|record| record.message_id).collect();
+    let stored: HashSet<String> = log
+        .read(0, None, usize::MAX)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|record| record.message_id)
+        .collect();
     assert_eq!(stored.len() as u64, last, "an id is stored twice");
     assert!(acknowledged.is_subset(&stored));
 }
@@ -170,7 +228,11 @@ async fn write_until_refused(log: Arc<dyn EventLog>, writer: usize) -> Writing {
     let mut acknowledged = Vec::new();
     let mut last = 0;
     for number in 0.. {
-        let record = record(&format!("ev.t.user.w{writer}"), &format!("w{writer}-{number}"), Some(last));
+        let record = record(
+            &format!("ev.t.user.w{writer}"),
+            &format!("w{writer}-{number}"),
+            Some(last),
+        );
         let id = record.message_id.clone();
         let started = Instant::now();
         match log.append(vec![record]).await {
@@ -178,7 +240,13 @@ async fn write_until_refused(log: Arc<dyn EventLog>, writer: usize) -> Writing {
                 acknowledged.push(id);
                 last = appended[0].sequence;
             }
-            Err(error) => return Writing { acknowledged, error, waited: started.elapsed() },
+            Err(error) => {
+                return Writing {
+                    acknowledged,
+                    error,
+                    waited: started.elapsed(),
+                };
+            }
         }
     }
     unreachable!("the numbers do not end")
@@ -200,11 +268,16 @@ async fn nothing_listening_is_told_at_once_with_the_address_and_without_the_pass
     let port = tests::tools::free_port().unwrap();
     let url = format!("nats://tidings:secret@127.0.0.1:{port}");
     let started = Instant::now();
-    let error = JetStream::connect(Settings::new(url, token("test"), Layout::default())).await.unwrap_err();
+    let error = JetStream::connect(Settings::new(url, token("test"), Layout::default()))
+        .await
+        .unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(5));
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains(&format!("127.0.0.1:{port}")) && !text.contains("secret"), "{text}");
+    assert!(
+        text.contains(&format!("127.0.0.1:{port}")) && !text.contains("secret"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -216,7 +289,11 @@ async fn an_account_that_may_not_create_streams_needs_them_to_be_there() {
     assert!(matches!(error, OpenError::Unfit { .. }), "{error:?}");
     JetStream::connect(settings(&server)).await.unwrap();
     let engine = JetStream::connect(unmanaged).await.unwrap();
-    engine.log(EVENTS).append(vec![record("ev.t.user.u", "c", Some(0))]).await.unwrap();
+    engine
+        .log(EVENTS)
+        .append(vec![record("ev.t.user.u", "c", Some(0))])
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -226,7 +303,10 @@ async fn examination_finds_a_good_server_fine_and_names_drift_and_lax_syncing() 
     good.monitors = vec![server.monitor_url()];
     let engine = JetStream::connect(good.clone()).await.unwrap();
     let findings = engine.examine().await;
-    assert!(findings.iter().all(|finding| finding.severity == Severity::Fine), "{findings:#?}");
+    assert!(
+        findings.iter().all(|finding| finding.severity == Severity::Fine),
+        "{findings:#?}"
+    );
 
     let client = async_nats::connect(server.url()).await.unwrap();
     let context = async_nats::jetstream::new(client);
@@ -235,9 +315,16 @@ async fn examination_finds_a_good_server_fine_and_names_drift_and_lax_syncing() 
     config.max_messages = 3;
     context.update_stream(config).await.unwrap();
     let findings = engine.examine().await;
-    let drifted = findings.iter().find(|finding| finding.subject == "TEST_EVENTS-0").unwrap();
+    let drifted = findings
+        .iter()
+        .find(|finding| finding.subject == "TEST_EVENTS-0")
+        .unwrap();
     assert_eq!(drifted.severity, Severity::Failure);
-    assert!(drifted.message.contains("max_msgs should be -1 and is 3"), "{}", drifted.message);
+    assert!(
+        drifted.message.contains("max_msgs should be -1 and is 3"),
+        "{}",
+        drifted.message
+    );
     let refused = JetStream::connect(good).await.unwrap_err();
     assert!(matches!(refused, OpenError::Unfit { .. }), "{refused:?}");
 
@@ -245,7 +332,10 @@ async fn examination_finds_a_good_server_fine_and_names_drift_and_lax_syncing() 
     let mut lax_settings = settings(&lax);
     lax_settings.monitors = vec![lax.monitor_url()];
     let findings = JetStream::connect(lax_settings).await.unwrap().examine().await;
-    let sync = findings.iter().find(|finding| finding.subject == "sync_interval").unwrap();
+    let sync = findings
+        .iter()
+        .find(|finding| finding.subject == "sync_interval")
+        .unwrap();
     assert_eq!(sync.severity, Severity::Failure);
 }
 
@@ -268,12 +358,21 @@ async fn following_survives_cuts_silence_and_a_killed_server() {
     let engine = harness.open_engine(Layout::default()).await.unwrap();
     let mut followed = engine.log(EVENTS).follow(0, None).await.unwrap();
     let mut written = 0;
-    for fault in [Fault::None, Fault::Cut, Fault::HalfOpen, Fault::LoseAnswers, Fault::None] {
+    for fault in [
+        Fault::None,
+        Fault::Cut,
+        Fault::HalfOpen,
+        Fault::LoseAnswers,
+        Fault::None,
+    ] {
         harness.proxy().set(fault);
         let direct = harness.direct_log(EVENTS).await.unwrap();
         for _ in 0..100 {
             written += 1;
-            direct.append(vec![record("ev.t.user.u", &written.to_string(), None)]).await.unwrap();
+            direct
+                .append(vec![record("ev.t.user.u", &written.to_string(), None)])
+                .await
+                .unwrap();
         }
         harness.proxy().set(Fault::Cut);
         harness.proxy().set(Fault::None);
@@ -281,8 +380,15 @@ async fn following_survives_cuts_silence_and_a_killed_server() {
             harness.server().lock().await.restart().await.unwrap();
         }
         for expected in written - 99..=written {
-            let next = tokio::time::timeout(PATIENCE, followed.next()).await.unwrap().unwrap().unwrap();
-            assert_eq!((next.sequence, next.message_id), (expected, format!("t:{expected}")));
+            let next = tokio::time::timeout(PATIENCE, followed.next())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                (next.sequence, next.message_id),
+                (expected, format!("t:{expected}"))
+            );
         }
     }
 }
@@ -292,18 +398,39 @@ async fn a_job_keeps_its_lease_and_its_due_time_across_a_killed_server() {
     let mut server = NatsServer::start().await.unwrap();
     let engine = JetStream::connect(settings(&server)).await.unwrap();
     let queue = engine.queue();
-    let job = |id: &str| Job { id: token(id), tenant: token("t"), lane: token("e"), payload: id.to_owned().into() };
+    let job = |id: &str| Job {
+        id: token(id),
+        tenant: token("t"),
+        lane: token("e"),
+        payload: id.to_owned().into(),
+    };
     let later = SystemTime::now() + Duration::from_secs(3);
-    queue.enqueue(vec![(job("now"), None), (job("later"), Some(later))]).await.unwrap();
-    let [lease] = queue.lease(10, Duration::from_secs(5)).await.unwrap().try_into().unwrap();
+    queue
+        .enqueue(vec![(job("now"), None), (job("later"), Some(later))])
+        .await
+        .unwrap();
+    let [lease] = queue
+        .lease(10, Duration::from_secs(5))
+        .await
+        .unwrap()
+        .try_into()
+        .unwrap();
     assert_eq!(lease.job, job("now"));
     server.restart().await.unwrap();
     let settled = tokio::time::timeout(PATIENCE, async {
         while let Err(QueueError::Unavailable(_)) = queue.settle(&lease, Settlement::Done).await {}
     });
     settled.await.unwrap();
-    assert!(matches!(queue.settle(&lease, Settlement::Done).await, Err(QueueError::LeaseLost(_))));
-    let [lease] = queue.lease(10, Duration::from_secs(10)).await.unwrap().try_into().unwrap();
+    assert!(matches!(
+        queue.settle(&lease, Settlement::Done).await,
+        Err(QueueError::LeaseLost(_))
+    ));
+    let [lease] = queue
+        .lease(10, Duration::from_secs(10))
+        .await
+        .unwrap()
+        .try_into()
+        .unwrap();
     assert_eq!(lease.job, job("later"));
     assert!(SystemTime::now() >= later);
 }
@@ -327,7 +454,11 @@ async fn many_appends_share_the_connection() {
         }
     });
     let appended: Vec<_> = futures::future::join_all(appends).await;
-    assert!(appended.iter().all(|pair| pair[1].sequence == pair[0].sequence + 1));
+    assert!(
+        appended
+            .iter()
+            .all(|pair| pair[1].sequence == pair[0].sequence + 1)
+    );
     assert_eq!(log.state().await.unwrap().last, 600);
 }
 
@@ -337,7 +468,10 @@ async fn a_cut_connection_leaves_the_bucket_readable_afterwards() {
     let engine = harness.open_engine(Layout::default()).await.unwrap();
     let bucket = engine.bucket(Bucket::Receipts);
     let key = Subject::new("t.key").unwrap();
-    bucket.put(&key, "one".into(), Expect::Absent, None).await.unwrap();
+    bucket
+        .put(&key, "one".into(), Expect::Absent, None)
+        .await
+        .unwrap();
     harness.proxy().set(Fault::Cut);
     harness.proxy().set(Fault::None);
     let entry = bucket.get(&key).await.unwrap().unwrap();

@@ -122,6 +122,11 @@ impl Connection {
             Ok(Err(error)) => return Err(unreachable(settings, error.kind(), error.into())),
             Err(elapsed) => return Err(unreachable(settings, ConnectErrorKind::TimedOut, elapsed.into())),
         };
+        // The event comes a moment after the connection; awaited here, a later one means a new connection.
+        let mut connects = connects;
+        tokio::time::timeout(settings.timeouts.request, connects.wait_for(|count| *count > 0))
+            .await
+            .ok();
         let mut context = async_nats::jetstream::new(client.clone());
         context.set_timeout(settings.timeouts.request);
         Ok(Self {
@@ -252,7 +257,10 @@ impl Connection {
     /// Deletes the message at a sequence; `false` where it is gone already.
     pub(super) async fn delete(&self, stream: &str, sequence: u64) -> Result<bool, Cause> {
         let body = json!({ "seq": sequence, "no_erase": true });
-        let Err(error) = self.ask::<Value>(&format!("STREAM.MSG.DELETE.{stream}"), &body).await else {
+        let Err(error) = self
+            .ask::<Value>(&format!("STREAM.MSG.DELETE.{stream}"), &body)
+            .await
+        else {
             return Ok(true);
         };
         match (error, self.message_at(stream, sequence).await?) {

@@ -46,7 +46,10 @@ impl Letters {
 
     /// Removes the letter; `false` where it is gone already.
     async fn remove(&self, sequence: u64) -> Result<bool, QueueError> {
-        self.connection.delete(&self.stream, sequence).await.map_err(QueueError::Unavailable)
+        self.connection
+            .delete(&self.stream, sequence)
+            .await
+            .map_err(QueueError::Unavailable)
     }
 
     fn letter(&self, message: StreamMessage) -> Option<DeadLetter> {

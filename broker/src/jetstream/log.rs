@@ -163,7 +163,10 @@ pub(super) async fn fetch(
 }
 
 fn nothing_pending(message: &StreamMessage) -> bool {
-    message.headers.get("Nats-Num-Pending").is_some_and(|pending| pending.as_str() == "0")
+    message
+        .headers
+        .get("Nats-Num-Pending")
+        .is_some_and(|pending| pending.as_str() == "0")
 }
 
 async fn next_message(
@@ -173,7 +176,10 @@ async fn next_message(
     wire_filter: &str,
 ) -> Result<Option<StreamMessage>, Cause> {
     let stream = connection.context.get_stream_no_info(stream).await?;
-    match stream.direct_get_next_for_subject(wire_filter, Some(after.saturating_add(1))).await {
+    match stream
+        .direct_get_next_for_subject(wire_filter, Some(after.saturating_add(1)))
+        .await
+    {
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),

@@ -32,7 +32,12 @@ impl JetStreamHarness {
     pub async fn start() -> anyhow::Result<Self> {
         let server = NatsServer::start().await?;
         let proxy = Proxy::start(server.address()).await?;
-        Ok(Self { server: Mutex::new(server), proxy, direct: Mutex::new(None), opened: Mutex::new(None) })
+        Ok(Self {
+            server: Mutex::new(server),
+            proxy,
+            direct: Mutex::new(None),
+            opened: Mutex::new(None),
+        })
     }
 
     /// Spoils the engine's connection.
@@ -47,7 +52,11 @@ impl JetStreamHarness {
 
     /// What the engine is opened with: short tries, so that a lost answer is noticed soon.
     pub fn settings(&self, layout: Layout) -> anyhow::Result<Settings> {
-        let mut settings = Settings::new(format!("nats://{}", self.proxy.address()), Token::new("test")?, layout);
+        let mut settings = Settings::new(
+            format!("nats://{}", self.proxy.address()),
+            Token::new("test")?,
+            layout,
+        );
         settings.timeouts.attempt = Duration::from_millis(500);
         Ok(settings)
     }
@@ -62,7 +71,12 @@ impl JetStreamHarness {
         let engine = Arc::new(JetStream::connect(settings.clone()).await?);
         settings.url = self.server.lock().await.url();
         settings.timeouts = Timeouts::default();
-        if let Some(before) = self.direct.lock().await.replace(JetStream::connect(settings).await?) {
+        if let Some(before) = self
+            .direct
+            .lock()
+            .await
+            .replace(JetStream::connect(settings).await?)
+        {
             before.close().await;
         }
         *opened = Some(Arc::clone(&engine));
@@ -85,7 +99,9 @@ impl JetStreamHarness {
         let wanted = direct.state().await?.last + records.len() as u64;
         self.proxy.set(Fault::LoseAnswers);
         let appending = tokio::spawn(async move { engine.log(log).append(records).await });
-        tokio::time::timeout(PATIENCE, stored(direct.as_ref(), wanted)).await.context("nothing was stored")??;
+        tokio::time::timeout(PATIENCE, stored(direct.as_ref(), wanted))
+            .await
+            .context("nothing was stored")??;
         self.proxy.set(Fault::Cut);
         self.proxy.set(Fault::None);
         Ok(appending.await?)
