@@ -1,14 +1,37 @@
-//! Delivery.
+//! Delivery: from a message in the log to a signed webhook at every endpoint that wants it (design §8).
+//!
+//! 1. [`Endpoints`](endpoints) keeps every endpoint in memory, folded from the logs of events.
+//! 2. [`matcher`] follows the logs of messages; each match becomes a fact in the delivery log and a job.
+//! 3. [`worker`] leases jobs into [`lanes`], posts ([`post`], [`egress`], [`body`], [`sign`], [`secrets`]), records
+//!    the attempt and settles: done, due again by the [`schedule`], or a dead letter.
+//! 4. [`requests`] carries out what was asked: redrive, discard, resend.
+//!
+//! The delivery log is the truth, the queue only wakes. Each step stores its result before it lets go of what caused
+//! it, so a crash anywhere repeats a step and loses none: at least once, always under the same `webhook-id`.
+
 mod body;
+mod cursor;
 mod egress;
+mod endpoints;
+mod health;
+mod lanes;
 mod master_key;
+mod matcher;
+pub mod metrics;
 mod post;
+mod requests;
 mod schedule;
 mod secrets;
+mod service;
+mod settings;
 mod sign;
+mod work;
+mod worker;
 
 pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
 pub use master_key::{InvalidMasterKey, MasterKey};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SecretError, SecretReader, SecretWriter};
+pub use service::{Delivery, StartError, Status};
+pub use settings::Settings;
 pub use sign::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, InvalidSecret, Secret, sign};

@@ -37,7 +37,7 @@ impl MasterKey {
     }
 
     /// The key for one purpose (HKDF-SHA256, RFC 5869); `info` names the purpose.
-    pub(crate) fn derive(&self, info: &str) -> Zeroizing<[u8; 32]> {
+    pub fn derive(&self, info: &str) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
         #[expect(clippy::expect_used, reason = "HKDF-SHA256 yields up to 8160 bytes")]
         Hkdf::<Sha256>::new(None, self.0.as_slice())

@@ -14,9 +14,9 @@ use backoff::exponential::ExponentialBackoff;
 /// How far a wait may lie from the schedule, to either side: retries of one moment spread out.
 const JITTER: f64 = 0.15;
 /// The latest a receiver's `Retry-After` can put an attempt off.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// The longest step.
-const LONGEST_STEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const LONGEST_STEP: Duration = Duration::from_hours(30 * 24);
 const MOST_STEPS: usize = 50;
 
 /// Why a text is not a schedule.
@@ -215,7 +215,7 @@ mod tests {
             .collect();
         assert!(waits.iter().all(|wait| (8.5..=11.51).contains(wait)), "{waits:?}");
         assert!(waits.iter().any(|wait| *wait < 9.5) && waits.iter().any(|wait| *wait > 10.5));
-        assert!(schedule.next(2, None).unwrap() > Duration::from_secs(3_000));
+        assert!(schedule.next(2, None).unwrap() > Duration::from_mins(50));
         assert_eq!(schedule.next(3, None), None);
         assert_eq!(schedule.next(0, None), None);
         assert_eq!(schedule.next(u32::MAX, Some(Duration::from_secs(1))), None);
@@ -226,7 +226,7 @@ mod tests {
         let schedule: Schedule = "10s".parse().unwrap();
         let next = |seconds| schedule.next(1, Some(Duration::from_secs(seconds))).unwrap();
         assert!(next(0) >= Duration::from_millis(8_500));
-        assert_eq!(next(600), Duration::from_secs(600));
+        assert_eq!(next(600), Duration::from_mins(10));
         assert_eq!(next(u64::MAX), LONGEST_RETRY_AFTER);
     }
 

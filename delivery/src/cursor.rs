@@ -1,0 +1,75 @@
+//! How far a follower has come along its log, kept across restarts.
+//!
+//! Advancing states the revision last seen, so of two processes that follow the same log with one cursor the
+//! slower is told, and starts again from where the other is.
+
+use std::sync::Arc;
+
+use broker::layout::Log;
+use broker::{Expect, KeyValue, KvError, Subject};
+
+use crate::work::subject;
+
+/// Why a cursor could not be read or moved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CursorError {
+    /// The bucket failed, or another process moved the cursor.
+    #[error("the cursor could not be moved")]
+    Bucket(#[from] KvError),
+    /// The value is no sequence.
+    #[error("the cursor {0} does not hold a sequence; put it right or remove it")]
+    Malformed(Subject),
+}
+
+/// A place in a log, for one purpose.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    bucket: Arc<dyn KeyValue>,
+    key: Subject,
+    at: u64,
+    revision: Option<u64>,
+}
+
+impl Cursor {
+    /// Reads where `purpose` stands in `log`: at the beginning, if it never moved.
+    pub(crate) async fn load(
+        bucket: Arc<dyn KeyValue>,
+        purpose: &str,
+        log: Log,
+    ) -> Result<Self, CursorError> {
+        let key = subject(format!("{purpose}.{log}"));
+        let Some(entry) = bucket.get(&key).await? else {
+            let (at, revision) = (0, None);
+            return Ok(Self {
+                bucket,
+                key,
+                at,
+                revision,
+            });
+        };
+        let text = std::str::from_utf8(&entry.value).ok();
+        let at = text
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| CursorError::Malformed(key.clone()))?;
+        Ok(Self {
+            bucket,
+            key,
+            at,
+            revision: Some(entry.revision),
+        })
+    }
+
+    /// The last sequence dealt with; 0 before the first.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Everything up to this sequence is dealt with. After an error load the cursor anew.
+    pub(crate) async fn advance(&mut self, to: u64) -> Result<(), CursorError> {
+        let expect = self.revision.map_or(Expect::Absent, Expect::Revision);
+        let value = to.to_string().into();
+        self.revision = Some(self.bucket.put(&self.key, value, expect, None).await?);
+        self.at = to;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! The endpoints of one shard's tenants, folded from their events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use broker::Record;
+use domain::endpoint::{EndpointEvent, EndpointSettings};
+use domain::{Commit, EndpointId, Message, TenantId, decode_event};
+
+use crate::health::in_full;
+use crate::metrics;
+
+/// How far apart the clocks of two logs may be. An endpoint gets what was stored after it was created, by the
+/// logs' clocks, and what was stored at most this long before: were there no bound, an endpoint created while the
+/// matcher is behind would get everything of the backlog, however old.
+const CLOCKS_APART: Duration = Duration::from_secs(5);
+
+/// One endpoint, as delivery needs to know it.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) settings: EndpointSettings,
+    pub(crate) enabled: bool,
+    created_at: SystemTime,
+}
+
+/// Endpoints by tenant. Removed ones are absent.
+#[derive(Debug, Default)]
+pub(super) struct Index(HashMap<TenantId, HashMap<EndpointId, Arc<Endpoint>>>);
+
+impl Index {
+    /// The tenant's endpoints that want the message. Whether an endpoint is enabled is judged as of now.
+    pub(super) fn matching(&self, message: &Message, stored_at: SystemTime) -> Vec<EndpointId> {
+        let wanted = |endpoint: &Endpoint| {
+            endpoint.enabled
+                && endpoint.created_at <= stored_at + CLOCKS_APART
+                && endpoint
+                    .settings
+                    .event_types
+                    .iter()
+                    .any(|filter| filter.matches(&message.event_type))
+        };
+        let endpoints = self.0.get(&message.tenant).into_iter().flatten();
+        endpoints
+            .filter(|(_, endpoint)| wanted(endpoint))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    pub(super) fn get(&self, tenant: &TenantId, id: &EndpointId) -> Option<Arc<Endpoint>> {
+        self.0.get(tenant)?.get(id).cloned()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.values().map(HashMap::len).sum()
+    }
+
+    /// Takes a record of the log of events in; others than endpoints' change nothing.
+    ///
+    /// An event that can't be read leaves its endpoint as it was and is told of: holding up every other tenant
+    /// would be worse.
+    pub(super) fn apply(&mut self, record: &Record) {
+        if !is_endpoint(record) {
+            return;
+        }
+        if let Err(error) = self.fold(record) {
+            metrics::unreadable("EVENTS");
+            tracing::error!(
+                sequence = record.sequence,
+                subject = %record.subject,
+                error = %in_full(error.as_ref()),
+                "An endpoint's event cannot be read; delivery goes on with what was known of it."
+            );
+        }
+    }
+
+    fn fold(&mut self, record: &Record) -> Result<(), Box<dyn std::error::Error>> {
+        let commit = Commit::decode(&record.payload)?;
+        let id: EndpointId = commit.id.parse()?;
+        let endpoints = self.0.entry(commit.tenant).or_default();
+        for event in &commit.events {
+            step(endpoints, &id, &decode_event(event)?, record.stored_at);
+        }
+        Ok(())
+    }
+}
+
+fn step(
+    endpoints: &mut HashMap<EndpointId, Arc<Endpoint>>,
+    id: &EndpointId,
+    event: &EndpointEvent,
+    stored_at: SystemTime,
+) {
+    let change: &dyn Fn(&mut Endpoint) = match event {
+        EndpointEvent::Created { settings } => {
+            let endpoint = Endpoint {
+                settings: settings.clone(),
+                enabled: true,
+                created_at: stored_at,
+            };
+            endpoints.insert(id.clone(), Arc::new(endpoint));
+            return;
+        }
+        EndpointEvent::Removed {} => {
+            endpoints.remove(id);
+            return;
+        }
+        EndpointEvent::Changed { to, .. } => &|endpoint| endpoint.settings = to.clone(),
+        EndpointEvent::Disabled { .. } => &|endpoint| endpoint.enabled = false,
+        EndpointEvent::Enabled {} => &|endpoint| endpoint.enabled = true,
+        // The module `requests` carries these out.
+        EndpointEvent::RedriveRequested { .. }
+        | EndpointEvent::DiscardRequested { .. }
+        | EndpointEvent::ResendRequested { .. } => return,
+    };
+    if let Some(endpoint) = endpoints.get_mut(id) {
+        change(Arc::make_mut(endpoint));
+    }
+}
+
+/// Subjects of the log are `ev.<tenant>.<aggregate>.<id>`.
+fn is_endpoint(record: &Record) -> bool {
+    let mut tokens = record.subject.as_str().split('.');
+    tokens.next() == Some("ev") && tokens.nth(1) == Some("endpoint")
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Actor, Meta, Timestamp, encode_event};
+
+    use super::*;
+    use crate::work::subject;
+
+    const ID: &str = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    fn settings(event_types: &str) -> EndpointSettings {
+        serde_json::from_value(serde_json::json!({
+            "url": "https://example.org/", "event_types": [event_types], "description": null
+        }))
+        .unwrap()
+    }
+
+    fn record(event: &EndpointEvent, stored_at: SystemTime) -> Record {
+        let commit = Commit {
+            v: Commit::VERSION,
+            tenant: TenantId::platform(),
+            aggregate: "endpoint".into(),
+            id: ID.into(),
+            first_version: 1,
+            events: vec![encode_event(event).unwrap()],
+            meta: Meta {
+                command_id: "1".into(),
+                command: "Test".into(),
+                actor: Actor::PlatformAdmin,
+                request_id: None,
+                origin: None,
+                correlation_id: None,
+                causation_id: None,
+                traceparent: None,
+                at: Timestamp::default(),
+            },
+            prev: None,
+        };
+        Record {
+            sequence: 1,
+            subject: subject(format!("ev.platform.endpoint.{ID}")),
+            message_id: "platform:1".into(),
+            stored_at,
+            payload: commit.encode().into(),
+        }
+    }
+
+    fn message() -> Message {
+        Message {
+            v: Message::VERSION,
+            tenant: TenantId::platform(),
+            id: "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            event_type: "invoice.paid".parse().unwrap(),
+            data: b"{}".to_vec(),
+            published_at: Timestamp::default(),
+            actor: Actor::PlatformAdmin,
+            request_id: None,
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_matched_while_it_is_there_enabled_and_wants_the_type() {
+        let now = SystemTime::now();
+        let created = EndpointEvent::Created {
+            settings: settings("invoice.*"),
+        };
+        let disabled = EndpointEvent::Disabled {
+            reason: domain::Text::new("testing").unwrap(),
+        };
+        let changed = EndpointEvent::Changed {
+            from: settings("invoice.*"),
+            to: settings("user.*"),
+        };
+        let mut index = Index::default();
+        let mut matches_after = |event: &EndpointEvent| {
+            index.apply(&record(event, now));
+            index.matching(&message(), now).len()
+        };
+        assert_eq!(matches_after(&created), 1);
+        assert_eq!(matches_after(&disabled), 0);
+        assert_eq!(matches_after(&EndpointEvent::Enabled {}), 1);
+        assert_eq!(matches_after(&changed), 0);
+        assert_eq!(matches_after(&created), 1);
+        assert_eq!(matches_after(&EndpointEvent::Removed {}), 0);
+        assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn a_new_endpoint_gets_no_backlog() {
+        let created_at = SystemTime::now();
+        let mut index = Index::default();
+        let created = EndpointEvent::Created {
+            settings: settings("*"),
+        };
+        index.apply(&record(&created, created_at));
+        let matches = |before: u64| {
+            let stored_at = created_at.checked_sub(Duration::from_secs(before)).unwrap();
+            index.matching(&message(), stored_at).len()
+        };
+        assert_eq!((matches(0), matches(4), matches(6)), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_changes_nothing() {
+        let now = SystemTime::now();
+        let mut index = Index::default();
+        let created = EndpointEvent::Created {
+            settings: settings("*"),
+        };
+        index.apply(&record(&created, now));
+        let mut damaged = record(&EndpointEvent::Removed {}, now);
+        damaged.payload = b"\xc1".as_slice().into();
+        index.apply(&damaged);
+        assert_eq!(index.matching(&message(), now).len(), 1);
+    }
+}

@@ -1,0 +1,69 @@
+//! The figures of delivery: names, units and meanings.
+
+use std::time::Duration;
+
+use domain::AttemptOutcome;
+use metrics::{counter, gauge, histogram};
+
+/// Counter: HTTP tries, by `outcome` (`ok` or an error class as in the delivery log).
+pub const ATTEMPTS: &str = "tidings_delivery_attempts_total";
+/// Histogram, seconds: one HTTP try from start to end.
+pub const ATTEMPT_SECONDS: &str = "tidings_delivery_attempt_seconds";
+/// Histogram, seconds: from the publication of a message to its recorded arrival.
+pub const PUBLISH_TO_DELIVERED_SECONDS: &str = "tidings_delivery_publish_to_delivered_seconds";
+/// Counter: deliveries that used up their attempts.
+pub const DEAD: &str = "tidings_delivery_dead_total";
+/// Counter: messages matched against the endpoints.
+pub const MESSAGES_MATCHED: &str = "tidings_delivery_messages_matched_total";
+/// Counter: deliveries made of them.
+pub const DELIVERIES_CREATED: &str = "tidings_delivery_deliveries_created_total";
+/// Counter: records of a log that could not be read and were passed over, by `log`.
+pub const UNREADABLE: &str = "tidings_delivery_unreadable_records_total";
+/// Counter: jobs sent back to the queue because their endpoint had enough in flight.
+pub const LANE_FULL: &str = "tidings_delivery_lane_full_total";
+/// Gauge: HTTP tries under way.
+pub const IN_FLIGHT: &str = "tidings_delivery_in_flight";
+
+pub(crate) fn attempted(outcome: &AttemptOutcome) {
+    let label = outcome.error.map_or("ok", domain::ErrorClass::as_str);
+    counter!(ATTEMPTS, "outcome" => label).increment(1);
+    histogram!(ATTEMPT_SECONDS).record(Duration::from_millis(outcome.duration_ms));
+}
+
+pub(crate) fn delivered(since_publication: Duration) {
+    histogram!(PUBLISH_TO_DELIVERED_SECONDS).record(since_publication);
+}
+
+pub(crate) fn dead() {
+    counter!(DEAD).increment(1);
+}
+
+pub(crate) fn matched(messages: usize, deliveries: usize) {
+    counter!(MESSAGES_MATCHED).increment(messages as u64);
+    counter!(DELIVERIES_CREATED).increment(deliveries as u64);
+}
+
+pub(crate) fn unreadable(log: &str) {
+    counter!(UNREADABLE, "log" => log.to_owned()).increment(1);
+}
+
+pub(crate) fn lane_full() {
+    counter!(LANE_FULL).increment(1);
+}
+
+/// Counts one try as under way for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct InFlight;
+
+impl InFlight {
+    pub(crate) fn begin() -> Self {
+        gauge!(IN_FLIGHT).increment(1);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT).decrement(1);
+    }
+}

@@ -1,0 +1,40 @@
+//! What an operator can set.
+
+use std::time::Duration;
+
+use crate::{EgressPolicy, MasterKey, Schedule};
+
+/// The settings of delivery.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Opens the endpoints' signing secrets.
+    pub master_key: MasterKey,
+    /// When failed attempts are made again.
+    pub schedule: Schedule,
+    /// Where receivers may be.
+    pub egress: EgressPolicy,
+    /// The deadline of one HTTP try, over connect, headers and body. With five seconds to spare it must fit into
+    /// the lease of the engine's layout.
+    pub timeout: Duration,
+    /// HTTP tries under way at once in this process.
+    pub concurrency: usize,
+    /// Those of them for one endpoint.
+    pub lane_in_flight: usize,
+    /// How Tidings names itself to receivers.
+    pub user_agent: String,
+}
+
+impl Settings {
+    /// The defaults: public receivers, the default schedule, 15 s, 64 tries at once, 8 for one endpoint.
+    pub fn new(master_key: MasterKey) -> Self {
+        Self {
+            master_key,
+            schedule: Schedule::default(),
+            egress: EgressPolicy::public(),
+            timeout: Duration::from_secs(15),
+            concurrency: 64,
+            lane_in_flight: 8,
+            user_agent: concat!("Tidings/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Workers: lease due jobs, make one attempt each, record it, settle the lease.
+//!
+//! The order is what makes it safe: an attempt is recorded before its job is settled, and a job that is not
+//! settled comes back. A crash between the POST and the record repeats the POST under the same `webhook-id`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use broker::layout::{Bucket, Log};
+use broker::{Engine, EventLog, Lease, Settlement, WorkQueue};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::endpoints::Endpoints;
+use crate::health::{Episode, Health, pause};
+use crate::lanes::Lanes;
+use crate::post::Poster;
+use crate::{Schedule, SecretReader, Settings, metrics};
+
+mod attempt;
+mod prepare;
+mod record;
+
+/// The longest a lease call waits: how long a stop can take to be noticed.
+const WAIT: Duration = Duration::from_secs(1);
+/// For each try under way, how many jobs may be in hand, most of them before full lanes.
+const IN_HAND: usize = 4;
+/// The most jobs taken at once.
+const AT_ONCE: usize = 64;
+/// When a job comes back that found its lane full.
+const LANE_FULL_WAIT: Duration = Duration::from_secs(1);
+
+/// Makes attempts, many at once.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    engine: Arc<dyn Engine>,
+    queue: Arc<dyn WorkQueue>,
+    attempts: Arc<dyn EventLog>,
+    endpoints: Arc<Endpoints>,
+    secrets: SecretReader,
+    poster: Poster,
+    schedule: Schedule,
+    timeout: Duration,
+    lanes: Arc<Lanes>,
+    hands: Arc<Semaphore>,
+    tries: Arc<Semaphore>,
+    in_flight: AtomicUsize,
+    health: Arc<Health>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        settings: &Settings,
+        engine: Arc<dyn Engine>,
+        endpoints: Arc<Endpoints>,
+        poster: Poster,
+        health: Arc<Health>,
+    ) -> Self {
+        let bucket = engine.bucket(Bucket::EndpointSecrets);
+        Self {
+            queue: engine.queue(),
+            attempts: engine.log(Log::Attempts),
+            endpoints,
+            secrets: SecretReader::new(bucket, settings.master_key.clone()),
+            poster,
+            schedule: settings.schedule.clone(),
+            timeout: settings.timeout,
+            lanes: Lanes::new(settings.lane_in_flight),
+            hands: Arc::new(Semaphore::new(settings.concurrency * IN_HAND)),
+            tries: Arc::new(Semaphore::new(settings.concurrency)),
+            in_flight: AtomicUsize::new(0),
+            health,
+            engine,
+        }
+    }
+
+    /// HTTP tries under way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Leases jobs until told to stop; those in hand go on in tasks of the tracker.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tracker: TaskTracker) {
+        let mut episode = Episode::new("worker: leases", self.health.clone());
+        while let Some(hands) = stop.run_until_cancelled(self.free_hands()).await {
+            // Not dropped at a stop: jobs that were leased meanwhile would wait for their lease to end.
+            match self.queue.lease(hands.len(), WAIT).await {
+                Ok(leases) => {
+                    episode.recovered();
+                    for (lease, hand) in leases.into_iter().zip(hands) {
+                        tracker.spawn(self.clone().work(lease, hand));
+                    }
+                }
+                Err(error) => {
+                    drop(hands);
+                    if !pause(episode.failed(&error), &stop).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// At least one free hand, and as many more as there are, up to a bound.
+    async fn free_hands(&self) -> Vec<OwnedSemaphorePermit> {
+        // Nobody closes the semaphore: the first wait ends with a permit.
+        let first = self.hands.clone().acquire_owned().await.ok();
+        let more = std::iter::from_fn(|| self.hands.clone().try_acquire_owned().ok());
+        first.into_iter().chain(more).take(AT_ONCE).collect()
+    }
+
+    async fn work(self: Arc<Self>, lease: Lease, _hand: OwnedSemaphorePermit) {
+        if let Some(_place) = self.lanes.enter(&lease.job.lane).await {
+            self.attempt(lease).await;
+        } else {
+            metrics::lane_full();
+            self.later(&lease, LANE_FULL_WAIT).await;
+        }
+    }
+
+    /// Gives a job back as it is, to come again after a while.
+    async fn later(&self, lease: &Lease, wait: Duration) {
+        let spread = wait.mul_f64(rand::random_range(0.5..1.5));
+        let again = Settlement::Again {
+            due: SystemTime::now() + spread,
+            payload: lease.job.payload.clone(),
+        };
+        self.settle(lease, again).await;
+    }
+}

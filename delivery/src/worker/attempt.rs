@@ -1,0 +1,160 @@
+//! One attempt, from the job to its settlement.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use broker::{Lease, Settlement};
+use domain::{AttemptOutcome, DeliveryFact, ErrorClass, Next, Timestamp};
+
+use super::Worker;
+use super::prepare::{Hindrance, Receiver};
+use crate::health::in_full;
+use crate::metrics::{self, InFlight};
+use crate::post::{Post, Tried};
+use crate::work::Work;
+
+/// When a job comes back that could not be tried because a part of Tidings was away.
+const AWAY_WAIT: Duration = Duration::from_secs(2);
+/// What must be left of a lease besides the deadline of the POST when it begins.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// What an attempt brought, and when its message was published.
+struct Made {
+    tried: Tried,
+    hopeless: bool,
+    published_at: Option<SystemTime>,
+}
+
+impl Worker {
+    pub(super) async fn attempt(&self, lease: Lease) {
+        let (work, to) = match (Work::decode(&lease.job.payload), Receiver::of(&lease)) {
+            (Ok(work), Ok(to)) => (work, to),
+            (work, _) => {
+                let error = work.err().map(|error| in_full(&error)).unwrap_or_default();
+                tracing::error!(job = %lease.job.id, error, "A job cannot be read and becomes a dead letter.");
+                let payload = lease.job.payload.clone();
+                self.settle(&lease, Settlement::Dead { payload }).await;
+                return;
+            }
+        };
+        match self.make(&lease, &work, &to).await {
+            Ok(made) => self.conclude(&lease, &work, &to, made).await,
+            Err(hindrance) => {
+                let error = in_full(&hindrance);
+                tracing::debug!(delivery = %work.delivery, error, "An attempt is put off.");
+                self.later(&lease, AWAY_WAIT).await;
+            }
+        }
+    }
+
+    /// Tries once. An error means that nothing was tried and nothing is to be recorded.
+    async fn make(&self, lease: &Lease, work: &Work, to: &Receiver) -> Result<Made, Hindrance> {
+        // Nobody closes the semaphore; without a permit there would merely be one try more.
+        let _try = self.tries.acquire().await;
+        let prepared = match self.prepare(work, to).await {
+            Ok(prepared) => prepared,
+            Err(Hindrance::Failed(why)) => return Ok(untried(why, false)),
+            Err(Hindrance::Hopeless(why)) => return Ok(untried(why.to_owned(), true)),
+            Err(away) => return Err(away),
+        };
+        self.hold(lease).await?;
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let in_flight = InFlight::begin();
+        let post = Post {
+            url: prepared.endpoint.settings.url.as_url(),
+            id: work.message.id.as_str(),
+            timestamp: prepared.timestamp,
+            signature: &prepared.signature,
+            body: prepared.body,
+        };
+        let tried = self.poster.post(post).await;
+        drop(in_flight);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        metrics::attempted(&tried.outcome);
+        Ok(Made {
+            tried,
+            hopeless: false,
+            published_at: Some(prepared.published_at),
+        })
+    }
+
+    /// Makes sure that the lease outlives the POST, or another worker would send the same beside this one.
+    async fn hold(&self, lease: &Lease) -> Result<(), Hindrance> {
+        let left = lease
+            .expires
+            .duration_since(SystemTime::now())
+            .unwrap_or_default();
+        if left < self.timeout + MARGIN {
+            let extended = self.queue.extend(lease).await;
+            extended.map_err(|cause| Hindrance::Away {
+                what: "the lease",
+                cause: cause.into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn conclude(&self, lease: &Lease, work: &Work, to: &Receiver, made: Made) {
+        let (next, settlement) = self.what_next(work, &made);
+        let delivered = next == Next::Delivered;
+        let dead = next == Next::Dead;
+        let fact = DeliveryFact::Attempted {
+            attempt: work.attempt,
+            outcome: made.tried.outcome,
+            next,
+        };
+        let record = work.fact(&to.tenant, &to.endpoint, fact);
+        if !self.record(lease, &record).await {
+            return;
+        }
+        self.settle(lease, settlement).await;
+        if dead {
+            metrics::dead();
+            tracing::info!(delivery = %work.delivery, tenant.id = %to.tenant, "A delivery became a dead letter.");
+        }
+        if let Some(published_at) = made.published_at.filter(|_| delivered && work.run == 1) {
+            metrics::delivered(SystemTime::now().duration_since(published_at).unwrap_or_default());
+        }
+    }
+
+    fn what_next(&self, work: &Work, made: &Made) -> (Next, Settlement) {
+        if made.tried.outcome.error.is_none() {
+            return (Next::Delivered, Settlement::Done);
+        }
+        let wait = self.schedule.next(work.attempt, made.tried.retry_after);
+        let Some(wait) = wait.filter(|_| !made.hopeless) else {
+            let payload = work.encode();
+            return (Next::Dead, Settlement::Dead { payload });
+        };
+        let due = SystemTime::now() + wait;
+        let next = Next::Again {
+            due: Timestamp::from(due),
+        };
+        let again = Work {
+            attempt: work.attempt + 1,
+            ..work.clone()
+        };
+        let payload = again.encode();
+        (next, Settlement::Again { due, payload })
+    }
+}
+
+/// An attempt that failed before anything was sent.
+fn untried(why: String, hopeless: bool) -> Made {
+    let outcome = AttemptOutcome {
+        status: None,
+        error: Some(ErrorClass::Gone),
+        detail: Some(why),
+        response_body: None,
+        duration_ms: 0,
+    };
+    metrics::attempted(&outcome);
+    Made {
+        tried: Tried {
+            outcome,
+            retry_after: None,
+        },
+        hopeless,
+        published_at: None,
+    }
+}

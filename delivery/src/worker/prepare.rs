@@ -1,0 +1,139 @@
+//! What an attempt needs before anything can be sent: the endpoint, the message, the signature.
+
+use std::time::{Duration, SystemTime};
+
+use broker::layout::Log;
+use broker::{Lease, ReadError};
+use domain::{EndpointId, InvalidId, Message, TenantId};
+use std::sync::Arc;
+
+use super::Worker;
+use crate::SecretError;
+use crate::body::body;
+use crate::endpoints::Endpoint;
+use crate::sign::sign;
+use crate::work::Work;
+
+/// How long an attempt waits for the index of endpoints to catch up.
+const INDEX_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who a job is for.
+#[derive(Debug, Clone)]
+pub(super) struct Receiver {
+    pub(super) tenant: TenantId,
+    pub(super) endpoint: EndpointId,
+}
+
+impl Receiver {
+    pub(super) fn of(lease: &Lease) -> Result<Self, InvalidId> {
+        Ok(Self {
+            tenant: lease.job.tenant.as_str().parse()?,
+            endpoint: lease.job.lane.as_str().parse()?,
+        })
+    }
+}
+
+/// Everything to be sent.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) published_at: SystemTime,
+    /// Seconds since the Unix epoch.
+    pub(super) timestamp: i64,
+    pub(super) signature: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// Why nothing can be sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Hindrance {
+    /// The attempt failed; others may not.
+    #[error("{0}")]
+    Failed(String),
+    /// No attempt can help until somebody does something.
+    #[error("{0}")]
+    Hopeless(&'static str),
+    /// A part of Tidings is away, which is no fault of the receiver: the attempt doesn't count.
+    #[error("{what} cannot be had")]
+    Away {
+        what: &'static str,
+        #[source]
+        cause: broker::Cause,
+    },
+}
+
+impl Worker {
+    pub(super) async fn prepare(&self, work: &Work, to: &Receiver) -> Result<Prepared, Hindrance> {
+        let endpoint = self.endpoint(work, to).await?;
+        let message = self.message(work).await?;
+        if message.tenant != to.tenant {
+            return Err(Hindrance::Hopeless("the message is another tenant's"));
+        }
+        let opened = self.secrets.open(&to.tenant, &to.endpoint).await;
+        let secret = opened.map_err(|error| match error {
+            SecretError::Unavailable(cause) => Hindrance::Away {
+                what: "the signing secret",
+                cause: cause.into(),
+            },
+            SecretError::Missing | SecretError::Unreadable => Hindrance::Failed(error.to_string()),
+        })?;
+        let timestamp = domain::Timestamp::from(SystemTime::now()).as_seconds();
+        let body = body(&message);
+        Ok(Prepared {
+            endpoint,
+            published_at: message.published_at.into(),
+            timestamp,
+            signature: sign(&[secret], work.message.id.as_str(), timestamp, &body),
+            body,
+        })
+    }
+
+    /// The endpoint, if it is there and enabled; looked up again in a fresh index before it is said not to be.
+    async fn endpoint(&self, work: &Work, to: &Receiver) -> Result<Arc<Endpoint>, Hindrance> {
+        let shard = work.message.position.shard;
+        let find = || self.endpoints.get(shard, &to.tenant, &to.endpoint);
+        if let Some(endpoint) = find().filter(|endpoint| endpoint.enabled) {
+            return Ok(endpoint);
+        }
+        let away = |cause| Hindrance::Away {
+            what: "the endpoint's settings",
+            cause,
+        };
+        tokio::time::timeout(INDEX_PATIENCE, self.endpoints.current(shard))
+            .await
+            .map_err(|late| away(late.into()))?
+            .map_err(|error| away(error.into()))?;
+        match find() {
+            None => Err(Hindrance::Hopeless("the endpoint was removed")),
+            Some(endpoint) if !endpoint.enabled => Err(Hindrance::Hopeless("the endpoint is disabled")),
+            Some(endpoint) => Ok(endpoint),
+        }
+    }
+
+    async fn message(&self, work: &Work) -> Result<Message, Hindrance> {
+        let away = |error: ReadError| Hindrance::Away {
+            what: "the message",
+            cause: error.into(),
+        };
+        let position = work.message.position;
+        if position.shard >= self.engine.layout().shards {
+            return Err(Hindrance::Hopeless(
+                "the message is of a shard that does not exist",
+            ));
+        }
+        let log = self.engine.log(Log::Messages(position.shard));
+        let read = log.read(position.sequence.saturating_sub(1), None, 1).await;
+        let found = read.map_err(away)?.pop();
+        if let Some(record) = found.filter(|record| record.sequence == position.sequence) {
+            return Message::decode(&record.payload)
+                .map_err(|_| Hindrance::Hopeless("the message cannot be read"));
+        }
+        // Only the log's bounds prove it gone; a replica may merely be behind.
+        if log.state().await.map_err(away)?.first > position.sequence {
+            return Err(Hindrance::Hopeless(
+                "the message was kept for its time and is gone",
+            ));
+        }
+        Err(away(ReadError::Unavailable("the record is not there yet".into())))
+    }
+}
