@@ -291,7 +291,6 @@ macro_rules! for_each_engine {
     ($($(#[$attribute:meta])* async fn $name:ident($engine:ident: Engine) $body:block)+) => {$(
         $(#[$attribute])*
         mod $name {
-            #[allow(unused_imports, reason = "a test may need nothing of what the file imports")]
             use super::*;
 
             async fn case($engine: $crate::service::Engine) -> ::anyhow::Result<()> $body

@@ -1,7 +1,16 @@
 //! The harness itself: what it starts works, survives what it should, and does not share what it should not.
 
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
 use sqlx::{Connection, Executor, PgConnection, Row};
 use tests::postgres::{self, Postgres};
+use tests::tools::{Folder, Program};
+
+/// Where [`victim`] says what it has started.
+const VICTIM_FILE: &str = "HARNESS_VICTIM_FILE";
 
 #[tokio::test]
 async fn postgres_keeps_what_was_committed_when_it_is_killed() -> anyhow::Result<()> {
@@ -38,4 +47,53 @@ async fn every_test_has_a_database_of_its_own() -> anyhow::Result<()> {
     let mut other = PgConnection::connect(&second.owner_url).await?;
     assert!(other.execute("SELECT id FROM mine").await.is_err());
     Ok(())
+}
+
+#[tokio::test]
+async fn what_a_killed_test_process_has_started_ends_with_it() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let file = folder.path().join("started");
+    let mut test = Program::new(&std::env::current_exe()?, &folder.path().join("log"), "KILL");
+    test.command()
+        .args(["--ignored", "--exact", "victim", "--nocapture"])
+        .env(VICTIM_FILE, &file);
+    let mut test = test.start()?;
+    let within = Duration::from_secs(20);
+    let started = test.until(within, async || {
+        std::fs::read_to_string(&file)
+            .ok()
+            .filter(|text| text.ends_with('\n'))
+    });
+    let started = started.await?;
+    let (pid, its_folder) = started.trim().split_once(' ').context("what the victim says")?;
+    assert!(is_alive(pid) && Path::new(its_folder).is_dir());
+
+    test.kill().await?;
+    let swept = async || {
+        while is_alive(pid) || Path::new(its_folder).exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(within, swept()).await.context("it goes on")
+}
+
+/// Not a test of its own: [`what_a_killed_test_process_has_started_ends_with_it`] runs and kills it.
+#[tokio::test]
+#[ignore = "another test runs and kills it"]
+async fn victim() -> anyhow::Result<()> {
+    let file = std::env::var_os(VICTIM_FILE).context("run by another test only")?;
+    let folder = Folder::new()?;
+    let mut program = Program::new(Path::new("sleep"), &folder.path().join("log"), "KILL");
+    program.command().arg("1000");
+    let mut running = program.start()?;
+    std::fs::write(file, format!("{} {}\n", running.pid(), folder.path().display()))?;
+    running.ended(Duration::from_secs(1000)).await?;
+    Ok(())
+}
+
+fn is_alive(pid: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", &format!("kill -0 {pid} 2>/dev/null")])
+        .status()
+        .is_ok_and(|s| s.success())
 }
