@@ -69,6 +69,33 @@ fn compose_runs_the_tested_versions_and_publishes_only_the_api() -> anyhow::Resu
 }
 
 #[test]
+fn the_image_is_built_with_the_pinned_toolchain() -> anyhow::Result<()> {
+    let read = |name| std::fs::read_to_string(tools::repository().join(name));
+    let (dockerfile, toolchain) = (read("Dockerfile")?, read("rust-toolchain.toml")?);
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = "));
+    let channel = channel.context("no channel")?.trim_matches('"').to_owned();
+    assert!(
+        dockerfile.contains(&format!("FROM rust:{channel}-slim-")),
+        "not rust {channel}"
+    );
+    let copied = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY deploy/")?.split(' ').next());
+    for file in copied {
+        assert!(
+            tools::repository().join("deploy").join(file).is_file(),
+            "deploy/{file} is missing"
+        );
+    }
+    assert!(
+        dockerfile
+            .lines()
+            .any(|line| line.starts_with("USER ") && !line.contains("root"))
+    );
+    Ok(())
+}
+
+#[test]
 fn compose_mounts_files_that_are_there_and_asks_for_secrets_that_are_made() -> anyhow::Result<()> {
     let (text, compose) = compose()?;
     let sources = compose.services.values().flat_map(|service| &service.volumes);
