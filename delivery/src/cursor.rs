@@ -4,21 +4,37 @@
 //! slower is told, and starts again from where the other is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::layout::Log;
 use broker::{Expect, KeyValue, KvError, Subject};
 
 use crate::work::subject;
 
+/// How long whoever was overtaken leaves the other ahead before following again, in case that one ends.
+pub(crate) const OVERTAKEN_WAIT: Duration = Duration::from_secs(1);
+
 /// Why a cursor could not be read or moved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CursorError {
-    /// The bucket failed, or another process moved the cursor.
-    #[error("the cursor could not be moved")]
-    Bucket(#[from] KvError),
+    /// The bucket failed.
+    #[error("the cursor could not be read or moved")]
+    Bucket(#[source] KvError),
+    /// Another process moved the cursor: it does the same work, and is ahead.
+    #[error("another process moved the cursor")]
+    Overtaken,
     /// The value is no sequence.
     #[error("the cursor {0} does not hold a sequence; put it right or remove it")]
     Malformed(Subject),
+}
+
+impl From<KvError> for CursorError {
+    fn from(error: KvError) -> Self {
+        match error {
+            KvError::Conflict(_) => Self::Overtaken,
+            error => Self::Bucket(error),
+        }
+    }
 }
 
 /// A place in a log, for one purpose.

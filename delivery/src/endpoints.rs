@@ -15,7 +15,7 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::{Episode, Health, pause};
+use crate::health::{Episode, Health, next, pause};
 
 mod index;
 
@@ -134,8 +134,7 @@ impl Part {
             Err(error) => return error.into(),
         };
         let mut batches = records.ready_chunks(PAGE);
-        episode.recovered();
-        while let Some(batch) = batches.next().await {
+        while let Some(batch) = next(&mut batches, episode).await {
             if let Err(error) = self.take(batch) {
                 return error;
             }

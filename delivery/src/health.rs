@@ -5,9 +5,13 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::schedule::Waits;
+
+/// How long a follower that hears nothing waits before it takes that for a good sign.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// The troubles of all parts of this process's delivery.
 #[derive(Debug, Default)]
@@ -71,6 +75,15 @@ impl Episode {
         }
         self.waits.reset();
     }
+}
+
+/// The next record or batch of a followed log. A quiet moment before it means that all is well.
+pub(crate) async fn next<S: Stream + Unpin>(records: &mut S, episode: &mut Episode) -> Option<S::Item> {
+    if let Ok(item) = tokio::time::timeout(QUIET, records.next()).await {
+        return item;
+    }
+    episode.recovered();
+    records.next().await
 }
 
 /// An error with everything beneath it.

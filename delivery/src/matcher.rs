@@ -16,9 +16,9 @@ use domain::{DeliveryFact, DeliveryId, EndpointId, Message, MessageRef, Position
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursor::{Cursor, CursorError};
+use crate::cursor::{Cursor, CursorError, OVERTAKEN_WAIT};
 use crate::endpoints::Endpoints;
-use crate::health::{Episode, Health, in_full, pause};
+use crate::health::{Episode, Health, in_full, next, pause};
 use crate::metrics;
 use crate::work::{Work, new_record};
 
@@ -66,7 +66,11 @@ impl Matcher {
     pub(crate) async fn run(self, stop: CancellationToken, health: Arc<Health>) {
         let mut episode = Episode::new(format!("matcher of {}", Log::Messages(self.shard)), health);
         while let Err(error) = self.follow(&stop, &mut episode).await {
-            if !pause(episode.failed(&error), &stop).await {
+            let wait = match error {
+                MatchError::Cursor(CursorError::Overtaken) => OVERTAKEN_WAIT,
+                error => episode.failed(&error),
+            };
+            if !pause(wait, &stop).await {
                 return;
             }
         }
@@ -78,8 +82,7 @@ impl Matcher {
         let mut cursor = Cursor::load(self.cursors.clone(), "matcher", log).await?;
         let records = self.messages.follow(cursor.at(), None).await?;
         let mut batches = records.ready_chunks(BATCH);
-        episode.recovered();
-        while let Some(batch) = stop.run_until_cancelled(batches.next()).await {
+        while let Some(batch) = stop.run_until_cancelled(next(&mut batches, episode)).await {
             let batch: Vec<Record> = batch
                 .ok_or(MatchError::Ended)?
                 .into_iter()

@@ -20,12 +20,11 @@ use broker::{
 };
 use domain::endpoint::{EndpointEvent, Selection};
 use domain::{Commit, DeliveryFact, DeliveryId, EndpointId, TenantId, decode_event};
-use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursor::{Cursor, CursorError};
+use crate::cursor::{Cursor, CursorError, OVERTAKEN_WAIT};
 use crate::endpoints;
-use crate::health::{Episode, Health, in_full, pause};
+use crate::health::{Episode, Health, in_full, next, pause};
 use crate::metrics;
 use crate::work::{Work, new_record, token};
 
@@ -94,6 +93,7 @@ impl Requests {
             // Stopping in the middle of a request is as harmless as a crash there.
             let ended = stop.run_until_cancelled(self.follow(&mut episode)).await;
             going = match ended {
+                Some(RequestError::Cursor(CursorError::Overtaken)) => pause(OVERTAKEN_WAIT, &stop).await,
                 Some(error) => pause(episode.failed(&error), &stop).await,
                 None => false,
             };
@@ -113,8 +113,7 @@ impl Requests {
         let filter = Some(endpoints::filter());
         let mut records = self.events.follow(cursor.at(), filter).await?;
         let mut idle = 0;
-        episode.recovered();
-        while let Some(record) = records.next().await {
+        while let Some(record) = next(&mut records, episode).await {
             let record = record?;
             idle += 1;
             if self.carry_out(&record).await? || idle == IDLE_EVENTS {

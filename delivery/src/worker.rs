@@ -3,8 +3,9 @@
 //! The order is what makes it safe: an attempt is recorded before its job is settled, and a job that is not
 //! settled comes back. A crash between the POST and the record repeats the POST under the same `webhook-id`.
 
-use std::sync::Arc;
+use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use broker::layout::{Bucket, Log};
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     tries: Arc<Semaphore>,
     in_flight: AtomicUsize,
     health: Arc<Health>,
+    /// What attempts need besides the receiver: logs, secrets, the index.
+    surroundings: Mutex<Episode>,
 }
 
 impl Worker {
@@ -71,6 +74,7 @@ impl Worker {
             hands: Arc::new(Semaphore::new(settings.concurrency * IN_HAND)),
             tries: Arc::new(Semaphore::new(settings.concurrency)),
             in_flight: AtomicUsize::new(0),
+            surroundings: Mutex::new(Episode::new("worker: attempts", health.clone())),
             health,
             engine,
         }
@@ -118,6 +122,16 @@ impl Worker {
             metrics::lane_full();
             self.later(&lease, LANE_FULL_WAIT).await;
         }
+    }
+
+    /// Notes whether what attempts need is there; answers how long to wait if it is not.
+    fn surroundings(&self, error: Option<&(dyn Error + 'static)>) -> Duration {
+        let mut episode = self.surroundings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = error {
+            return episode.failed(error);
+        }
+        episode.recovered();
+        Duration::ZERO
     }
 
     /// Gives a job back as it is, to come again after a while.

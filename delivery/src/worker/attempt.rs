@@ -40,9 +40,8 @@ impl Worker {
         match self.make(&lease, &work, &to).await {
             Ok(made) => self.conclude(&lease, &work, &to, made).await,
             Err(hindrance) => {
-                let error = in_full(&hindrance);
-                tracing::debug!(delivery = %work.delivery, error, "An attempt is put off.");
-                self.later(&lease, AWAY_WAIT).await;
+                let wait = self.surroundings(Some(&hindrance));
+                self.later(&lease, wait.max(AWAY_WAIT)).await;
             }
         }
     }

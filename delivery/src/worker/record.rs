@@ -19,12 +19,14 @@ impl Worker {
         let mut waits = Waits::new();
         loop {
             let Err(error) = self.attempts.append(vec![record.clone()]).await else {
+                self.surroundings(None);
                 return true;
             };
             let hopeless = matches!(
                 error,
                 AppendError::TooLarge { .. } | AppendError::Malformed(_) | AppendError::Conflict { .. }
             );
+            self.surroundings(Some(&error));
             if hopeless || !wait_within(lease, &mut waits).await {
                 given_up(
                     lease,

@@ -1,0 +1,222 @@
+//! An installation on the embedded engine, as the other parts of Tidings would leave it: endpoints and messages in
+//! its logs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use broker::embedded::Embedded;
+use broker::layout::{Bucket, Layout, Log};
+use broker::{Engine, NewRecord, Subject};
+use delivery::{Delivery, EgressPolicy, MasterKey, SecretWriter, Settings, StartError};
+use domain::endpoint::{EndpointEvent, EndpointSettings};
+use domain::{
+    Actor, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, EventId, Message, Meta, TenantId,
+    Timestamp, encode_event,
+};
+use std::time::SystemTime;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+/// An endpoint and the secret its receiver knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) id: EndpointId,
+    pub(crate) secret: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Installation {
+    folder: TempDir,
+    engine: Arc<dyn Engine>,
+    master_key: MasterKey,
+    tenant: TenantId,
+    drawn: AtomicU64,
+}
+
+/// Delivery at work on an installation.
+#[derive(Debug)]
+pub(crate) struct Running {
+    delivery: Delivery,
+    stop: CancellationToken,
+}
+
+impl Running {
+    pub(crate) fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.delivery.join().await;
+    }
+}
+
+async fn open(folder: &TempDir) -> Arc<dyn Engine> {
+    let layout = Layout {
+        lease: Duration::from_secs(7),
+        ..Layout::default()
+    };
+    Arc::new(Embedded::open(folder.path(), layout).await.unwrap())
+}
+
+impl Installation {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            engine: open(&folder).await,
+            folder,
+            master_key: MasterKey::generate(),
+            tenant: TenantId::new(Ulid(1)),
+            drawn: AtomicU64::new(100),
+        }
+    }
+
+    /// Everything is closed and opened again, as by a restart of the process.
+    pub(crate) async fn reopen(&mut self) {
+        self.engine.close().await;
+        self.engine = open(&self.folder).await;
+    }
+
+    fn draw(&self) -> Ulid {
+        Ulid(self.drawn.fetch_add(1, Ordering::Relaxed).into())
+    }
+
+    /// Settings for tests: receivers on this machine, a short deadline.
+    pub(crate) fn settings(&self, schedule: &str) -> Settings {
+        Settings {
+            schedule: schedule.parse().unwrap(),
+            egress: EgressPolicy::public().with_loopback(),
+            timeout: Duration::from_millis(1_500),
+            ..Settings::new(self.master_key.clone())
+        }
+    }
+
+    pub(crate) fn start(&self, schedule: &str) -> Running {
+        self.start_with(&self.settings(schedule))
+    }
+
+    pub(crate) fn start_with(&self, settings: &Settings) -> Running {
+        self.try_start(settings).unwrap()
+    }
+
+    pub(crate) fn try_start(&self, settings: &Settings) -> Result<Running, StartError> {
+        let stop = CancellationToken::new();
+        let delivery = Delivery::start(settings, &self.engine, &stop)?;
+        Ok(Running { delivery, stop })
+    }
+
+    pub(crate) async fn create_endpoint(&self, url: &str, event_types: &[&str]) -> Endpoint {
+        let id = EndpointId::new(self.draw());
+        let bucket = self.engine.bucket(Bucket::EndpointSecrets);
+        let writer = SecretWriter::new(bucket, self.master_key.clone());
+        let secret = writer
+            .seal_new(&self.tenant, &id)
+            .await
+            .unwrap()
+            .reveal()
+            .to_string();
+        let settings: EndpointSettings = serde_json::from_value(serde_json::json!({
+            "url": url, "event_types": event_types, "description": null
+        }))
+        .unwrap();
+        self.say(&id, &EndpointEvent::Created { settings }).await;
+        Endpoint { id, secret }
+    }
+
+    /// Appends an event of an endpoint to the log of events.
+    pub(crate) async fn say(&self, endpoint: &EndpointId, event: &EndpointEvent) {
+        let command_id = self.draw().to_string();
+        let commit = Commit {
+            v: Commit::VERSION,
+            tenant: self.tenant.clone(),
+            aggregate: "endpoint".into(),
+            id: endpoint.to_string(),
+            first_version: 1,
+            events: vec![encode_event(event).unwrap()],
+            meta: Meta {
+                command_id: command_id.clone(),
+                command: "Test".into(),
+                actor: Actor::PlatformAdmin,
+                request_id: None,
+                origin: None,
+                correlation_id: None,
+                causation_id: None,
+                traceparent: None,
+                at: Timestamp::from(SystemTime::now()),
+            },
+            prev: None,
+        };
+        let subject = Commit::subject(&self.tenant, "endpoint", endpoint.as_str());
+        self.append(Log::Events(0), subject, &command_id, commit.encode())
+            .await;
+    }
+
+    pub(crate) async fn publish(&self, event_type: &str, data: &str) -> EventId {
+        let id = EventId::new(self.draw());
+        let message = Message {
+            v: Message::VERSION,
+            tenant: self.tenant.clone(),
+            id: id.clone(),
+            event_type: event_type.parse().unwrap(),
+            data: data.as_bytes().to_vec(),
+            published_at: Timestamp::from(SystemTime::now()),
+            actor: Actor::PlatformAdmin,
+            request_id: None,
+            traceparent: None,
+        };
+        let subject = Message::subject(&self.tenant, &message.event_type);
+        self.append(Log::Messages(0), subject, id.as_str(), message.encode())
+            .await;
+        id
+    }
+
+    async fn append(&self, log: Log, subject: String, id: &str, payload: Vec<u8>) {
+        let record = NewRecord {
+            subject: Subject::new(subject).unwrap(),
+            message_id: format!("{}:{id}", self.tenant),
+            expect: None,
+            payload: payload.into(),
+        };
+        self.engine.log(log).append(vec![record]).await.unwrap();
+    }
+
+    pub(crate) fn delivery_id(&self, message: &EventId, endpoint: &Endpoint) -> DeliveryId {
+        DeliveryId::derive(&self.tenant, message, &endpoint.id)
+    }
+
+    /// The delivery log's facts about a delivery, in order.
+    pub(crate) async fn facts(&self, delivery: &DeliveryId) -> Vec<DeliveryRecord> {
+        let records = self
+            .engine
+            .log(Log::Attempts)
+            .read(0, None, 10_000)
+            .await
+            .unwrap();
+        let records = records
+            .iter()
+            .map(|record| DeliveryRecord::decode(&record.payload).unwrap());
+        records.filter(|record| record.delivery == *delivery).collect()
+    }
+
+    /// Waits until the last fact about a delivery is such a one; answers all of them.
+    pub(crate) async fn wait(
+        &self,
+        delivery: &DeliveryId,
+        last: impl Fn(&DeliveryFact) -> bool,
+    ) -> Vec<DeliveryRecord> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let facts = self.facts(delivery).await;
+            if facts.last().is_some_and(|record| last(&record.fact)) {
+                return facts;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "it never came; there is {facts:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
