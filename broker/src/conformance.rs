@@ -172,14 +172,16 @@ macro_rules! conformance_expand {
         &[$($(concat!(stringify!($group), "::", stringify!($case))),+),+]
     };
     ([suite $adapter:ident, $harness:expr] $($group:ident: $($case:ident)+;)+) => {
+        // A function and a module may have the same name.
+        async fn $adapter() -> impl $crate::conformance::Harness {
+            $harness
+        }
+
         mod $adapter {
             $(mod $group {
-                #[allow(unused_imports, reason = "a harness may be named by its full path")]
-                use super::super::*;
-
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    let harness = $harness;
+                    let harness = super::super::$adapter().await;
                     $crate::conformance::$group::$case(&harness).await;
                 })+
             })+

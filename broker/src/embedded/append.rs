@@ -172,7 +172,7 @@ pub(super) struct Inserts {
 
 impl Inserts {
     pub(super) fn new() -> Self {
-        let statements = [64, 16, 4, 1].map(|rows| {
+        let statements = [64, 32, 16, 8, 4, 2, 1].map(|rows| {
             let values = vec!["(?, ?, ?, ?, ?, ?)"; rows].join(", ");
             let sql = format!(
                 "INSERT INTO records (place, log, subject, message_id, stored_at, payload) VALUES {values}"
