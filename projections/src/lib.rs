@@ -1,1 +1,37 @@
-//! .
+//! The read side: folds of the log into SQL tables, and the queries on them.
+//!
+//! * [`Projection`] is the contract of a fold; [`models`] holds one file per read model: tables, fold, queries.
+//! * [`Projectors`] follow the logs and apply batches, each in one transaction with its checkpoint.
+//! * [`ReadModels`] is the way to the queries, and to waiting for one's own writes.
+//! * [`verify`] compares what is live with a fold of the whole log.
+//!
+//! The same SQL runs on PostgreSQL and SQLite; `engine` holds what differs.
+
+mod checkpoints;
+mod engine;
+mod events;
+mod incoming;
+pub mod metrics;
+pub mod models;
+mod page;
+mod progress;
+mod projection;
+mod projectors;
+mod read_models;
+mod scratch;
+mod sql;
+pub mod verify;
+
+pub use checkpoints::Parked;
+pub use models::{
+    AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
+    DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeTotal, InvalidStatus, MessageFilter,
+    MessageRow, Messages, Stats, StatsOf, StatusCounts, TenantRow, Tenants, UserRow, Users,
+};
+pub use page::{Answer, Listing, Page, QueryError};
+pub use progress::Stale;
+pub use projection::{ApplyError, Fact, Incoming, Projection};
+pub use projectors::{Logs, ProjectionStatus, Projectors};
+pub use read_models::{OpenError, ReadModels, Settings, Target};
+pub use scratch::{create_database, drop_database};
+pub use sql::{Statement, Value, Writer};

@@ -1,0 +1,153 @@
+//! Where the two databases truly differ: opening, migrations, roles, and a few words of SQL.
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+use std::collections::BTreeSet;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AnyConnection, AnyPool};
+
+use crate::OpenError;
+use crate::sql::{Statement, int};
+
+static COMMON: Migrator = sqlx::migrate!("../schemas/migrations");
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Postgres,
+    Sqlite,
+}
+
+/// An opened database.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pub(crate) kind: Kind,
+    /// The address without credentials, or the file.
+    pub(crate) address: String,
+    /// For queries; they cannot change anything.
+    pub(crate) reader: AnyPool,
+    /// For folds.
+    pub(crate) writer: AnyPool,
+}
+
+impl Kind {
+    /// Begins a transaction that will write.
+    pub(crate) fn begin_write(self) -> &'static str {
+        match self {
+            Self::Postgres => "BEGIN",
+            // Taking the write lock later, in the middle of a transaction, fails where waiting would do.
+            Self::Sqlite => "BEGIN IMMEDIATE",
+        }
+    }
+
+    /// Begins a transaction that reads one state of the database throughout.
+    pub(crate) fn begin_read(self) -> &'static str {
+        match self {
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Self::Sqlite => "BEGIN",
+        }
+    }
+
+    /// A text expression with ASCII letters made small, and no others: the same on both.
+    pub(crate) fn ascii_lower(self, expression: &str) -> String {
+        match self {
+            Self::Postgres => format!("lower({expression} COLLATE \"C\")"),
+            Self::Sqlite => format!("lower({expression})"),
+        }
+    }
+}
+
+/// Compares the migrations in the database with this program's, and applies those missing where that is wanted.
+pub(crate) async fn migrate(
+    connection: &mut AnyConnection,
+    kind: Kind,
+    address: &str,
+    allowed: bool,
+) -> Result<(), OpenError> {
+    let (own, exists) = match kind {
+        Kind::Postgres => (
+            postgres::MIGRATIONS.iter().cloned().collect(),
+            postgres::HAS_MIGRATIONS,
+        ),
+        Kind::Sqlite => (Vec::new(), sqlite::HAS_MIGRATIONS),
+    };
+    let migrator = Migrator::with_migrations(COMMON.iter().cloned().chain(own).collect());
+    let applied = applied(connection, exists)
+        .await
+        .map_err(|error| OpenError::unreachable(address, error))?;
+    if let Some(newer) = applied.iter().find(|version| !migrator.version_exists(**version)) {
+        return Err(OpenError::SchemaNewer {
+            what: address.to_owned(),
+            version: *newer,
+        });
+    }
+    let missing = migrator
+        .iter()
+        .filter(|migration| !applied.contains(&migration.version))
+        .count();
+    if missing == 0 {
+        return Ok(());
+    }
+    if !allowed {
+        return Err(OpenError::NotMigrated {
+            what: address.to_owned(),
+            missing,
+        });
+    }
+    if kind == Kind::Postgres {
+        postgres::make_roles(connection, address).await?;
+    }
+    migrator
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if denied(&error) => {
+                OpenError::MayNotMigrate {
+                    what: address.to_owned(),
+                    missing,
+                    source: error,
+                }
+            }
+            error => OpenError::Migration {
+                what: address.to_owned(),
+                source: error,
+            },
+        })
+}
+
+/// The versions of the migrations applied so far.
+async fn applied(connection: &mut AnyConnection, exists: &str) -> Result<BTreeSet<i64>, sqlx::Error> {
+    if Statement::new(exists).rows(connection).await?.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let rows = Statement::new("SELECT version FROM _sqlx_migrations")
+        .rows(connection)
+        .await?;
+    rows.iter().map(|row| int(row, "version")).collect()
+}
+
+/// Whether the database said that the role may not do this (SQLSTATE 42501).
+pub(crate) fn denied(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code == "42501")
+}
+
+/// Whether the database refused the values themselves, so that trying again is of no use: SQLSTATE classes 22
+/// and 23 of PostgreSQL, and the results `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
+pub(crate) fn refuses_data(error: &sqlx::Error, kind: Kind) -> bool {
+    let Some(code) = code(error) else { return false };
+    match kind {
+        Kind::Postgres => code.starts_with("22") || code.starts_with("23"),
+        Kind::Sqlite => code
+            .parse::<u32>()
+            .is_ok_and(|code| matches!(code & 0xff, 18..=20)),
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    error
+        .as_database_error()?
+        .code()
+        .map(std::borrow::Cow::into_owned)
+}

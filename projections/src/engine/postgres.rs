@@ -1,0 +1,188 @@
+//! PostgreSQL: two roles, each seeing no more than it needs, and a start-up test that they do.
+//!
+//! Whoever the URL logs in as, folds run as `tidings_projector` and queries as `tidings_query`, by `SET ROLE` where
+//! the login is not that role itself. Queries are confined to the tenant of their transaction by row-level security
+//! (`schemas/migrations/postgres`).
+
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::Migrator;
+use sqlx::{AnyConnection, AnyPool, Connection, Executor};
+
+use super::{Database, Kind, denied, migrate};
+use crate::OpenError;
+use crate::sql::{Statement, int, text};
+
+/// What only PostgreSQL needs, applied among the common migrations by number.
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/postgres");
+
+/// Answers a row where migrations have been applied before.
+pub(super) const HAS_MIGRATIONS: &str =
+    "SELECT 1 AS found FROM pg_catalog.pg_class WHERE oid = to_regclass('_sqlx_migrations')";
+
+const CONNECTIONS: u32 = 12;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const PROJECTOR: &str = "tidings_projector";
+const QUERY: &str = "tidings_query";
+
+/// Makes the two roles where they are missing and the connected role is allowed to, and lets it act as them.
+///
+/// Roles belong to the server, so another installation may be making them at this moment: that is no error.
+const MAKE_ROLES: &str = "
+DO $$
+DECLARE role TEXT;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['tidings_projector', 'tidings_query'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+        END IF;
+        IF NOT pg_has_role(current_user, role, 'MEMBER') THEN
+            BEGIN
+                EXECUTE format('GRANT %I TO CURRENT_USER', role);
+            EXCEPTION WHEN insufficient_privilege OR unique_violation OR internal_error THEN
+                NULL;
+            END;
+        END IF;
+    END LOOP;
+END;
+$$";
+
+/// Connects, migrates where wanted and needed, and proves that queries cannot leave their tenant.
+pub(crate) async fn open(url: &str, migrations: bool) -> Result<Database, OpenError> {
+    let (options, address) = migrated(url, migrations).await?;
+    let database = Database {
+        kind: Kind::Postgres,
+        reader: pool(options.clone(), "SET ROLE tidings_query"),
+        writer: pool(options, "SET ROLE tidings_projector"),
+        address,
+    };
+    prove_isolation(&database).await?;
+    Ok(database)
+}
+
+/// Brings the schema up to date where wanted and needed, and answers how to connect.
+pub(crate) async fn migrated(url: &str, migrations: bool) -> Result<(AnyConnectOptions, String), OpenError> {
+    let options: AnyConnectOptions = url
+        .parse()
+        .map_err(|error| OpenError::unreachable("the database URL", error))?;
+    let address = address(&options);
+    let unreachable = |error| OpenError::unreachable(&address, error);
+    let connecting = tokio::time::timeout(PATIENCE, AnyConnection::connect_with(&options));
+    let mut connection = connecting
+        .await
+        .map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?
+        .map_err(unreachable)?;
+    migrate(&mut connection, Kind::Postgres, &address, migrations).await?;
+    connection.close().await.map_err(unreachable)?;
+    Ok((options, address))
+}
+
+/// Connections that act as one of the roles.
+fn pool(options: AnyConnectOptions, set_role: &'static str) -> AnyPool {
+    AnyPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(set_role).await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// Makes the roles (see [`MAKE_ROLES`]).
+pub(super) async fn make_roles(connection: &mut AnyConnection, address: &str) -> Result<(), OpenError> {
+    match connection.execute(MAKE_ROLES).await {
+        Ok(_) => Ok(()),
+        Err(error) if denied(&error) => Err(OpenError::unfit(
+            address,
+            format!(
+                "the roles {PROJECTOR} and {QUERY} are missing and the login may not create them; run \
+                 deploy/postgres/init.sh as superuser, or give the login CREATEROLE"
+            ),
+        )),
+        Err(error) => Err(OpenError::unreachable(address, error)),
+    }
+}
+
+const WHO: &str = "
+SELECT rolname::text AS name,
+       (CASE WHEN rolsuper THEN 1 ELSE 0 END)::bigint AS super,
+       (CASE WHEN rolbypassrls THEN 1 ELSE 0 END)::bigint AS bypass
+FROM pg_catalog.pg_roles WHERE rolname = current_user";
+
+/// Every table of the schema that has a tenant, and what is wrong with its protection.
+const TENANT_TABLES: &str = "
+SELECT c.relname::text AS name,
+       (CASE WHEN c.relrowsecurity AND c.relforcerowsecurity THEN 1 ELSE 0 END)::bigint AS forced,
+       (CASE WHEN pg_has_role(current_user, c.relowner, 'USAGE') THEN 1 ELSE 0 END)::bigint AS owned
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant' AND NOT a.attisdropped
+WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::text::regnamespace
+ORDER BY c.relname";
+
+/// Proves that the role of queries is confined: not superuser, no BYPASSRLS, not the tables' owner, row-level
+/// security forced on each table with a tenant, and no row seen while no tenant is named.
+pub(crate) async fn prove_isolation(database: &Database) -> Result<(), OpenError> {
+    let address = database.address.as_str();
+    let failed = |error| match error {
+        error if denied(&error) => OpenError::unfit(
+            address,
+            format!(
+                "the login may not act as {QUERY} ({error}); log in as {PROJECTOR} or {QUERY}, or as a role \
+                 that was granted them: GRANT {PROJECTOR}, {QUERY} TO <login>"
+            ),
+        ),
+        error => OpenError::unreachable(address, error),
+    };
+    let mut connection = database.reader.acquire().await.map_err(failed)?;
+    let who = Statement::new(WHO).rows(&mut connection).await.map_err(failed)?;
+    for row in &who {
+        let name = text(row, "name").map_err(failed)?;
+        let unconfined = int(row, "super").map_err(failed)? + int(row, "bypass").map_err(failed)? > 0;
+        if unconfined || name != QUERY {
+            let advice = format!(
+                "queries would run as {name}, which row-level security does not confine; they must run as {QUERY} \
+                 without SUPERUSER or BYPASSRLS: ALTER ROLE {QUERY} NOSUPERUSER NOBYPASSRLS"
+            );
+            return Err(OpenError::unfit(address, advice));
+        }
+    }
+    for row in Statement::new(TENANT_TABLES)
+        .rows(&mut connection)
+        .await
+        .map_err(failed)?
+    {
+        let table = text(&row, "name").map_err(failed)?;
+        if int(&row, "forced").map_err(failed)? == 0 || int(&row, "owned").map_err(failed)? == 1 {
+            let advice = format!(
+                "the table {table} is not protected from {QUERY}: as the owner run ALTER TABLE {table} ENABLE ROW \
+                 LEVEL SECURITY, FORCE ROW LEVEL SECURITY, and make sure that {QUERY} does not own it"
+            );
+            return Err(OpenError::unfit(address, advice));
+        }
+        let seen = Statement::new(format!("SELECT 1::bigint AS seen FROM \"{table}\" LIMIT 1"));
+        if !seen.rows(&mut connection).await.map_err(failed)?.is_empty() {
+            let advice = format!(
+                "rows of {table} are seen although no tenant was named; its policies were changed, restore those \
+                 that tidings_isolate('{table}') makes"
+            );
+            return Err(OpenError::unfit(address, advice));
+        }
+    }
+    Ok(())
+}
+
+/// Host and database, without user or password.
+fn address(options: &AnyConnectOptions) -> String {
+    let url = &options.database_url;
+    let host = url.host_str().unwrap_or("localhost");
+    format!("postgres://{host}:{}{}", url.port().unwrap_or(5432), url.path())
+}

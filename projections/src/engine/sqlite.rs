@@ -1,0 +1,86 @@
+//! SQLite: one file, `read.db`, in the data folder.
+//!
+//! `synchronous=NORMAL`: a power cut may take back the last transactions, rows and checkpoint together, and the log
+//! folds them again. One connection writes, so that projectors wait for their turn in a queue and not in SQLite's
+//! busy loop; the busy timeout is for other processes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{Connection, Executor};
+
+use super::{Database, Kind, migrate};
+use crate::OpenError;
+
+/// Answers a row where migrations have been applied before.
+pub(super) const HAS_MIGRATIONS: &str =
+    "SELECT 1 AS found FROM sqlite_master WHERE name = '_sqlx_migrations'";
+
+const FILE: &str = "read.db";
+const READERS: u32 = 8;
+const PATIENCE: Duration = Duration::from_secs(10);
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000;";
+
+/// Opens the file, making it and its folder where they are missing.
+pub(crate) async fn open(folder: &Path, migrations: bool) -> Result<Database, OpenError> {
+    let path = folder.join(FILE);
+    let address = path.display().to_string();
+    let failed = |error: std::io::Error| OpenError::unreachable(&address, sqlx::Error::Io(error));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let absolute = folder.canonicalize().map_err(failed)?.join(FILE);
+    let options = options(&absolute).map_err(|error| OpenError::unreachable(&address, error))?;
+
+    let unreachable = |error| OpenError::unreachable(&address, error);
+    let mut connection = sqlx::AnyConnection::connect_with(&options)
+        .await
+        .map_err(unreachable)?;
+    connection.execute(PRAGMAS).await.map_err(unreachable)?;
+    migrate(&mut connection, Kind::Sqlite, &address, migrations).await?;
+    connection.close().await.map_err(unreachable)?;
+
+    let pool = |connections: u32, pragmas: &'static str| {
+        AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(PATIENCE)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    connection.execute(PRAGMAS).await?;
+                    connection.execute(pragmas).await?;
+                    Ok(())
+                })
+            })
+    };
+    Ok(Database {
+        kind: Kind::Sqlite,
+        reader: pool(READERS, "PRAGMA query_only = ON").connect_lazy_with(options.clone()),
+        writer: pool(1, "PRAGMA query_only = OFF").connect_lazy_with(options),
+        address,
+    })
+}
+
+/// The file as the URL sqlx wants: characters that mean something in a URL are escaped.
+fn options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
+    let Some(path) = path.to_str() else {
+        return Err(sqlx::Error::Configuration("the path is not valid Unicode".into()));
+    };
+    let path = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    format!("sqlite://{path}?mode=rwc").parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn any_folder_name_will_do() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("50% of? #1 ä");
+        let database = open(&odd, true).await.unwrap();
+        assert!(odd.join(FILE).exists());
+        let error = database.reader.execute("DELETE FROM users").await.unwrap_err();
+        assert!(error.to_string().contains("readonly"), "{error}");
+        database.reader.close().await;
+    }
+}

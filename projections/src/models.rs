@@ -1,0 +1,39 @@
+//! The read models: one file each, with its tables, its fold and its queries.
+//!
+//! A new one is a file here, a line in [`all`], a migration that makes its tables (and, on PostgreSQL, isolates
+//! them), and a way to its queries on [`crate::ReadModels`].
+
+mod audit;
+mod deliveries;
+mod endpoints;
+mod messages;
+mod stats;
+mod tenants;
+mod users;
+
+use std::sync::Arc;
+
+use crate::projection::Projection;
+
+pub use audit::{Audit, AuditFilter, AuditRow};
+pub use deliveries::{
+    AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow, DeliveryStatus, InvalidStatus,
+};
+pub use endpoints::{EndpointRow, EndpointStatus, Endpoints};
+pub use messages::{MessageFilter, MessageRow, Messages};
+pub use stats::{EventTypeTotal, Stats, StatsOf, StatusCounts};
+pub use tenants::{TenantRow, Tenants};
+pub use users::{UserRow, Users};
+
+/// Every projection of the installation.
+pub fn all() -> [Arc<dyn Projection>; 7] {
+    [
+        Arc::new(tenants::TenantsProjection),
+        Arc::new(users::UsersProjection),
+        Arc::new(endpoints::EndpointsProjection),
+        Arc::new(audit::AuditProjection),
+        Arc::new(messages::MessagesProjection),
+        Arc::new(deliveries::DeliveriesProjection),
+        Arc::new(stats::StatsProjection),
+    ]
+}

@@ -1,0 +1,168 @@
+//! The messages a tenant has published: which there are, and where each stands in the log.
+//!
+//! What a message says is not copied here; whoever wants it reads the log at the position.
+
+use async_trait::async_trait;
+use domain::{EventId, EventType, Position, Source, TenantId, Timestamp};
+use serde::Serialize;
+use sqlx::any::AnyRow;
+
+use crate::ReadModels;
+use crate::page::{Answer, Listing, Page, QueryError};
+use crate::projection::{ApplyError, Fact, Incoming, Projection};
+use crate::sql::{Statement, Writer, number, parsed, time};
+
+const NAME: &str = "messages";
+const TABLE: &str = "messages";
+
+/// The fold.
+#[derive(Debug)]
+pub(super) struct MessagesProjection;
+
+#[async_trait]
+impl Projection for MessagesProjection {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        &[Source::Messages]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[TABLE]
+    }
+
+    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
+        let columns = [
+            "tenant",
+            "id",
+            "type",
+            "published_at",
+            "size",
+            "shard",
+            "sequence",
+        ];
+        let rows = batch.iter().filter_map(|incoming| {
+            let Fact::Message(message) = &incoming.fact else {
+                return None;
+            };
+            Some(vec![
+                incoming.tenant.as_str().into(),
+                message.id.as_str().into(),
+                message.event_type.as_str().into(),
+                message.published_at.into(),
+                (message.data.len() as u64).into(),
+                incoming.position.shard.into(),
+                incoming.position.sequence.into(),
+            ])
+        });
+        // An id used again after the log has forgotten it is the message it was first.
+        let conflict = "ON CONFLICT (tenant, id) DO NOTHING";
+        Ok(out.insert(TABLE, &columns, rows.collect(), conflict).await?)
+    }
+}
+
+/// A message as the API lists it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MessageRow {
+    /// Its id.
+    pub id: EventId,
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub event_type: EventType,
+    /// When it was accepted.
+    pub published_at: Timestamp,
+    /// Where it stands in the log of messages.
+    pub position: Position,
+    /// How long its data is, in bytes.
+    pub size: u64,
+}
+
+impl MessageRow {
+    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        let (shard, sequence) = (number(row, "shard")?, number(row, "sequence")?);
+        Ok(Self {
+            id: parsed(row, "id")?,
+            event_type: parsed(row, "type")?,
+            published_at: time(row, "published_at")?,
+            position: Position {
+                source: Source::Messages,
+                shard,
+                sequence,
+            },
+            size: number(row, "size")?,
+        })
+    }
+}
+
+/// Which messages are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    /// Of this type.
+    pub event_type: Option<EventType>,
+    /// Published at this time or later.
+    pub since: Option<Timestamp>,
+    /// Published before this time.
+    pub until: Option<Timestamp>,
+}
+
+/// Queries on a tenant's messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Messages<'a> {
+    pub(crate) read_models: &'a ReadModels,
+    pub(crate) tenant: &'a TenantId,
+}
+
+impl Messages<'_> {
+    /// The messages, newest first. An export reads page after page.
+    pub async fn list(
+        &self,
+        filter: &MessageFilter,
+        page: &Page,
+    ) -> Result<Answer<Listing<MessageRow>>, QueryError> {
+        let after: Option<(u16, u64)> = page.after(NAME)?;
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let mut select = Statement::new("SELECT * FROM messages WHERE tenant = ");
+        select.bind(self.tenant.as_str());
+        if let Some(event_type) = &filter.event_type {
+            select.push(" AND type = ").bind(event_type.as_str());
+        }
+        if let Some(since) = filter.since {
+            select.push(" AND published_at >= ").bind(since);
+        }
+        if let Some(until) = filter.until {
+            select.push(" AND published_at < ").bind(until);
+        }
+        if let Some((shard, sequence)) = after {
+            select
+                .push(" AND (shard, sequence) < (")
+                .bind(shard)
+                .push(", ")
+                .bind(sequence)
+                .push(")");
+        }
+        select
+            .push(" ORDER BY shard DESC, sequence DESC LIMIT ")
+            .bind(page.size() as u64 + 1);
+        let rows = query.rows(select).await?;
+        let rows = rows.iter().map(MessageRow::read).collect::<Result<_, _>>()?;
+        let key = |row: &MessageRow| (row.position.shard, row.position.sequence);
+        query.answer(Listing::new(rows, page, NAME, key)).await
+    }
+
+    /// One message.
+    pub async fn get(&self, id: &EventId) -> Result<Answer<Option<MessageRow>>, QueryError> {
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let select = Statement::new("SELECT * FROM messages WHERE tenant = $1 AND id = $2")
+            .with(self.tenant.as_str())
+            .with(id.as_str());
+        let rows = query.rows(select).await?;
+        let found = rows.first().map(MessageRow::read).transpose()?;
+        query.answer(found).await
+    }
+}

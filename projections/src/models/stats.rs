@@ -1,0 +1,228 @@
+//! A tenant's figures.
+//!
+//! Totals are counted along the fold, in the transaction of the checkpoint, so they are exact and cost a query
+//! nothing. The deliveries by status are counted by the fold of the deliveries, which knows what each was before; to
+//! count them here would mean to keep every delivery twice. So the figures stand on two read models, and an answer
+//! tells of each log the position that both have reached.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use domain::endpoint::EndpointEvent;
+use domain::user::UserEvent;
+use domain::{Message, Source, TenantId, Timestamp};
+use serde::Serialize;
+
+use super::deliveries;
+use crate::ReadModels;
+use crate::events::steps;
+use crate::page::{Answer, QueryError};
+use crate::projection::{ApplyError, Fact, Incoming, Projection};
+use crate::sql::{Statement, Value, Writer, number, text};
+
+const NAME: &str = "stats";
+const TOTALS: &str = "stats_totals";
+const TYPES: &str = "stats_event_types";
+const MINUTES: &str = "stats_minutes";
+const MINUTE: i64 = 60_000;
+const DAY: i64 = 24 * 60;
+/// How many event types the figures name.
+const TOP_TYPES: u64 = 20;
+
+/// The fold.
+#[derive(Debug)]
+pub(super) struct StatsProjection;
+
+#[async_trait]
+impl Projection for StatsProjection {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        &[Source::Events, Source::Messages]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[TOTALS, TYPES, MINUTES]
+    }
+
+    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
+        let mut change = Change::default();
+        for step in steps::<UserEvent>(batch, "user") {
+            let (step, event) = step?;
+            if matches!(event, UserEvent::Registered { .. }) {
+                change.total(step.tenant(), "users", 1);
+            }
+        }
+        for step in steps::<EndpointEvent>(batch, "endpoint") {
+            let (step, event) = step?;
+            match event {
+                EndpointEvent::Created { .. } => change.total(step.tenant(), "endpoints", 1),
+                EndpointEvent::Removed {} => change.total(step.tenant(), "endpoints", -1),
+                _ => {}
+            }
+        }
+        for incoming in batch {
+            if let Fact::Message(message) = &incoming.fact {
+                change.message(&incoming.tenant, message);
+            }
+        }
+        change.write(out).await
+    }
+}
+
+/// What a batch adds to each counter.
+#[derive(Debug, Default)]
+struct Change {
+    totals: BTreeMap<(String, &'static str), i64>,
+    types: BTreeMap<(String, String), i64>,
+    minutes: BTreeMap<(String, i64), i64>,
+}
+
+impl Change {
+    fn total(&mut self, tenant: &str, name: &'static str, by: i64) {
+        *self.totals.entry((tenant.to_owned(), name)).or_default() += by;
+    }
+
+    fn message(&mut self, tenant: &str, message: &Message) {
+        self.total(tenant, "events", 1);
+        let event_type = message.event_type.as_str().to_owned();
+        *self.types.entry((tenant.to_owned(), event_type)).or_default() += 1;
+        let minute = message.published_at.as_millis().div_euclid(MINUTE);
+        *self.minutes.entry((tenant.to_owned(), minute)).or_default() += 1;
+    }
+
+    async fn write(self, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+        add(out, TOTALS, "name", "total", self.totals).await?;
+        add(out, TYPES, "type", "total", self.types).await?;
+        add(out, MINUTES, "minute", "events", self.minutes).await
+    }
+}
+
+/// Adds to the counters of a table.
+async fn add<K: Into<Value>>(
+    out: &mut Writer<'_>,
+    table: &str,
+    key: &str,
+    counter: &str,
+    by: BTreeMap<(String, K), i64>,
+) -> Result<(), ApplyError> {
+    let rows = by
+        .into_iter()
+        .map(|((tenant, key), by)| vec![tenant.into(), key.into(), by.into()])
+        .collect();
+    let conflict =
+        format!("ON CONFLICT (tenant, {key}) DO UPDATE SET {counter} = {{t}}.{counter} + excluded.{counter}");
+    Ok(out
+        .insert(table, &["tenant", key, counter], rows, &conflict)
+        .await?)
+}
+
+/// How many deliveries are in each status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct StatusCounts {
+    /// Not tried yet in their run.
+    pub pending: u64,
+    /// Arrived.
+    pub delivered: u64,
+    /// To be tried again.
+    pub failed: u64,
+    /// Out of attempts, discarded ones included.
+    pub dead: u64,
+}
+
+/// How many messages of a type there were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventTypeTotal {
+    /// The type.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// How many.
+    pub total: u64,
+}
+
+/// A tenant's figures as the API shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Messages published, ever.
+    pub total_events: u64,
+    /// Deliveries by status.
+    pub events_by_status: StatusCounts,
+    /// Messages published in the current minute and the 1,440 whole ones before it.
+    pub events_last_24h: u64,
+    /// Users registered.
+    pub total_users: u64,
+    /// Endpoints that exist.
+    pub total_endpoints: u64,
+    /// The most frequent types of messages, most frequent first.
+    pub events_by_type: Vec<EventTypeTotal>,
+}
+
+/// Queries on a tenant's figures.
+#[derive(Debug, Clone, Copy)]
+pub struct StatsOf<'a> {
+    pub(crate) read_models: &'a ReadModels,
+    pub(crate) tenant: &'a TenantId,
+}
+
+impl StatsOf<'_> {
+    /// The projections the figures stand on: what to wait for to read one's own writes.
+    pub const PROJECTIONS: [&'static str; 2] = [NAME, deliveries::NAME];
+
+    /// The figures as of `now`.
+    pub async fn get(&self, now: Timestamp) -> Result<Answer<Stats>, QueryError> {
+        let tenant = self.tenant.as_str();
+        let mut query = self.read_models.query(self.tenant, &Self::PROJECTIONS).await?;
+        let select = Statement::new("SELECT name, total FROM stats_totals WHERE tenant = $1").with(tenant);
+        let mut totals = BTreeMap::new();
+        for row in query.rows(select).await? {
+            totals.insert(text(&row, "name")?, number(&row, "total")?);
+        }
+        let minute = now.as_millis().div_euclid(MINUTE);
+        let select = Statement::new(
+            "SELECT CAST(coalesce(sum(events), 0) AS BIGINT) AS events FROM stats_minutes
+             WHERE tenant = $1 AND minute >= $2 AND minute <= $3",
+        );
+        let rows = query
+            .rows(select.with(tenant).with(minute - DAY).with(minute))
+            .await?;
+        let events_last_24h = rows.first().map_or(Ok(0), |row| number(row, "events"))?;
+        let select = Statement::new(
+            "SELECT type, total FROM stats_event_types WHERE tenant = $1 ORDER BY total DESC, type LIMIT $2",
+        );
+        let rows = query.rows(select.with(tenant).with(TOP_TYPES)).await?;
+        let types = rows.iter().map(|row| {
+            Ok(EventTypeTotal {
+                event_type: text(row, "type")?,
+                total: number(row, "total")?,
+            })
+        });
+        let events_by_type = types.collect::<Result<_, sqlx::Error>>()?;
+        let mut by_status: BTreeMap<String, u64> = deliveries::counts(&mut query, self.tenant)
+            .await?
+            .into_iter()
+            .collect();
+        let mut status = |name| by_status.remove(name).unwrap_or_default();
+        let events_by_status = StatusCounts {
+            pending: status("pending"),
+            delivered: status("delivered"),
+            failed: status("failed"),
+            dead: status("dead"),
+        };
+        let total = |name| totals.get(name).copied().unwrap_or_default();
+        let stats = Stats {
+            total_events: total("events"),
+            events_by_status,
+            events_last_24h,
+            total_users: total("users"),
+            total_endpoints: total("endpoints"),
+            events_by_type,
+        };
+        query.answer(stats).await
+    }
+}

@@ -1,0 +1,146 @@
+//! The tenants of the installation; their rows are the platform's.
+
+use async_trait::async_trait;
+use domain::tenant::TenantEvent;
+use domain::{Source, TenantId, Timestamp};
+use serde::Serialize;
+use sqlx::any::AnyRow;
+
+use crate::ReadModels;
+use crate::events::steps;
+use crate::page::{Answer, Listing, Page, QueryError};
+use crate::projection::{ApplyError, Incoming, Projection};
+use crate::sql::{Statement, Writer, optional_text, parsed, text, time};
+
+const NAME: &str = "tenants";
+const TABLE: &str = "tenants";
+
+/// The fold.
+#[derive(Debug)]
+pub(super) struct TenantsProjection;
+
+#[async_trait]
+impl Projection for TenantsProjection {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        &[Source::Events]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[TABLE]
+    }
+
+    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
+        for step in steps::<TenantEvent>(batch, "tenant") {
+            let (step, event) = step?;
+            match event {
+                TenantEvent::Provisioned { id, name, slug, plan } => {
+                    if id.as_str() != step.id() {
+                        return Err(step.poison("its id is not the one it is filed under"));
+                    }
+                    let columns = [
+                        "tenant",
+                        "id",
+                        "name",
+                        "slug",
+                        "plan",
+                        "created_at",
+                        "updated_at",
+                        "version",
+                    ];
+                    let row = vec![
+                        step.tenant().into(),
+                        step.id().into(),
+                        name.as_str().into(),
+                        slug.as_str().into(),
+                        plan.map(|plan| plan.as_str().to_owned()).into(),
+                        step.at().into(),
+                        step.at().into(),
+                        step.version.into(),
+                    ];
+                    step.create(out, TABLE, &columns, row).await?;
+                }
+                TenantEvent::Renamed { to, .. } => {
+                    step.change(out, TABLE, vec![("name", to.as_str().into())])
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A tenant as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TenantRow {
+    /// Its id.
+    pub id: TenantId,
+    /// The display name.
+    pub name: String,
+    /// The short name, unique in the installation.
+    pub slug: String,
+    /// The plan.
+    pub plan: Option<String>,
+    /// When it was provisioned.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl TenantRow {
+    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: parsed(row, "id")?,
+            name: text(row, "name")?,
+            slug: text(row, "slug")?,
+            plan: optional_text(row, "plan")?,
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
+}
+
+/// Queries on the tenants.
+#[derive(Debug, Clone, Copy)]
+pub struct Tenants<'a> {
+    pub(crate) read_models: &'a ReadModels,
+}
+
+impl Tenants<'_> {
+    /// The tenants, newest first.
+    pub async fn list(&self, page: &Page) -> Result<Answer<Listing<TenantRow>>, QueryError> {
+        let after: Option<String> = page.after(NAME)?;
+        let mut query = self.read_models.query(&TenantId::platform(), &[NAME]).await?;
+        let mut select = Statement::new("SELECT * FROM tenants WHERE tenant = ");
+        select.bind(TenantId::platform().as_str());
+        if let Some(after) = after {
+            select.push(" AND id < ").bind(after);
+        }
+        select
+            .push(" ORDER BY id DESC LIMIT ")
+            .bind(page.size() as u64 + 1);
+        let rows = query.rows(select).await?;
+        let rows = rows.iter().map(TenantRow::read).collect::<Result<_, _>>()?;
+        query
+            .answer(Listing::new(rows, page, NAME, |row: &TenantRow| row.id.clone()))
+            .await
+    }
+
+    /// One tenant.
+    pub async fn get(&self, id: &TenantId) -> Result<Answer<Option<TenantRow>>, QueryError> {
+        let mut query = self.read_models.query(&TenantId::platform(), &[NAME]).await?;
+        let select = Statement::new("SELECT * FROM tenants WHERE tenant = $1 AND id = $2")
+            .with(TenantId::platform().as_str())
+            .with(id.as_str());
+        let rows = query.rows(select).await?;
+        let found = rows.first().map(TenantRow::read).transpose()?;
+        query.answer(found).await
+    }
+}

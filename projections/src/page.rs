@@ -1,0 +1,170 @@
+//! What queries take and answer: pages, cursors, and the state of the read model an answer is true of.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::Position;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why a query failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The cursor is not one that this list gave.
+    #[error("this is not a cursor of this list")]
+    BadCursor,
+    /// The database failed.
+    #[error("the read database is unavailable")]
+    Unavailable(#[from] sqlx::Error),
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The most rows: 1 to [`Page::MAX`], by default [`Page::DEFAULT`]; other numbers count as the nearest.
+    pub limit: Option<u32>,
+    /// Where the page before ended, as its `next_cursor`; none for the first.
+    pub cursor: Option<String>,
+}
+
+impl Page {
+    /// How many rows a page has unless told otherwise.
+    pub const DEFAULT: u32 = 50;
+    /// The most rows a page can have.
+    pub const MAX: u32 = 200;
+
+    /// How many rows to answer.
+    pub(crate) fn size(&self) -> usize {
+        self.limit.unwrap_or(Self::DEFAULT).clamp(1, Self::MAX) as usize
+    }
+
+    /// The key the page starts after.
+    pub(crate) fn after<K: DeserializeOwned>(&self, list: &str) -> Result<Option<K>, QueryError> {
+        let Some(cursor) = &self.cursor else {
+            return Ok(None);
+        };
+        let bytes = URL_SAFE_NO_PAD
+            .decode(cursor)
+            .map_err(|_| QueryError::BadCursor)?;
+        let (of, key): (String, K) = serde_json::from_slice(&bytes).map_err(|_| QueryError::BadCursor)?;
+        if of == list {
+            Ok(Some(key))
+        } else {
+            Err(QueryError::BadCursor)
+        }
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Listing<T> {
+    /// The rows, in the list's order.
+    pub data: Vec<T>,
+    /// Where the next page starts; none where this was the last.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Listing<T> {
+    /// Makes a page of one row more than it holds, if there is one more.
+    pub(crate) fn new<K: Serialize>(
+        mut rows: Vec<T>,
+        page: &Page,
+        list: &str,
+        key: impl Fn(&T) -> K,
+    ) -> Self {
+        let more = rows.len() > page.size();
+        rows.truncate(page.size());
+        let last = rows.last().filter(|_| more);
+        let next_cursor = last.and_then(|row| serde_json::to_vec(&(list, key(row))).ok());
+        Self {
+            next_cursor: next_cursor.map(|key| URL_SAFE_NO_PAD.encode(key)),
+            data: rows,
+        }
+    }
+}
+
+/// An answer, and the state of the read model it is true of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer<T> {
+    /// What was asked for.
+    pub data: T,
+    /// How far the read model had folded each log it follows.
+    pub positions: Vec<Position>,
+}
+
+impl<T> Answer<T> {
+    /// The same of a part of the data.
+    pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer {
+            data: map(self.data),
+            positions: self.positions,
+        }
+    }
+}
+
+/// A text as a pattern of SQL's LIKE that finds it anywhere: its own `%`, `_` and `\` mean themselves.
+pub(crate) fn containing(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_continues_its_own_list_and_no_other() {
+        let page = Page {
+            limit: Some(2),
+            cursor: None,
+        };
+        let listing = Listing::new(vec![1, 2, 3], &page, "numbers", |number| *number);
+        assert_eq!(listing.data, [1, 2]);
+        let next = Page {
+            limit: Some(2),
+            cursor: listing.next_cursor,
+        };
+        assert_eq!(next.after::<i32>("numbers").unwrap(), Some(2));
+        assert!(matches!(next.after::<i32>("letters"), Err(QueryError::BadCursor)));
+        assert!(matches!(
+            next.after::<String>("numbers"),
+            Err(QueryError::BadCursor)
+        ));
+        for text in ["", "x", "%%%", "bnVsbA"] {
+            let page = Page {
+                limit: None,
+                cursor: Some(text.to_owned()),
+            };
+            assert!(
+                matches!(page.after::<i32>("numbers"), Err(QueryError::BadCursor)),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_page_has_no_next() {
+        let page = Page {
+            limit: Some(2),
+            cursor: None,
+        };
+        assert_eq!(
+            Listing::new(vec![1, 2], &page, "numbers", |number| *number).next_cursor,
+            None
+        );
+        let size = |limit| Page { limit, cursor: None }.size();
+        assert_eq!((size(None), size(Some(0)), size(Some(5_000))), (50, 1, 200));
+    }
+
+    #[test]
+    fn what_is_looked_for_is_never_a_pattern() {
+        assert_eq!(containing(r"50%_a\b"), r"%50\%\_a\\b%");
+    }
+}

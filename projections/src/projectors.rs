@@ -1,0 +1,210 @@
+//! Projectors: tasks that keep the read models at the head of the log.
+//!
+//! One task per projection and log follows the log after its checkpoint, so a slow projection holds up no other.
+//! Several processes may run the same projectors: the checkpoint lets one of them through, the others look on.
+
+mod batch;
+mod follower;
+mod parked;
+mod state;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use broker::layout::Log;
+use broker::{Engine, EventLog};
+use domain::Position;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use batch::ParkedTenants;
+
+use crate::checkpoints::{Parked, Place};
+use crate::models;
+use crate::projection::{Projection, source_of};
+use crate::read_models::ReadModels;
+use crate::verify::VerifyError;
+use follower::Follower;
+use state::State;
+
+/// How often the ends of the logs are asked for, to tell the lag.
+const MEASURE: Duration = Duration::from_secs(1);
+
+/// How many records a fold of a whole log reads at once.
+const PAGE: usize = 1_000;
+
+/// Logs to follow.
+pub type Logs = Vec<(Log, Arc<dyn EventLog>)>;
+
+/// How a projection is doing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProjectionStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version.
+    pub version: i64,
+    /// How far it has folded each log it follows.
+    pub positions: Vec<Position>,
+    /// How many records it had not applied when the logs were last asked, a moment ago.
+    pub lag_records: u64,
+    /// What went wrong last, while it does.
+    pub last_error: Option<String>,
+    /// Whether it has stopped for good: its log is not as it must be, and only an operator can help.
+    pub stopped: bool,
+    /// The tenants it has parked.
+    pub parked: Vec<Parked>,
+}
+
+/// Running projectors.
+#[derive(Debug)]
+pub struct Projectors {
+    states: Vec<Arc<State>>,
+    tasks: JoinSet<()>,
+}
+
+/// One follower's projection, and the log it is for.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) projection: Arc<dyn Projection>,
+    pub(crate) log: Log,
+}
+
+impl Line {
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            projection: self.projection.as_ref(),
+            log: self.log,
+        }
+    }
+}
+
+impl Projectors {
+    /// Starts every projection on every log of the installation. When `stop` is cancelled, batches under way are
+    /// finished and the tasks end.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what is started keeps clones; a caller hands over its own"
+    )]
+    pub fn start(read_models: ReadModels, engine: Arc<dyn Engine>, stop: CancellationToken) -> Self {
+        let logs = engine
+            .layout()
+            .logs()
+            .into_iter()
+            .map(|log| (log, engine.log(log)))
+            .collect();
+        Self::follow(&read_models, logs, &stop)
+    }
+
+    /// Starts every projection on some logs.
+    pub fn follow(read_models: &ReadModels, logs: Logs, stop: &CancellationToken) -> Self {
+        let mut projectors = Self {
+            states: Vec::new(),
+            tasks: JoinSet::new(),
+        };
+        for projection in models::all() {
+            for (log, port) in &logs {
+                if !projection.sources().contains(&source_of(*log).0) {
+                    continue;
+                }
+                let line = Line {
+                    projection: Arc::clone(&projection),
+                    log: *log,
+                };
+                let state = Arc::new(State::new(line));
+                projectors.states.push(Arc::clone(&state));
+                let follower = Follower::new(read_models.clone(), Arc::clone(port), state, stop.clone());
+                projectors.tasks.spawn(follower.run());
+            }
+        }
+        let measure = measure(logs, projectors.states.clone(), stop.clone());
+        projectors.tasks.spawn(measure);
+        projectors
+    }
+
+    /// How each projection is doing.
+    pub fn status(&self) -> Vec<ProjectionStatus> {
+        let mut all: Vec<ProjectionStatus> = Vec::new();
+        for state in &self.states {
+            let projection = &state.line.projection;
+            let seen = state.seen();
+            if all.last().is_none_or(|last| last.name != projection.name()) {
+                all.push(ProjectionStatus {
+                    name: projection.name(),
+                    version: projection.version(),
+                    positions: Vec::new(),
+                    lag_records: 0,
+                    last_error: None,
+                    stopped: false,
+                    parked: Vec::new(),
+                });
+            }
+            let Some(status) = all.last_mut() else { continue };
+            status.lag_records += seen.lag_records();
+            status.positions.extend(seen.at.map(|at| state.position(at)));
+            status.last_error = status.last_error.take().or(seen.last_error);
+            status.stopped |= seen.stopped;
+            status.parked.extend(seen.parked);
+        }
+        all
+    }
+
+    /// Waits until all tasks have ended, which they do after `stop` was cancelled.
+    pub async fn join(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "A projector ended by a fault of the program.");
+            }
+        }
+    }
+}
+
+/// Asks the logs for their ends and tells the lag, until stopped.
+async fn measure(logs: Logs, states: Vec<Arc<State>>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(MEASURE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        for (log, port) in &logs {
+            let state = tokio::select! {
+                () = stop.cancelled() => return,
+                state = port.state() => state,
+            };
+            // A log that cannot be asked is its followers' error to tell.
+            let Ok(bounds) = state else { continue };
+            for state in states.iter().filter(|state| state.line.log == *log) {
+                state.measured(bounds.last, SystemTime::now());
+            }
+        }
+    }
+}
+
+/// Folds a whole log, as it is now, into a projection that nobody else folds.
+pub(crate) async fn fold_all(
+    read_models: &ReadModels,
+    line: &Line,
+    log: &dyn EventLog,
+) -> Result<(), VerifyError> {
+    let database = &read_models.database;
+    let place = line.place();
+    let end = log.state().await?.last;
+    let mut transaction = database.writer.begin_with(database.kind.begin_write()).await?;
+    let mut at = place.load(&mut transaction).await?;
+    transaction.commit().await?;
+    let mut parked = ParkedTenants::new();
+    while at < end {
+        let mut records = log.read(at, None, PAGE).await?;
+        records.retain(|record| record.sequence <= end);
+        let Some(last) = records.last().map(|record| record.sequence) else {
+            break;
+        };
+        batch::apply(database, place, at, &records, &mut parked)
+            .await
+            .map_err(|error| VerifyError::Fold(error.to_string()))?;
+        at = last;
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! The read models of an installation, opened: the way to every query.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker::{Finding, Severity};
+use domain::{Position, TenantId};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
+use crate::checkpoints;
+use crate::engine::{Database, Kind, postgres, sqlite};
+use crate::models::{self, Audit, Deliveries, Endpoints, Messages, StatsOf, Tenants, Users};
+use crate::page::{Answer, QueryError};
+use crate::progress::Progress;
+use crate::sql::Statement;
+
+/// Where the read models are kept.
+#[derive(Clone)]
+pub enum Target {
+    /// In the file `read.db` of a folder, which is made where it is missing.
+    Sqlite {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// In a PostgreSQL database of their own.
+    Postgres {
+        /// `postgres://user:password@host:port/database`.
+        url: String,
+    },
+}
+
+impl std::fmt::Debug for Target {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite { folder } => f.debug_struct("Sqlite").field("folder", folder).finish(),
+            Self::Postgres { .. } => f.debug_struct("Postgres").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// How read models are opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where they are kept.
+    pub target: Target,
+    /// Whether missing migrations are applied; otherwise the schema must be up to date.
+    pub migrate: bool,
+}
+
+/// Why read models could not be opened; the text tells an operator what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing answered, or the file could not be opened.
+    #[error("cannot reach the read database at {what}: check that it runs, its address and its credentials")]
+    Unreachable {
+        /// The address or file.
+        what: String,
+        /// What went wrong underneath.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// It answered, but cannot be used as it is.
+    #[error("the read database at {what} cannot be used: {advice}")]
+    Unfit {
+        /// The address.
+        what: String,
+        /// What is wrong and what to do.
+        advice: String,
+    },
+    /// The schema is older than this program, and migrating was not asked for.
+    #[error("the read database at {what} lacks {missing} migrations: run `tidings migrate` as its owner")]
+    NotMigrated {
+        /// The address or file.
+        what: String,
+        /// How many.
+        missing: usize,
+    },
+    /// The schema is older than this program, and the login may not change it.
+    #[error(
+        "the read database at {what} lacks {missing} migrations and this login may not apply them: run `tidings \
+         migrate` as its owner"
+    )]
+    MayNotMigrate {
+        /// The address.
+        what: String,
+        /// How many.
+        missing: usize,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The schema was made by a newer program.
+    #[error(
+        "the read database at {what} has migration {version}, which this program does not know: run a newer one"
+    )]
+    SchemaNewer {
+        /// The address or file.
+        what: String,
+        /// The migration unknown here.
+        version: i64,
+    },
+    /// A migration failed.
+    #[error("a migration of the read database at {what} failed")]
+    Migration {
+        /// The address or file.
+        what: String,
+        /// Why.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn unreachable(what: &str, source: sqlx::Error) -> Self {
+        Self::Unreachable {
+            what: what.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn unfit(what: &str, advice: String) -> Self {
+        Self::Unfit {
+            what: what.to_owned(),
+            advice,
+        }
+    }
+}
+
+/// The read models; clones share connections and the knowledge of how far projectors in this process have come.
+#[derive(Debug, Clone)]
+pub struct ReadModels {
+    pub(crate) database: Database,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl ReadModels {
+    /// Opens them; see [`OpenError`] for what is refused.
+    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        sqlx::any::install_default_drivers();
+        let database = match &settings.target {
+            Target::Sqlite { folder } => sqlite::open(folder, settings.migrate).await?,
+            Target::Postgres { url } => postgres::open(url, settings.migrate).await?,
+        };
+        Ok(Self {
+            database,
+            progress: Arc::default(),
+        })
+    }
+
+    /// Applies the missing migrations, for a login that owns the schema and does nothing else.
+    pub async fn migrate(target: &Target) -> Result<(), OpenError> {
+        sqlx::any::install_default_drivers();
+        match target {
+            Target::Sqlite { folder } => {
+                let database = sqlite::open(folder, true).await?;
+                database.reader.close().await;
+                database.writer.close().await;
+            }
+            Target::Postgres { url } => {
+                postgres::migrated(url, true).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the database as `tidings doctor` does: every finding, the good ones too.
+    pub async fn examine(&self) -> Vec<Finding> {
+        let finding = |severity, message: String| Finding {
+            severity,
+            subject: self.database.address.clone(),
+            message,
+        };
+        let mut findings = Vec::new();
+        match self.query(&TenantId::platform(), &[]).await {
+            Ok(_) => findings.push(finding(Severity::Fine, "The read database answers.".to_owned())),
+            Err(error) => {
+                let message =
+                    format!("The read database does not answer: {error}. Start it, or correct its address.");
+                findings.push(finding(Severity::Failure, message));
+                return findings;
+            }
+        }
+        if self.database.kind == Kind::Postgres {
+            findings.push(match postgres::prove_isolation(&self.database).await {
+                Ok(()) => finding(
+                    Severity::Fine,
+                    "Row-level security confines every query to its tenant.".to_owned(),
+                ),
+                Err(error) => finding(Severity::Failure, error.to_string()),
+            });
+        }
+        findings
+    }
+
+    /// Lets go of the database, once what is running has ended.
+    pub async fn close(&self) {
+        self.database.reader.close().await;
+        self.database.writer.close().await;
+    }
+
+    /// The tenants of the installation.
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants { read_models: self }
+    }
+
+    /// A tenant's users.
+    pub fn users<'a>(&'a self, tenant: &'a TenantId) -> Users<'a> {
+        Users {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's endpoints.
+    pub fn endpoints<'a>(&'a self, tenant: &'a TenantId) -> Endpoints<'a> {
+        Endpoints {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's audit trail.
+    pub fn audit<'a>(&'a self, tenant: &'a TenantId) -> Audit<'a> {
+        Audit {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's messages.
+    pub fn messages<'a>(&'a self, tenant: &'a TenantId) -> Messages<'a> {
+        Messages {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's deliveries, attempts and dead letters.
+    pub fn deliveries<'a>(&'a self, tenant: &'a TenantId) -> Deliveries<'a> {
+        Deliveries {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's figures.
+    pub fn stats<'a>(&'a self, tenant: &'a TenantId) -> StatsOf<'a> {
+        StatsOf {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// Begins a query on behalf of a tenant: one state of the database throughout, and on PostgreSQL nothing but
+    /// the tenant's rows.
+    pub(crate) async fn query(&self, tenant: &TenantId, projections: &[&str]) -> Result<Query, QueryError> {
+        let kind = self.database.kind;
+        let mut transaction = self.database.reader.begin_with(kind.begin_read()).await?;
+        if kind == Kind::Postgres {
+            Statement::new("SELECT set_config('tidings.tenant', $1, true)")
+                .with(tenant.as_str())
+                .rows(&mut transaction)
+                .await?;
+        }
+        let known = models::all();
+        let versions: Vec<_> = known
+            .iter()
+            .filter(|projection| projections.contains(&projection.name()))
+            .map(|projection| (projection.name(), projection.version()))
+            .collect();
+        let positions = checkpoints::positions(&mut transaction, &versions).await?;
+        Ok(Query {
+            transaction,
+            positions,
+        })
+    }
+}
+
+/// A query under way.
+pub(crate) struct Query {
+    transaction: Transaction<'static, Any>,
+    positions: Vec<Position>,
+}
+
+impl Query {
+    /// The rows a statement selects.
+    pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, QueryError> {
+        Ok(statement.rows(&mut self.transaction).await?)
+    }
+
+    /// Ends the query with what it found.
+    pub(crate) async fn answer<T>(self, data: T) -> Result<Answer<T>, QueryError> {
+        self.transaction.commit().await?;
+        Ok(Answer {
+            data,
+            positions: self.positions,
+        })
+    }
+}

@@ -1,0 +1,339 @@
+//! SQL for both engines: statements that collect their values, bulk inserts, and reading rows back.
+//!
+//! Statements are text with `$1`, `$2`, … and values are texts and integers only, which both engines bind alike.
+//! Names in the text are this crate's own, never a caller's: everything from outside is bound.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use domain::Timestamp;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+
+/// A value to bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A text, or NULL.
+    Text(Option<String>),
+    /// An integer, or NULL.
+    Int(Option<i64>),
+}
+
+impl From<Option<String>> for Value {
+    /// PostgreSQL cannot store a NUL character in a text; both engines keep the replacement character instead.
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text.map(|text| {
+            if text.contains('\0') {
+                text.replace('\0', "\u{fffd}")
+            } else {
+                text
+            }
+        }))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Some(text).into()
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Some(text.to_owned()).into()
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<u64> for Value {
+    /// Sequences and versions stay far below 2^63.
+    fn from(number: u64) -> Self {
+        Self::Int(Some(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        i64::from(number).into()
+    }
+}
+
+impl From<u16> for Value {
+    fn from(number: u16) -> Self {
+        i64::from(number).into()
+    }
+}
+
+impl From<Timestamp> for Value {
+    fn from(time: Timestamp) -> Self {
+        time.as_millis().into()
+    }
+}
+
+impl From<Option<Timestamp>> for Value {
+    fn from(time: Option<Timestamp>) -> Self {
+        time.map(Timestamp::as_millis).into()
+    }
+}
+
+/// A statement and the values of its placeholders.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    /// Begins with this text.
+    pub fn new(sql: impl Into<String>) -> Self {
+        Self {
+            sql: sql.into(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Adds the value of the next placeholder, written in the text by the caller: the n-th call is `$n`.
+    #[must_use]
+    pub fn with(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Appends text.
+    pub fn push(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    /// Appends a placeholder and its value.
+    pub fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.values.push(value.into());
+        self.sql.push('$');
+        self.sql.push_str(&self.values.len().to_string());
+        self
+    }
+
+    /// Appends `(…), (…)`: a placeholder for each value of each row.
+    pub fn bind_rows(&mut self, rows: impl IntoIterator<Item = Vec<Value>>) -> &mut Self {
+        for (number, row) in rows.into_iter().enumerate() {
+            self.push(if number == 0 { "(" } else { ", (" });
+            for (number, value) in row.into_iter().enumerate() {
+                if number > 0 {
+                    self.push(", ");
+                }
+                self.bind(value);
+            }
+            self.push(")");
+        }
+        self
+    }
+
+    /// Runs it and answers how many rows it changed.
+    pub async fn execute(self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
+        let mut query = sqlx::query(AssertSqlSafe(self.sql));
+        for value in self.values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+            };
+        }
+        Ok(query.execute(connection).await?.rows_affected())
+    }
+
+    /// Runs it and answers its rows.
+    pub async fn rows(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, sqlx::Error> {
+        let mut query = sqlx::query(AssertSqlSafe(self.sql));
+        for value in self.values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+            };
+        }
+        query.fetch_all(connection).await
+    }
+}
+
+/// A fold's way to its tables, inside the transaction that also advances its checkpoint.
+#[derive(Debug)]
+pub struct Writer<'t> {
+    connection: &'t mut AnyConnection,
+    suffix: &'t str,
+}
+
+/// Rows per statement of a bulk insert or look-up: few sizes, so that few statements are prepared.
+const CHUNKS: [usize; 3] = [256, 32, 1];
+
+impl<'t> Writer<'t> {
+    /// Writes to the tables whose names end in `suffix`: none for the live read model; a copy built beside it is
+    /// a set of tables with one.
+    pub fn new(connection: &'t mut AnyConnection, suffix: &'t str) -> Self {
+        Self { connection, suffix }
+    }
+
+    /// The name of a projection's table in the copy written to.
+    pub fn table(&self, name: &str) -> String {
+        format!("{name}{}", self.suffix)
+    }
+
+    /// Runs a statement and answers how many rows it changed.
+    pub async fn execute(&mut self, statement: Statement) -> Result<u64, sqlx::Error> {
+        statement.execute(self.connection).await
+    }
+
+    /// Runs a statement and answers its rows.
+    pub async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, sqlx::Error> {
+        statement.rows(self.connection).await
+    }
+
+    /// Inserts rows in bulk; `on_conflict` is the clause after `VALUES`, in which `{t}` stands for the table.
+    pub async fn insert(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        rows: Vec<Vec<Value>>,
+        on_conflict: &str,
+    ) -> Result<(), sqlx::Error> {
+        let table = self.table(table);
+        let head = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
+        let tail = format!(" {}", on_conflict.replace("{t}", &table));
+        for chunk in chunks(rows) {
+            let mut statement = Statement::new(head.clone());
+            statement.bind_rows(chunk).push(&tail);
+            self.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// The rows of a table whose first two key columns (`tenant` and another) are among these.
+    pub async fn find(
+        &mut self,
+        table: &str,
+        key: &str,
+        wanted: Vec<Vec<Value>>,
+    ) -> Result<Vec<AnyRow>, sqlx::Error> {
+        let head = format!(
+            "SELECT * FROM {} WHERE (tenant, {key}) IN (VALUES ",
+            self.table(table)
+        );
+        let mut found = Vec::new();
+        for chunk in chunks(wanted) {
+            let mut statement = Statement::new(head.clone());
+            statement.bind_rows(chunk).push(")");
+            found.extend(self.rows(statement).await?);
+        }
+        Ok(found)
+    }
+}
+
+fn chunks<T>(rows: Vec<T>) -> Vec<Vec<T>> {
+    let mut rows = rows.into_iter().peekable();
+    let mut chunks = Vec::new();
+    while rows.peek().is_some() {
+        let left = rows.len();
+        let size = CHUNKS.into_iter().find(|size| *size <= left).unwrap_or(1);
+        chunks.push(rows.by_ref().take(size).collect());
+    }
+    chunks
+}
+
+/// A text column.
+pub(crate) fn text(row: &AnyRow, column: &str) -> Result<String, sqlx::Error> {
+    row.try_get(column)
+}
+
+/// A text column that may be NULL.
+pub(crate) fn optional_text(row: &AnyRow, column: &str) -> Result<Option<String>, sqlx::Error> {
+    row.try_get(column)
+}
+
+/// An integer column.
+pub(crate) fn int(row: &AnyRow, column: &str) -> Result<i64, sqlx::Error> {
+    row.try_get(column)
+}
+
+/// An integer column that may be NULL.
+pub(crate) fn optional_int(row: &AnyRow, column: &str) -> Result<Option<i64>, sqlx::Error> {
+    row.try_get(column)
+}
+
+/// An integer column, as the unsigned type it was written from.
+pub(crate) fn number<T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>>(
+    row: &AnyRow,
+    column: &str,
+) -> Result<T, sqlx::Error> {
+    T::try_from(int(row, column)?).map_err(|error| unreadable(column, error))
+}
+
+/// A time, kept in milliseconds.
+pub(crate) fn time(row: &AnyRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+    Ok(Timestamp::from_millis(int(row, column)?))
+}
+
+/// A time that may be NULL.
+pub(crate) fn optional_time(row: &AnyRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(optional_int(row, column)?.map(Timestamp::from_millis))
+}
+
+/// A text column that has a type of the domain.
+pub(crate) fn parsed<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    row: &AnyRow,
+    column: &str,
+) -> Result<T, sqlx::Error> {
+    text(row, column)?
+        .parse()
+        .map_err(|error| unreadable(column, error))
+}
+
+/// A column that holds JSON.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(&text(row, column)?).map_err(|error| unreadable(column, error))
+}
+
+/// A column that does not hold what this program writes into it.
+pub(crate) fn unreadable(
+    column: impl Display,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> sqlx::Error {
+    sqlx::Error::ColumnDecode {
+        index: column.to_string(),
+        source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_numbered_across_rows() {
+        let mut statement = Statement::new("INSERT INTO t VALUES ");
+        statement.bind_rows([vec!["a".into(), 1_i64.into()], vec!["b\0".into(), 2_i64.into()]]);
+        assert_eq!(statement.sql, "INSERT INTO t VALUES ($1, $2), ($3, $4)");
+        assert_eq!(statement.values[2], Value::Text(Some("b\u{fffd}".into())));
+    }
+
+    #[test]
+    fn rows_are_cut_into_few_sizes_and_none_is_lost() {
+        let cut = chunks((0..600).collect());
+        assert_eq!(
+            cut.iter()
+                .map(Vec::len)
+                .filter(|size| !CHUNKS.contains(size))
+                .count(),
+            0
+        );
+        assert_eq!(cut.concat(), (0..600).collect::<Vec<_>>());
+        assert!(chunks::<u8>(Vec::new()).is_empty());
+    }
+}

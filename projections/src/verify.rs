@@ -1,0 +1,145 @@
+//! Proving a read model: a fold of the whole log into an empty database must give the very same rows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use broker::ReadError;
+use domain::TenantId;
+use sqlx::any::AnyRow;
+use sqlx::{Column, Row, ValueRef};
+
+use crate::models;
+use crate::page::QueryError;
+use crate::projection::source_of;
+use crate::projectors::{Line, Logs, fold_all};
+use crate::read_models::{OpenError, ReadModels, Settings, Target};
+use crate::sql::{Statement, text};
+
+/// The rows of each table, sorted, each as text.
+pub type Dump = BTreeMap<String, Vec<String>>;
+
+/// Why a read model could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The scratch database could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    /// The fold failed.
+    #[error("the fold failed: {0}")]
+    Fold(String),
+    /// A database failed.
+    #[error("the read database is unavailable")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Every row of every read model, whichever engine keeps it.
+pub async fn dump(read_models: &ReadModels) -> Result<Dump, sqlx::Error> {
+    let mut connection = read_models.database.writer.acquire().await?;
+    let mut dump = Dump::new();
+    for table in models::all()
+        .iter()
+        .flat_map(|projection| projection.tables().iter().copied())
+    {
+        let rows = Statement::new(format!("SELECT * FROM {table}"))
+            .rows(&mut connection)
+            .await?;
+        let mut rows = rows.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+        rows.sort();
+        dump.insert(table.to_owned(), rows);
+    }
+    Ok(dump)
+}
+
+fn line(row: &AnyRow) -> Result<String, sqlx::Error> {
+    let columns = row.columns().iter().map(|column| {
+        let name = column.name();
+        let shown = if row.try_get_raw(name)?.is_null() {
+            "NULL".to_owned()
+        } else {
+            row.try_get::<String, _>(name)
+                .or_else(|_| row.try_get::<i64, _>(name).map(|number| number.to_string()))?
+        };
+        Ok(format!("{name}={shown}"))
+    });
+    Ok(columns.collect::<Result<Vec<_>, sqlx::Error>>()?.join(" | "))
+}
+
+/// Folds whole logs, as they are now, into a new SQLite database in an empty folder.
+pub async fn fold(logs: &Logs, folder: &Path) -> Result<ReadModels, VerifyError> {
+    let target = Target::Sqlite {
+        folder: folder.to_owned(),
+    };
+    let read_models = ReadModels::open(Settings {
+        target,
+        migrate: true,
+    })
+    .await?;
+    for projection in models::all() {
+        for (log, port) in logs {
+            if projection.sources().contains(&source_of(*log).0) {
+                let line = Line {
+                    projection: Arc::clone(&projection),
+                    log: *log,
+                };
+                fold_all(&read_models, &line, port.as_ref()).await?;
+            }
+        }
+    }
+    Ok(read_models)
+}
+
+/// Compares the read models with a fold of the logs into `scratch`, an empty folder; both must stand at the same
+/// positions, so nothing may be appended meanwhile. Answers the rows found on one side only: `-` live, `+` folded.
+pub async fn compare(
+    live: &ReadModels,
+    logs: &Logs,
+    scratch: &Path,
+) -> Result<BTreeMap<String, Vec<String>>, VerifyError> {
+    let folded = fold(logs, scratch).await?;
+    let (ours, theirs) = (dump(live).await?, dump(&folded).await?);
+    folded.close().await;
+    let mut differences = BTreeMap::new();
+    for (table, rows) in &ours {
+        let other = theirs.get(table).map(Vec::as_slice).unwrap_or_default();
+        let missing = |rows: &[String], from: &[String], sign: char| -> Vec<String> {
+            rows.iter()
+                .filter(|row| from.binary_search(row).is_err())
+                .map(|row| format!("{sign} {row}"))
+                .collect()
+        };
+        let mut found = missing(rows, other, '-');
+        found.extend(missing(other, rows, '+'));
+        if !found.is_empty() {
+            differences.insert(table.clone(), found);
+        }
+    }
+    Ok(differences)
+}
+
+/// The tenants whose rows a table shows to a query on behalf of one, with no filter of the program's in the way: on
+/// PostgreSQL at most the one. For the tests of isolation; a table no projection has is answered with nothing.
+pub async fn visible_tenants(
+    read_models: &ReadModels,
+    tenant: &TenantId,
+    table: &str,
+) -> Result<Vec<String>, QueryError> {
+    if !models::all()
+        .iter()
+        .any(|projection| projection.tables().contains(&table))
+    {
+        return Ok(Vec::new());
+    }
+    let mut query = read_models.query(tenant, &[]).await?;
+    let rows = query
+        .rows(Statement::new(format!("SELECT DISTINCT tenant FROM {table}")))
+        .await?;
+    let tenants = rows
+        .iter()
+        .map(|row| text(row, "tenant"))
+        .collect::<Result<_, _>>()?;
+    Ok(query.answer(tenants).await?.data)
+}
