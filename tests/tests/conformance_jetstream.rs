@@ -2,4 +2,7 @@
 
 use tests::nats::JetStreamHarness;
 
-broker::conformance_suite!(jetstream, JetStreamHarness::start().await.expect("nats-server starts"));
+broker::conformance_suite!(
+    jetstream,
+    JetStreamHarness::start().await.expect("nats-server starts")
+);

@@ -272,16 +272,16 @@ impl Connection {
     /// Waits until the client is connected; the client would queue a publish without saying so otherwise.
     async fn connected(&self, deadline: Instant) -> Result<(), Cause> {
         let mut connects = self.connects.clone();
-        loop {
-            connects.mark_unchanged();
-            if self.client.connection_state() == State::Connected {
-                return Ok(());
+        connects.mark_unchanged();
+        while self.client.connection_state() != State::Connected {
+            if Instant::now() >= deadline {
+                return Err("the connection to NATS is down".into());
             }
-            match tokio::time::timeout_at(deadline, connects.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err("the connection to NATS is down".into()),
-            }
+            // The client tells of a new connection a moment before its state says so: look again soon.
+            let soon = deadline.min(Instant::now() + Duration::from_millis(50));
+            tokio::time::timeout_at(soon, connects.changed()).await.ok();
         }
+        Ok(())
     }
 }
 

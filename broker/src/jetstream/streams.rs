@@ -288,6 +288,24 @@ fn require_fit(settings: &Settings, plan: &Plan, actual: &Map<String, Value>) ->
     })
 }
 
+/// Removes the stream with all it holds; one that is not there is no error.
+pub(super) async fn remove(
+    settings: &Settings,
+    connection: &Connection,
+    plan: &Plan,
+) -> Result<(), OpenError> {
+    #[derive(Deserialize)]
+    struct Removed {}
+    match connection
+        .ask::<Removed>(&format!("STREAM.DELETE.{}", plan.name), &json!({}))
+        .await
+    {
+        Ok(Removed {}) => Ok(()),
+        Err(AskError::Refused(refusal)) if refusal.is_not_found() => Ok(()),
+        Err(error) => Err(not_usable(settings, &plan.name, error)),
+    }
+}
+
 /// The error for a server that answers, but not as JetStream should.
 pub(super) fn not_usable(settings: &Settings, what: &str, error: AskError) -> OpenError {
     let address = settings.address();

@@ -50,7 +50,8 @@ impl JetStreamHarness {
         &self.server
     }
 
-    /// What the engine is opened with: short tries, so that a lost answer is noticed soon.
+    /// What the engine is opened with: short tries, so that a lost answer is noticed soon, and many of them, so that
+    /// a busy machine does not turn it into an unknown outcome.
     pub fn settings(&self, layout: Layout) -> anyhow::Result<Settings> {
         let mut settings = Settings::new(
             format!("nats://{}", self.proxy.address()),
@@ -58,6 +59,7 @@ impl JetStreamHarness {
             layout,
         );
         settings.timeouts.attempt = Duration::from_millis(500);
+        settings.timeouts.append = PATIENCE;
         Ok(settings)
     }
 
