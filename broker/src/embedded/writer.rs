@@ -241,6 +241,23 @@ mod tests {
         }
     }
 
+    /// Makes the commit fail: a deferred constraint is tested only then.
+    #[derive(Debug)]
+    struct BreakCommit;
+
+    #[async_trait]
+    impl Task for BreakCommit {
+        type Answer = ();
+
+        async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+            let sql =
+                "CREATE TABLE child (parent INTEGER REFERENCES logs (number) DEFERRABLE INITIALLY DEFERRED);
+                       INSERT INTO child VALUES (-1);";
+            sqlx::raw_sql(sql).execute(connection).await?;
+            Ok(())
+        }
+    }
+
     fn record(id: &str, bytes: usize) -> NewRecord {
         NewRecord {
             subject: Subject::new("ev.t1.x").unwrap(),
@@ -268,6 +285,20 @@ mod tests {
             after.iter().map(|place| place.sequence).collect::<Vec<_>>(),
             [2, 3]
         );
+        engine.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_leaves_the_outcome_open_and_a_repetition_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+        let log = engine.log(Log::Events(0));
+        // Both are waiting before the writer runs, and so share a commit.
+        let (broken, append) = tokio::join!(engine.writer.run(BreakCommit), log.append(vec![record("a", 1)]));
+        assert!(matches!(broken, Err(Failure::Uncertain(_))), "{broken:?}");
+        assert!(matches!(append, Err(AppendError::Unknown(_))), "{append:?}");
+        let again = log.append(vec![record("a", 1)]).await.unwrap();
+        assert_eq!((again[0].sequence, again[0].duplicate), (1, false));
         engine.close().await;
     }
 
