@@ -1,1 +1,42 @@
-fn main() {}
+//! `tidings`: the HTTP API, the configuration and the subcommands of the service.
+//!
+//! In reading order: [`cli`] names the subcommands, [`config`] the settings, [`installation`] opens the engine and
+//! the keys, [`serve`] starts the roles; [`router`] is the HTTP API on one screen, with one file per feature in
+//! [`routes`]. Rules live in `domain`; a handler extracts, asks the write side or a read model, and answers.
+
+mod answer;
+mod app;
+mod auth;
+mod cli;
+mod config;
+mod consistency;
+mod doctor;
+mod extract;
+mod health;
+mod installation;
+mod keys;
+mod layers;
+mod metrics;
+mod migrate;
+mod openapi;
+mod problem;
+mod profile;
+mod router;
+mod routes;
+mod serve;
+mod shutdown;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What handlers share: the write side, the read models, and who may call.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use commands::{Dispatcher, Publisher};
+use delivery::{EgressPolicy, SecretWriter};
+use projections::ReadModels;
+
+use crate::auth::Authority;
+use crate::config::Http;
+
+/// The state of the API; clones share it.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Parts>);
+
+/// Its parts.
+pub(crate) struct Parts {
+    /// Executes commands.
+    pub(crate) dispatcher: Dispatcher,
+    /// Accepts events.
+    pub(crate) publisher: Publisher,
+    /// Answers queries.
+    pub(crate) read_models: ReadModels,
+    /// Tells who calls.
+    pub(crate) authority: Authority,
+    /// Makes endpoints' signing secrets; cannot read them.
+    pub(crate) secrets: SecretWriter,
+    /// Where receivers may be.
+    pub(crate) egress: EgressPolicy,
+    /// Limits of requests.
+    pub(crate) http: Http,
+}
+
+impl App {
+    /// Shares the parts.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

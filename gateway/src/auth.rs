@@ -1,0 +1,279 @@
+//! Authentication: who calls. The tenant comes from the credential and from nowhere else.
+//!
+//! An API key is `tdk_` + 26 characters of the tenant's ULID + 26 of the key's ULID + 43 of base64url for 32 random
+//! bytes. It therefore names the one aggregate that can vouch for it, which is loaded from the log itself, so a key
+//! works as soon as its tenant is acknowledged; what vouches is a keyed hash, compared in constant time. The
+//! platform administrator's key is any other `tdk_…`, given by the operator or drawn at the first start.
+
+use std::time::{Duration, SystemTime};
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use domain::api_key::ApiKey;
+use domain::tenant::Tenant;
+use domain::{Actor, KeyId, Meta, TenantId, Timestamp};
+use subtle::ConstantTimeEq;
+use ulid::Ulid;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::config::Secret;
+use crate::keys::{KeyHasher, draw};
+use crate::layers::RequestContext;
+use crate::problem::{Problem, ProblemType};
+
+const PREFIX: &str = "tdk_";
+const ULID: usize = 26;
+const SECRET: usize = 43;
+
+/// How old what is known of a key or tenant may be: a revocation takes effect within this time in every process.
+const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// What a key must be allowed to do; scopes of single resources come with permissions.
+const EVERYTHING: &str = "*";
+
+/// A new API key; its text is shown to its holder once.
+pub(crate) struct NewKey {
+    /// Its id.
+    pub(crate) id: KeyId,
+    /// The key itself.
+    pub(crate) text: Zeroizing<String>,
+}
+
+impl NewKey {
+    /// Draws a key for a tenant.
+    pub(crate) fn draw(tenant: Ulid) -> Self {
+        let key = Ulid::generate();
+        Self {
+            id: KeyId::new(key),
+            text: Zeroizing::new(format!("{PREFIX}{tenant}{key}{}", draw().as_str())),
+        }
+    }
+}
+
+/// The tenant and the key that an API key's text names; none if it has not the form.
+fn named(text: &str) -> Option<(TenantId, KeyId)> {
+    let rest = text.strip_prefix(PREFIX)?;
+    if rest.len() != 2 * ULID + SECRET || !rest.is_ascii() {
+        return None;
+    }
+    let tenant = format!("{}{}", TenantId::PREFIX, &rest[..ULID]).parse().ok()?;
+    let key = format!("{}{}", KeyId::PREFIX, &rest[ULID..2 * ULID])
+        .parse()
+        .ok()?;
+    Some((tenant, key))
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Principal {
+    Administrator,
+    Key(TenantId, KeyId),
+}
+
+/// Tells who holds a credential.
+pub(crate) struct Authority {
+    dispatcher: commands::Dispatcher,
+    hasher: KeyHasher,
+    administrator: [u8; 32],
+}
+
+impl Authority {
+    /// Over the log of keys and tenants.
+    pub(crate) fn new(dispatcher: commands::Dispatcher, hasher: KeyHasher, admin: &Secret) -> Self {
+        let administrator = hasher.hash(admin.expose());
+        Self {
+            dispatcher,
+            hasher,
+            administrator,
+        }
+    }
+
+    /// The stored form of a key.
+    pub(crate) fn hash(&self, key: &NewKey) -> String {
+        hex::encode(self.hasher.hash(&key.text))
+    }
+
+    async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
+        let refused = || {
+            Problem::new(
+                ProblemType::Unauthenticated,
+                "Send the header `Authorization: Bearer <key>` with a valid API key.",
+            )
+        };
+        let text = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .ok_or_else(refused)?;
+        let (scheme, key) = text.split_once(' ').ok_or_else(refused)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(refused());
+        }
+        let key = key.trim();
+        let hash = self.hasher.hash(key);
+        if bool::from(hash.ct_eq(&self.administrator)) {
+            return Ok(Principal::Administrator);
+        }
+        let (tenant, id) = named(key).ok_or_else(refused)?;
+        if self.vouches(&tenant, &id, &hash).await? {
+            Ok(Principal::Key(tenant, id))
+        } else {
+            Err(refused())
+        }
+    }
+
+    async fn vouches(&self, tenant: &TenantId, id: &KeyId, hash: &[u8; 32]) -> Result<bool, Problem> {
+        let key = self.load::<ApiKey>(tenant, id.as_str()).await?;
+        let known = key
+            .valid_hash()
+            .and_then(|hash| hex::decode(hash).ok())
+            .unwrap_or_default();
+        if !bool::from(known.as_slice().ct_eq(hash)) || !key.scopes().iter().any(|scope| scope == EVERYTHING)
+        {
+            return Ok(false);
+        }
+        // A key is issued before its tenant is provisioned: it is worth nothing until then.
+        Ok(self
+            .load::<Tenant>(&TenantId::platform(), tenant.as_str())
+            .await?
+            .exists())
+    }
+
+    /// Loads what vouches; that something does not exist is believed only of the log itself.
+    async fn load<A: domain::Root>(&self, tenant: &TenantId, id: &str) -> Result<A, Problem> {
+        let mut loaded = self.dispatcher.load::<A>(tenant, id, MAX_AGE).await;
+        if matches!(&loaded, Ok(loaded) if loaded.version == 0) {
+            loaded = self.dispatcher.load::<A>(tenant, id, Duration::ZERO).await;
+        }
+        loaded
+            .map(|loaded| loaded.aggregate)
+            .map_err(|error| Problem::unavailable(&error))
+    }
+}
+
+/// The caller of a tenant's route: the holder of one of its keys.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// For whom everything is done.
+    pub(crate) tenant: TenantId,
+    caller: Caller,
+}
+
+/// The caller of a platform route: the platform's administrator.
+#[derive(Debug)]
+pub(crate) struct Administrator {
+    caller: Caller,
+}
+
+#[derive(Debug)]
+struct Caller {
+    actor: Actor,
+    request: RequestContext,
+}
+
+impl Caller {
+    fn meta(&self, command: &str) -> Meta {
+        Meta {
+            command_id: Ulid::generate().to_string(),
+            command: command.to_owned(),
+            actor: self.actor.clone(),
+            request_id: Some(self.request.id.clone()),
+            origin: self.request.origin.map(|address| address.to_string()),
+            correlation_id: None,
+            causation_id: None,
+            traceparent: self.request.traceparent.clone(),
+            at: Timestamp::from(SystemTime::now()),
+        }
+    }
+}
+
+impl Member {
+    /// Where a command of this caller comes from.
+    pub(crate) fn meta(&self, command: &str) -> Meta {
+        self.caller.meta(command)
+    }
+
+    /// Where an event published by this caller comes from.
+    pub(crate) fn origin(&self) -> commands::Origin {
+        commands::Origin {
+            actor: self.caller.actor.clone(),
+            request_id: Some(self.caller.request.id.clone()),
+            traceparent: self.caller.request.traceparent.clone(),
+            at: Timestamp::from(SystemTime::now()),
+        }
+    }
+}
+
+impl Administrator {
+    /// Where a command of this caller comes from.
+    pub(crate) fn meta(&self, command: &str) -> Meta {
+        self.caller.meta(command)
+    }
+}
+
+impl FromRequestParts<App> for Member {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        match app.authority.authenticate(parts).await? {
+            Principal::Key(tenant, key) => {
+                tracing::Span::current().record("tenant.id", tenant.as_str());
+                let caller = Caller {
+                    actor: Actor::ApiKey(key.into()),
+                    request: RequestContext::of(parts),
+                };
+                Ok(Self { tenant, caller })
+            }
+            Principal::Administrator => Err(Problem::new(
+                ProblemType::Forbidden,
+                "The platform administrator's key manages tenants only; use a tenant's own key here.",
+            )),
+        }
+    }
+}
+
+impl FromRequestParts<App> for Administrator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        match app.authority.authenticate(parts).await? {
+            Principal::Administrator => {
+                let caller = Caller {
+                    actor: Actor::PlatformAdmin,
+                    request: RequestContext::of(parts),
+                };
+                Ok(Self { caller })
+            }
+            Principal::Key(..) => Err(Problem::new(
+                ProblemType::Forbidden,
+                "Only the platform administrator's key can do this.",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_tenant_and_itself() {
+        let tenant = Ulid::generate();
+        let key = NewKey::draw(tenant);
+        assert_eq!(named(&key.text), Some((TenantId::new(tenant), key.id.clone())));
+        assert_eq!(key.text.len(), PREFIX.len() + 2 * ULID + SECRET);
+    }
+
+    #[test]
+    fn what_has_not_the_form_of_a_key_names_nothing() {
+        let good = NewKey::draw(Ulid::generate()).text.to_string();
+        let lower = good.to_lowercase();
+        let (short, long) = (&good[..good.len() - 1], format!("{good}A"));
+        let foreign = format!("tdk_{}", "ä".repeat((2 * ULID + SECRET) / 2));
+        for text in ["", "tdk_", "Bearer", &good[4..], short, &long, &lower, &foreign] {
+            assert_eq!(named(text), None, "{text:?}");
+        }
+    }
+}

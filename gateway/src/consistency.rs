@@ -1,0 +1,164 @@
+//! Read your writes: `Tidings-Position` out, `Tidings-At-Least` in.
+
+use std::time::Instant;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use domain::Position;
+use projections::{Answer, Listing, QueryError, Stale};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::problem::{Problem, ProblemType};
+
+/// Where a change stands, or what a query's answer is true of.
+pub(crate) const POSITION: HeaderName = HeaderName::from_static("tidings-position");
+/// What a query's answer must have seen.
+pub(crate) const AT_LEAST: HeaderName = HeaderName::from_static("tidings-at-least");
+
+/// More positions than there are logs make no sense.
+const MAX_POSITIONS: usize = 64;
+
+/// The positions a query must have seen.
+#[derive(Debug, Default)]
+pub(crate) struct AtLeast(Vec<Position>);
+
+impl AtLeast {
+    /// Waits until the read models named have seen them, for as long as a query waits.
+    pub(crate) async fn reached(&self, app: &App, projections: &[&str]) -> Result<(), Problem> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + app.http.consistency_wait;
+        app.read_models
+            .wait_for(projections, &self.0, deadline)
+            .await
+            .map_err(Problem::from)
+    }
+}
+
+impl FromRequestParts<App> for AtLeast {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let invalid =
+            |message: String| Problem::new(ProblemType::InvalidHeader, format!("{AT_LEAST}: {message}"));
+        let mut positions = Vec::new();
+        for value in parts.headers.get_all(AT_LEAST) {
+            let text = value
+                .to_str()
+                .map_err(|_| invalid("this is not a list of positions".to_owned()))?;
+            for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                positions.push(
+                    part.parse()
+                        .map_err(|error: domain::InvalidPosition| invalid(error.to_string()))?,
+                );
+            }
+        }
+        if positions.len() > MAX_POSITIONS {
+            return Err(invalid(format!("at most {MAX_POSITIONS} positions can be named")));
+        }
+        Ok(Self(positions))
+    }
+}
+
+impl From<Stale> for Problem {
+    fn from(stale: Stale) -> Self {
+        match stale {
+            Stale::Behind { current } => {
+                let detail = "The read model has not seen what the query must have seen; send it again.";
+                let problem = Self::new(ProblemType::Stale, detail);
+                match header(&current) {
+                    Some(value) => problem.with_header(POSITION, value),
+                    None => problem,
+                }
+            }
+            Stale::Query(error) => error.into(),
+        }
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::BadCursor => Self::new(
+                ProblemType::InvalidQuery,
+                "cursor: take it unchanged from `next_cursor` of this very list",
+            ),
+            QueryError::Unavailable(_) => Self::unavailable(&error),
+        }
+    }
+}
+
+fn header(positions: &[Position]) -> Option<HeaderValue> {
+    let text = positions
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    HeaderValue::from_str(&text)
+        .ok()
+        .filter(|value| !value.is_empty())
+}
+
+/// The response with its positions.
+pub(crate) fn with_positions(mut response: Response, positions: &[Position]) -> Response {
+    if let Some(value) = header(positions) {
+        response.headers_mut().insert(POSITION, value);
+    }
+    response
+}
+
+/// A query's answer with what it is true of.
+#[derive(Debug)]
+pub(crate) struct Found<T> {
+    positions: Vec<Position>,
+    body: T,
+}
+
+impl<T> Found<T> {
+    /// The answer in the API's form.
+    pub(crate) fn new<R>(answer: Answer<R>, form: impl FnOnce(R) -> T) -> Self {
+        Self {
+            positions: answer.positions,
+            body: form(answer.data),
+        }
+    }
+
+    /// The one thing asked for, which may not be there.
+    pub(crate) fn one<R>(answer: Answer<Option<R>>, form: impl FnOnce(R) -> T) -> Result<Self, Problem> {
+        let row = answer.data.ok_or_else(Problem::not_found)?;
+        Ok(Self {
+            positions: answer.positions,
+            body: form(row),
+        })
+    }
+}
+
+impl<T> Found<List<T>> {
+    /// A page of a list.
+    pub(crate) fn list<R>(answer: Answer<Listing<R>>, form: impl FnMut(R) -> T) -> Self {
+        Self::new(answer, |page| List {
+            data: page.data.into_iter().map(form).collect(),
+            next_cursor: page.next_cursor,
+        })
+    }
+}
+
+impl<T: Serialize> IntoResponse for Found<T> {
+    fn into_response(self) -> Response {
+        with_positions(axum::Json(self.body).into_response(), &self.positions)
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct List<T> {
+    /// The page's rows.
+    pub(crate) data: Vec<T>,
+    /// Pass it as `cursor` for the next page; null where this was the last.
+    pub(crate) next_cursor: Option<String>,
+}

@@ -1,0 +1,198 @@
+//! What happens around every request: its id, its span, its measures, its limits, and the rendering of problems.
+
+use std::any::Any;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
+use ulid::Ulid;
+
+use crate::metrics;
+use crate::problem::{Problem, ProblemType};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: &str = "traceparent";
+const MAX_ID: usize = 128;
+
+#[derive(Debug, Clone)]
+struct RequestId(String);
+
+/// What a command should know of the request it came with.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    /// The request's id.
+    pub(crate) id: String,
+    /// The address it came from.
+    pub(crate) origin: Option<IpAddr>,
+    /// W3C trace context.
+    pub(crate) traceparent: Option<String>,
+}
+
+impl RequestContext {
+    /// Of a request that went through [`identify`].
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let traceparent = parts
+            .headers
+            .get(TRACE_PARENT)
+            .and_then(|value| value.to_str().ok());
+        Self {
+            id: parts
+                .extensions
+                .get::<RequestId>()
+                .map(|id| id.0.clone())
+                .unwrap_or_default(),
+            origin: parts
+                .extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|info| info.0.ip()),
+            traceparent: traceparent
+                .filter(|text| text.len() == 55 && text.is_ascii())
+                .map(str::to_owned),
+        }
+    }
+}
+
+/// Outermost: names the request, opens its span, measures it, and renders problems under its id.
+pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = accepted_id(request.headers()).unwrap_or_else(|| format!("req_{}", Ulid::generate()));
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    let span = tracing::info_span!(
+        "request",
+        http.method = %method,
+        http.route = route,
+        request.id = id,
+        tenant.id = tracing::field::Empty,
+    );
+    let inner = span.clone();
+    let response = async move {
+        let response = next.run(request).instrument(inner).await;
+        finish(response, &id)
+    }
+    .instrument(span)
+    .await;
+    let status = response.status().as_u16();
+    let took = started.elapsed();
+    tracing::debug!(%method, route, status, millis = took.as_millis(), "request answered");
+    metrics::request(method.as_str(), &route, status, took);
+    response
+}
+
+/// A client's own id, where it can stand in logs and headers as it is.
+fn accepted_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(&REQUEST_ID)?.to_str().ok()?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+    ((1..=MAX_ID).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+fn finish(mut response: Response, id: &str) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        log(&problem);
+        let mut rendered = problem.render(id);
+        for (name, value) in response.headers() {
+            if name != CONTENT_TYPE && name != CONTENT_LENGTH && !rendered.headers().contains_key(name) {
+                rendered.headers_mut().append(name, value.clone());
+            }
+        }
+        response = rendered;
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The one place where a failed request is told to the operator.
+fn log(problem: &Problem) {
+    let (code, detail) = (problem.kind().code(), problem.detail());
+    let cause = problem.cause().unwrap_or("none");
+    if problem.kind().status().is_server_error() {
+        tracing::error!(code, detail, cause, "a request failed");
+    } else {
+        tracing::debug!(code, detail, cause, "a request was refused");
+    }
+}
+
+/// Answers for a handler that takes too long.
+pub(crate) async fn bound_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(
+            ProblemType::Timeout,
+            "The service did not finish this in time. A change that was asked for may or may not have happened.",
+        )
+        .into_response(),
+    }
+}
+
+/// Answers for a handler that panicked.
+pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic
+            .downcast_ref::<&str>()
+            .map_or("unknown", |text| *text)
+            .to_owned(),
+    };
+    let cause = std::io::Error::other(format!("a handler panicked: {message}"));
+    Problem::caused(
+        ProblemType::Internal,
+        "The service failed on this request.",
+        &cause,
+    )
+    .into_response()
+}
+
+/// Answers for an address that is not there.
+pub(crate) async fn not_found() -> Problem {
+    Problem::not_found()
+}
+
+/// Answers for a method that an address does not offer.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(
+        ProblemType::MethodNotAllowed,
+        "The header `Allow` lists the methods offered here.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_request_ids_are_taken_over() {
+        let id = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(text).unwrap());
+            accepted_id(&headers)
+        };
+        assert_eq!(id("a-1.B_2:c").as_deref(), Some("a-1.B_2:c"));
+        for text in ["", "a b", "a\"b", "a;b", &"a".repeat(129)] {
+            assert_eq!(id(text), None, "{text:?}");
+        }
+        assert_eq!(accepted_id(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! The OpenAPI document: what the handlers' annotations do not say themselves.
+//!
+//! Operations name their success and the problems special to them; the problems that any of their kind can answer,
+//! the credential, and the headers for read-your-writes are added here, once.
+
+use utoipa::OpenApi as _;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, Required, Response};
+
+use crate::consistency::{AT_LEAST, POSITION};
+use crate::problem::{MEDIA_TYPE, ProblemBody, ProblemType};
+
+const SCHEME: &str = "api_key";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Tidings",
+        description = "Commands become events in an append-only log; read models are folded from it, and tidings go \
+            out as signed webhooks.\n\nA write answers `Tidings-Position`; a query that sends it as \
+            `Tidings-At-Least` has seen that write.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(ProblemBody)),
+    tags(
+        (name = "tenants", description = "The installation's tenants, for the platform administrator."),
+        (name = "users", description = "A tenant's users."),
+        (name = "endpoints", description = "Where a tenant's events are delivered."),
+        (name = "events", description = "A tenant's own events."),
+        (name = "deliveries", description = "What became of each event at each endpoint."),
+        (name = "dead letters", description = "Deliveries that used up their attempts."),
+        (name = "audit", description = "Every change, who made it, and from where."),
+        (name = "stats", description = "A tenant's figures."),
+    )
+)]
+struct Base;
+
+/// What stands before any operation.
+pub(crate) fn base() -> OpenApi {
+    Base::openapi()
+}
+
+/// Adds what all operations have in common.
+pub(crate) fn completed(mut document: OpenApi) -> OpenApi {
+    if let Some(components) = &mut document.components {
+        let description = "A tenant's API key; for tenants, the platform administrator's key.";
+        let mut http = Http::new(HttpAuthScheme::Bearer);
+        http.description = Some(description.to_owned());
+        components.add_security_scheme(SCHEME, SecurityScheme::Http(http));
+    }
+    for (path, item) in &mut document.paths.paths {
+        let has_id = path.contains('{');
+        for (operation, is_query) in operations_of(item) {
+            complete(operation, is_query, has_id);
+        }
+    }
+    document
+}
+
+/// The operations of a path, and whether each only asks.
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
+    let query = item.get.iter_mut().map(|operation| (operation, true));
+    let commands = [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+    query.chain(commands.into_iter().flatten().map(|operation| (operation, false)))
+}
+
+fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
+    operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]);
+    let mut kinds = vec![
+        ProblemType::Unauthenticated,
+        ProblemType::Forbidden,
+        ProblemType::Internal,
+        ProblemType::Unavailable,
+    ];
+    kinds.extend(has_id.then_some(ProblemType::NotFound));
+    kinds.extend(
+        operation
+            .parameters
+            .is_some()
+            .then_some(ProblemType::InvalidQuery),
+    );
+    if is_query {
+        kinds.extend([ProblemType::InvalidHeader, ProblemType::Stale]);
+        operation
+            .parameters
+            .get_or_insert_default()
+            .push(at_least().into());
+    }
+    if operation.request_body.is_some() {
+        kinds.extend([
+            ProblemType::MalformedJson,
+            ProblemType::TooLarge,
+            ProblemType::UnsupportedMediaType,
+            ProblemType::InvalidBody,
+        ]);
+    }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            response.headers.insert(POSITION.to_string(), position().into());
+        }
+    }
+    for kind in kinds {
+        add_problem(operation, kind);
+    }
+}
+
+/// Problems of one status share a response; its description lists their codes.
+fn add_problem(operation: &mut Operation, kind: ProblemType) {
+    let status = kind.status().as_u16().to_string();
+    let line = format!("`{}`: {}.", kind.code(), kind.title());
+    match operation.responses.responses.get_mut(&status) {
+        Some(RefOr::T(response)) if response.description.contains(&format!("`{}`", kind.code())) => {}
+        Some(RefOr::T(response)) => {
+            response.description = format!("{} {line}", response.description);
+        }
+        _ => {
+            operation
+                .responses
+                .responses
+                .insert(status, RefOr::T(problem(&line)));
+        }
+    }
+}
+
+fn problem(description: &str) -> Response {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    ResponseBuilder::new()
+        .description(description)
+        .content(MEDIA_TYPE, content)
+        .build()
+}
+
+fn position() -> utoipa::openapi::Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(
+            "Where a change stands, or what a query's answer is true of.",
+        ))
+        .build()
+}
+
+fn at_least() -> utoipa::openapi::path::Parameter {
+    ParameterBuilder::new()
+        .name(AT_LEAST.as_str())
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "What the answer must have seen: positions, separated by commas.",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::router;
+
+    /// The document under `schemas/` is the one made from the code; `UPDATE_GOLDEN=1` writes it anew.
+    #[test]
+    fn the_published_document_is_the_one_the_code_makes() {
+        let (_, document) = router::operations();
+        let text = format!("{}\n", document.to_pretty_json().unwrap());
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/openapi.json");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            published, text,
+            "schemas/openapi.json is out of date: run this test with UPDATE_GOLDEN=1"
+        );
+    }
+}

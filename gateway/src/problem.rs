@@ -1,0 +1,319 @@
+//! Problems: every answer that is not a success, as RFC 9457 `application/problem+json`.
+//!
+//! [`ProblemType`] is the closed list; each has a page under `docs/problems/`, which the service shows at the
+//! address in `type`. A problem of the server says nothing internal: its cause is logged once, in
+//! [`crate::layers`], under the request id that the body carries.
+
+use std::error::Error as StdError;
+
+use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::installation::in_full;
+
+/// The media type of problems.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// Where the pages of the problems are served.
+pub(crate) const PAGES: &str = "/docs/problems/";
+
+macro_rules! problem_types {
+    ($($(#[$doc:meta])* $name:ident => $code:literal, $status:ident, $title:literal;)+) => {
+        /// What kind of problem it is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum ProblemType {
+            $($(#[$doc])* $name),+
+        }
+
+        impl ProblemType {
+            /// All of them.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The stable name programs go by.
+            pub(crate) fn code(self) -> &'static str {
+                match self { $(Self::$name => $code),+ }
+            }
+
+            /// The status it is answered with.
+            pub(crate) fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),+ }
+            }
+
+            /// What it is in a few words, the same for every occurrence.
+            pub(crate) fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),+ }
+            }
+
+            /// Its page: cause, and what to do.
+            pub(crate) fn page(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("../../docs/problems/", $code, ".md"))),+ }
+            }
+        }
+    };
+}
+
+problem_types! {
+    /// The body is not JSON.
+    MalformedJson => "malformed_json", BAD_REQUEST, "The body is not JSON";
+    /// A query parameter is unknown or wrong.
+    InvalidQuery => "invalid_query", BAD_REQUEST, "A query parameter is wrong";
+    /// A header is wrong.
+    InvalidHeader => "invalid_header", BAD_REQUEST, "A header is wrong";
+    /// No credential, or not a valid one.
+    Unauthenticated => "unauthenticated", UNAUTHORIZED, "A valid credential is needed";
+    /// The credential is not for this.
+    Forbidden => "forbidden", FORBIDDEN, "This credential does not allow it";
+    /// Nothing is there.
+    NotFound => "not_found", NOT_FOUND, "There is no such thing";
+    /// The address is there, not for this method.
+    MethodNotAllowed => "method_not_allowed", METHOD_NOT_ALLOWED, "This method is not offered here";
+    /// Too many others change the same thing.
+    Conflict => "conflict", CONFLICT, "Others are changing this at the same time";
+    /// Another user of the tenant has the e-mail address.
+    EmailTaken => "email_taken", CONFLICT, "This e-mail address is taken";
+    /// Another tenant has the slug.
+    SlugTaken => "slug_taken", CONFLICT, "This slug is taken";
+    /// Another event was published under the id.
+    EventIdReused => "event_id_reused", CONFLICT, "Another event was published under this id";
+    /// The event was published, and retention has removed its data.
+    EventExpired => "event_expired", GONE, "The data of this event is no longer kept";
+    /// The read model has not reached the position asked for.
+    Stale => "stale", PRECONDITION_FAILED, "The read model is behind the position asked for";
+    /// The body, or an event in it, is too large.
+    TooLarge => "too_large", PAYLOAD_TOO_LARGE, "This is too large";
+    /// The body is not declared as JSON.
+    UnsupportedMediaType => "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body must be application/json";
+    /// The body is JSON, but not what is asked for.
+    InvalidBody => "invalid_body", UNPROCESSABLE_ENTITY, "The body is not what is asked for";
+    /// The URL is at an address that receivers may not have.
+    UrlRefused => "url_refused", UNPROCESSABLE_ENTITY, "Receivers may not be at this address";
+    /// A fault of the service.
+    Internal => "internal", INTERNAL_SERVER_ERROR, "The service failed";
+    /// The log or a database is away, or the service is stopping.
+    Unavailable => "unavailable", SERVICE_UNAVAILABLE, "The service cannot do this now";
+    /// The log did not say whether it stored the change.
+    OutcomeUnknown => "outcome_unknown", SERVICE_UNAVAILABLE, "Whether this happened is unknown";
+    /// It took longer than a request may.
+    Timeout => "timeout", SERVICE_UNAVAILABLE, "This took too long";
+}
+
+/// One thing wrong in a body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// Where, as `events[3].type`; `.` is the whole.
+    #[schema(example = "email")]
+    pub(crate) path: String,
+    /// What is wrong.
+    #[schema(example = "must not be empty")]
+    pub(crate) message: String,
+}
+
+/// The body of every answer that is not a success (RFC 9457).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// The address of a page about this type of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "/docs/problems/not_found")]
+    pub(crate) page: String,
+    /// The type in words.
+    #[schema(example = "There is no such thing")]
+    pub(crate) title: &'static str,
+    /// The HTTP status again.
+    #[schema(example = 404)]
+    pub(crate) status: u16,
+    /// The type as a stable name for programs.
+    #[schema(example = "not_found")]
+    pub(crate) code: &'static str,
+    /// This occurrence in words.
+    pub(crate) detail: String,
+    /// What to name when asking the operator.
+    #[schema(example = "req_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    pub(crate) request_id: String,
+    /// What is wrong in the body, where a body is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<FieldError>,
+}
+
+/// A problem on its way out.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    kind: ProblemType,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    cause: Option<String>,
+}
+
+impl Problem {
+    /// Of a type, with this occurrence in words.
+    pub(crate) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
+        let headers = match kind {
+            ProblemType::Unavailable | ProblemType::OutcomeUnknown | ProblemType::Timeout => {
+                vec![(RETRY_AFTER, HeaderValue::from_static("1"))]
+            }
+            ProblemType::Unauthenticated => {
+                vec![(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"tidings\""),
+                )]
+            }
+            _ => Vec::new(),
+        };
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers,
+            cause: None,
+        }
+    }
+
+    /// A problem of the server: the cause goes to the log only.
+    pub(crate) fn caused(kind: ProblemType, detail: &str, cause: &(dyn StdError + 'static)) -> Self {
+        Self {
+            cause: Some(in_full(cause)),
+            ..Self::new(kind, detail)
+        }
+    }
+
+    /// There is no such thing; the same words whatever the reason.
+    pub(crate) fn not_found() -> Self {
+        Self::new(ProblemType::NotFound, "There is nothing under this address.")
+    }
+
+    /// Something is wrong at one place of the body.
+    pub(crate) fn invalid_body(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(
+            ProblemType::InvalidBody,
+            "The body does not have the form asked for.",
+        )
+        .at(path, message)
+    }
+
+    /// The log or a database is away.
+    pub(crate) fn unavailable(cause: &(dyn StdError + 'static)) -> Self {
+        Self::caused(
+            ProblemType::Unavailable,
+            "The service cannot do this now; nothing was changed.",
+            cause,
+        )
+    }
+
+    /// Names a place in the body.
+    #[must_use]
+    pub(crate) fn at(mut self, path: impl Into<String>, message: impl Into<String>) -> Self {
+        self.errors.push(FieldError {
+            path: path.into(),
+            message: message.into(),
+        });
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Which type it is.
+    pub(crate) fn kind(&self) -> ProblemType {
+        self.kind
+    }
+
+    /// This occurrence in words.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// What is behind it, for the log.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// The answer, once the request id is known.
+    pub(crate) fn render(&self, request_id: &str) -> Response {
+        let body = ProblemBody {
+            page: format!("{PAGES}{}", self.kind.code()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            code: self.kind.code(),
+            detail: self.detail.clone(),
+            request_id: request_id.to_owned(),
+            errors: self.errors.clone(),
+        };
+        let mut response = (self.kind.status(), axum::Json(body)).into_response();
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    /// The body waits for the outermost layer, which knows the request id.
+    fn into_response(self) -> Response {
+        let mut response = self.kind.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn every_problem_has_a_page_and_every_page_a_problem() {
+        for kind in ProblemType::ALL {
+            let (code, page) = (kind.code(), kind.page());
+            assert!(
+                page.starts_with(&format!("# {}\n", kind.title())),
+                "{code}: another title"
+            );
+            assert!(
+                page.contains(&format!("`{code}`, status {}", kind.status().as_u16())),
+                "{code}: no status"
+            );
+            for part in ["\n## Cause\n", "\n## What to do\n"] {
+                assert!(page.contains(part), "{code}: {part:?} is missing");
+            }
+        }
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/problems");
+        let pages: BTreeSet<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| {
+                entry
+                    .unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .trim_end_matches(".md")
+                    .to_owned()
+            })
+            .collect();
+        let codes: BTreeSet<_> = ProblemType::ALL
+            .iter()
+            .map(|kind| kind.code().to_owned())
+            .collect();
+        assert_eq!(pages, codes);
+    }
+
+    #[test]
+    fn a_cause_stays_out_of_the_body() {
+        let cause = std::io::Error::other("disk on fire");
+        let problem = Problem::unavailable(&cause);
+        assert_eq!(problem.cause(), Some("disk on fire"));
+        assert!(!problem.detail().contains("fire"));
+        assert_eq!(problem.render("r").headers()[RETRY_AFTER], "1");
+    }
+}

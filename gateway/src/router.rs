@@ -1,0 +1,56 @@
+//! The HTTP API on one screen: a merge per feature, then the layers in order.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+use crate::routes::health::Operator;
+use crate::{layers, openapi, routes};
+
+/// Every operation of the API, with the document made from it.
+pub(crate) fn operations() -> (Router<App>, OpenApi) {
+    let (router, document) = OpenApiRouter::with_openapi(openapi::base())
+        .merge(routes::tenants::router())
+        .merge(routes::users::router())
+        .merge(routes::endpoints::router())
+        .merge(routes::events::router())
+        .merge(routes::deliveries::router())
+        .merge(routes::dead_letters::router())
+        .merge(routes::audit::router())
+        .merge(routes::stats::router())
+        .split_for_parts();
+    (router, openapi::completed(document))
+}
+
+/// The API with its documentation; health and metrics beside it unless they are served elsewhere.
+pub(crate) fn api(app: &App, operator: Option<Operator>) -> Router {
+    let (router, document) = operations();
+    let router = router
+        .merge(routes::docs::router(document))
+        .with_state(app.clone());
+    let router = match operator {
+        Some(operator) => router.merge(routes::health::router(operator)),
+        None => router,
+    };
+    layered(router, app.http.request_timeout)
+}
+
+/// Health and metrics alone.
+pub(crate) fn operator(operator: Operator, request_timeout: Duration) -> Router {
+    layered(routes::health::router(operator), request_timeout)
+}
+
+/// The layers, innermost first: what a request meets last stands first here.
+fn layered(router: Router, request_timeout: Duration) -> Router {
+    router
+        .fallback(layers::not_found)
+        .method_not_allowed_fallback(layers::method_not_allowed)
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(request_timeout, layers::bound_time))
+        .layer(from_fn(layers::identify))
+}

@@ -1,0 +1,18 @@
+//! The features of the API, one file each: its paths, bodies, handlers and their OpenAPI annotations.
+
+#![expect(
+    unused_qualifications,
+    reason = "the annotations' macro writes out `<Parameters as IntoParams>`"
+)]
+
+pub(crate) mod audit;
+pub(crate) mod dead_letters;
+pub(crate) mod deliveries;
+pub(crate) mod docs;
+pub(crate) mod endpoints;
+pub(crate) mod events;
+mod export;
+pub(crate) mod health;
+pub(crate) mod stats;
+pub(crate) mod tenants;
+pub(crate) mod users;

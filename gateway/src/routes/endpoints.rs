@@ -1,0 +1,374 @@
+//! `/v1/endpoints`: where a tenant's events are delivered.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use delivery::Forbidden;
+use domain::endpoint::{
+    Description, Endpoint, EndpointCommand, EndpointRejection, EndpointSettings, EventTypeFilter, Reason,
+    TargetUrl,
+};
+use domain::{EndpointId, Timestamp};
+use projections::{EndpointRow, EndpointStatus, Page};
+use serde::{Deserialize, Deserializer, Serialize};
+use ulid::Ulid;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::answer::{Done, Written};
+use crate::app::App;
+use crate::auth::Member;
+use crate::consistency::{AtLeast, Found, List};
+use crate::extract::{Body, Id, Limit, OptionalBody, Parameters};
+use crate::problem::{Problem, ProblemBody, ProblemType};
+
+const TAG: &str = "endpoints";
+const READ_MODEL: &[&str] = &["endpoints"];
+const BY_REQUEST: &str = "disabled by request";
+
+/// This feature's operations.
+pub(crate) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create_endpoint, list_endpoints))
+        .routes(routes!(show_endpoint, change_endpoint, remove_endpoint))
+        .routes(routes!(enable_endpoint))
+        .routes(routes!(disable_endpoint))
+}
+
+/// An endpoint to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewEndpoint {
+    /// Where events are posted: http or https, without credentials or fragment.
+    #[schema(value_type = String, format = "uri", example = "https://example.org/webhooks")]
+    url: TargetUrl,
+    /// Which events it wants: types, groups such as `invoice.*`, or `*` for all.
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 1000, example = json!(["*"]))]
+    event_types: Vec<EventTypeFilter>,
+    /// What people call it: at most 500 characters.
+    #[schema(value_type = Option<String>)]
+    description: Option<Description>,
+}
+
+/// What shall change; what is not given stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EndpointChange {
+    /// The new URL.
+    #[schema(value_type = Option<String>, format = "uri")]
+    url: Option<TargetUrl>,
+    /// All event types it wants from now on.
+    #[schema(value_type = Option<Vec<String>>)]
+    event_types: Option<Vec<EventTypeFilter>>,
+    /// The new description; null takes it away.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<Description>>,
+}
+
+/// Tells `null` from "not given".
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Description>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Why it is disabled.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Disable {
+    /// For the audit trail: at most 200 characters.
+    #[schema(value_type = Option<String>)]
+    reason: Option<Reason>,
+}
+
+/// An endpoint that has come into being.
+#[derive(Debug, Serialize, ToSchema)]
+struct Created {
+    /// The endpoint's id.
+    #[schema(value_type = String, example = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    id: EndpointId,
+    /// What its webhooks are signed with (Standard Webhooks). It is shown here and never again.
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    secret: String,
+    /// The URL in its normal form.
+    url: String,
+}
+
+/// An endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Endpoint)]
+struct EndpointView {
+    /// The endpoint's id.
+    #[schema(value_type = String)]
+    id: EndpointId,
+    /// Where events are posted.
+    url: String,
+    /// Which events it wants.
+    event_types: Vec<String>,
+    /// What people call it.
+    description: Option<String>,
+    /// `enabled` or `disabled`: whether it gets new events.
+    #[schema(value_type = String, example = "enabled")]
+    status: EndpointStatus,
+    /// Why it was disabled, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_reason: Option<String>,
+    /// When it was created.
+    #[schema(value_type = String, format = "date-time")]
+    created_at: Timestamp,
+    /// When it last changed.
+    #[schema(value_type = String, format = "date-time")]
+    updated_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct EndpointQuery {
+    /// The most rows, 1 to 200; 50 unless given.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    limit: Option<Limit>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Create an endpoint
+///
+/// The secret is kept before the endpoint exists: nothing can be sent to an endpoint that has none.
+#[utoipa::path(
+    post, path = "/v1/endpoints", tag = TAG, request_body = NewEndpoint,
+    responses(
+        (status = 201, description = "The endpoint exists and gets events from now on.", body = Created),
+        (status = 422, description = "`url_refused`: Receivers may not be at this address.", body = ProblemBody,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn create_endpoint(
+    member: Member,
+    State(app): State<App>,
+    Body(new): Body<NewEndpoint>,
+) -> Result<Written<Created>, Problem> {
+    app.egress.check_url(new.url.as_url())?;
+    if new.event_types.is_empty() {
+        return Err(EndpointRejection::NoEventTypes.into());
+    }
+    let id = EndpointId::new(Ulid::generate());
+    let secret = app
+        .secrets
+        .seal_new(&member.tenant, &id)
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
+    let url = new.url.to_string();
+    let settings = EndpointSettings {
+        url: new.url,
+        event_types: new.event_types,
+        description: new.description,
+    };
+    let position = execute(
+        &app,
+        &member,
+        &id,
+        EndpointCommand::Create(settings),
+        "CreateEndpoint",
+    )
+    .await?
+    .0;
+    let body = Created {
+        id,
+        secret: secret.reveal().to_string(),
+        url,
+    };
+    Ok(Written::created(position, body))
+}
+
+/// List endpoints
+#[utoipa::path(
+    get, path = "/v1/endpoints", tag = TAG, params(EndpointQuery),
+    responses((status = 200, description = "A page of endpoints.", body = List<EndpointView>))
+)]
+async fn list_endpoints(
+    member: Member,
+    State(app): State<App>,
+    at_least: AtLeast,
+    Parameters(query): Parameters<EndpointQuery>,
+) -> Result<Found<List<EndpointView>>, Problem> {
+    at_least.reached(&app, READ_MODEL).await?;
+    let page = Page {
+        limit: Some(Limit::rows(query.limit)),
+        cursor: query.cursor,
+    };
+    Ok(Found::list(
+        app.read_models.endpoints(&member.tenant).list(&page).await?,
+        EndpointView::from,
+    ))
+}
+
+/// Show an endpoint
+#[utoipa::path(
+    get, path = "/v1/endpoints/{id}", tag = TAG, params(("id" = String, Path, description = "The endpoint's id.")),
+    responses((status = 200, description = "The endpoint.", body = EndpointView))
+)]
+async fn show_endpoint(
+    member: Member,
+    State(app): State<App>,
+    at_least: AtLeast,
+    Id(id): Id<EndpointId>,
+) -> Result<Found<EndpointView>, Problem> {
+    at_least.reached(&app, READ_MODEL).await?;
+    Found::one(
+        app.read_models.endpoints(&member.tenant).get(&id).await?,
+        EndpointView::from,
+    )
+}
+
+/// Change an endpoint
+#[utoipa::path(
+    patch, path = "/v1/endpoints/{id}", tag = TAG, params(("id" = String, Path, description = "The endpoint's id.")),
+    request_body = EndpointChange,
+    responses(
+        (status = 204, description = "The endpoint is as asked for."),
+        (status = 422, description = "`url_refused`: Receivers may not be at this address.", body = ProblemBody,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn change_endpoint(
+    member: Member,
+    State(app): State<App>,
+    Id(id): Id<EndpointId>,
+    Body(change): Body<EndpointChange>,
+) -> Result<Done, Problem> {
+    if let Some(url) = &change.url {
+        app.egress.check_url(url.as_url())?;
+    }
+    let loaded = app
+        .dispatcher
+        .load::<Endpoint>(&member.tenant, id.as_str(), Duration::ZERO)
+        .await;
+    let loaded = loaded.map_err(|error| Problem::unavailable(&error))?;
+    let settings = loaded
+        .aggregate
+        .settings()
+        .ok_or_else(Problem::not_found)?
+        .clone();
+    let settings = EndpointSettings {
+        url: change.url.unwrap_or(settings.url),
+        event_types: change.event_types.unwrap_or(settings.event_types),
+        description: change.description.unwrap_or(settings.description),
+    };
+    execute(
+        &app,
+        &member,
+        &id,
+        EndpointCommand::Change(settings),
+        "ChangeEndpoint",
+    )
+    .await
+}
+
+/// Remove an endpoint
+#[utoipa::path(
+    delete, path = "/v1/endpoints/{id}", tag = TAG, params(("id" = String, Path, description = "The endpoint's id.")),
+    responses((status = 204, description = "The endpoint is gone for ever."))
+)]
+async fn remove_endpoint(
+    member: Member,
+    State(app): State<App>,
+    Id(id): Id<EndpointId>,
+) -> Result<Done, Problem> {
+    execute(&app, &member, &id, EndpointCommand::Remove, "RemoveEndpoint").await
+}
+
+/// Enable an endpoint
+#[utoipa::path(
+    post, path = "/v1/endpoints/{id}/enable", tag = TAG,
+    params(("id" = String, Path, description = "The endpoint's id.")),
+    responses((status = 204, description = "The endpoint gets events from now on."))
+)]
+async fn enable_endpoint(
+    member: Member,
+    State(app): State<App>,
+    Id(id): Id<EndpointId>,
+) -> Result<Done, Problem> {
+    execute(&app, &member, &id, EndpointCommand::Enable, "EnableEndpoint").await
+}
+
+/// Disable an endpoint
+#[utoipa::path(
+    post, path = "/v1/endpoints/{id}/disable", tag = TAG,
+    params(("id" = String, Path, description = "The endpoint's id.")), request_body = Option<Disable>,
+    responses((status = 204, description = "The endpoint gets no events from now on."))
+)]
+async fn disable_endpoint(
+    member: Member,
+    State(app): State<App>,
+    Id(id): Id<EndpointId>,
+    OptionalBody(disable): OptionalBody<Disable>,
+) -> Result<Done, Problem> {
+    let reason = match disable.reason {
+        Some(reason) => reason,
+        None => {
+            Reason::new(BY_REQUEST).map_err(|error| Problem::caused(ProblemType::Internal, "", &error))?
+        }
+    };
+    execute(
+        &app,
+        &member,
+        &id,
+        EndpointCommand::Disable { reason },
+        "DisableEndpoint",
+    )
+    .await
+}
+
+/// Executes a command on one of the caller's endpoints.
+pub(super) async fn execute(
+    app: &App,
+    member: &Member,
+    id: &EndpointId,
+    command: EndpointCommand,
+    name: &str,
+) -> Result<Done, Problem> {
+    let meta = member.meta(name);
+    let receipt = app
+        .dispatcher
+        .execute::<Endpoint>(&member.tenant, id.as_str(), command, meta)
+        .await?;
+    Ok(Done(receipt.position))
+}
+
+impl From<EndpointRow> for EndpointView {
+    fn from(row: EndpointRow) -> Self {
+        Self {
+            id: row.id,
+            url: row.url,
+            event_types: row.event_types,
+            description: row.description,
+            status: row.status,
+            disabled_reason: row.disabled_reason,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+impl From<EndpointRejection> for Problem {
+    fn from(rejection: EndpointRejection) -> Self {
+        match rejection {
+            EndpointRejection::NotFound => Self::not_found(),
+            // Only an id drawn twice could lead here.
+            EndpointRejection::AlreadyCreated => Self::new(ProblemType::Conflict, "Send the request again."),
+            EndpointRejection::NoEventTypes | EndpointRejection::ListTooLong => {
+                Self::invalid_body("event_types", rejection.to_string())
+            }
+        }
+    }
+}
+
+impl From<Forbidden> for Problem {
+    fn from(refused: Forbidden) -> Self {
+        Self::new(
+            ProblemType::UrlRefused,
+            "Choose a receiver on the public internet.",
+        )
+        .at("url", refused.to_string())
+    }
+}

@@ -1,0 +1,212 @@
+//! `/v1/users`: a tenant's users.
+
+use axum::extract::State;
+use domain::user::{Email, User, UserCommand, UserName, UserRejection};
+use domain::{Timestamp, UserId};
+use projections::{Page, UserRow};
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::answer::{Done, Written};
+use crate::app::App;
+use crate::auth::Member;
+use crate::consistency::{AtLeast, Found, List};
+use crate::extract::{Body, Id, Limit, Parameters};
+use crate::problem::{Problem, ProblemBody, ProblemType};
+
+const TAG: &str = "users";
+const READ_MODEL: &[&str] = &["users"];
+
+/// This feature's operations.
+pub(crate) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(register_user, list_users))
+        .routes(routes!(show_user, update_user))
+}
+
+/// A user to register.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    /// The e-mail address, unique within the tenant; upper and lower case count as the same.
+    #[schema(value_type = String, format = "email", example = "ada@example.org")]
+    email: Email,
+    /// The display name: 1 to 100 characters.
+    #[schema(value_type = String, example = "Ada")]
+    name: UserName,
+}
+
+/// What shall change; what is not given stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UserChange {
+    /// The new e-mail address.
+    #[schema(value_type = Option<String>, format = "email")]
+    email: Option<Email>,
+    /// The new display name.
+    #[schema(value_type = Option<String>)]
+    name: Option<UserName>,
+}
+
+/// A user that has come into being.
+#[derive(Debug, Serialize, ToSchema)]
+struct Registered {
+    /// The user's id.
+    #[schema(value_type = String, example = "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    id: UserId,
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
+struct UserView {
+    /// The user's id.
+    #[schema(value_type = String)]
+    id: UserId,
+    /// The e-mail address.
+    email: String,
+    /// The display name.
+    name: String,
+    /// When the user was registered.
+    #[schema(value_type = String, format = "date-time")]
+    created_at: Timestamp,
+    /// When the user last changed.
+    #[schema(value_type = String, format = "date-time")]
+    updated_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct UserQuery {
+    /// The most rows, 1 to 200; 50 unless given.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    limit: Option<Limit>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Register a user
+#[utoipa::path(
+    post, path = "/v1/users", tag = TAG, request_body = NewUser,
+    responses(
+        (status = 201, description = "The user is registered.", body = Registered),
+        (status = 409, description = "`email_taken`: This e-mail address is taken.", body = ProblemBody,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn register_user(
+    member: Member,
+    State(app): State<App>,
+    Body(new): Body<NewUser>,
+) -> Result<Written<Registered>, Problem> {
+    let id = UserId::new(Ulid::generate());
+    let command = UserCommand::Register {
+        email: new.email,
+        name: new.name,
+    };
+    let meta = member.meta("RegisterUser");
+    let receipt = app
+        .dispatcher
+        .execute::<User>(&member.tenant, id.as_str(), command, meta)
+        .await?;
+    Ok(Written::created(receipt.position, Registered { id }))
+}
+
+/// List users
+#[utoipa::path(
+    get, path = "/v1/users", tag = TAG, params(UserQuery),
+    responses((status = 200, description = "A page of users.", body = List<UserView>))
+)]
+async fn list_users(
+    member: Member,
+    State(app): State<App>,
+    at_least: AtLeast,
+    Parameters(query): Parameters<UserQuery>,
+) -> Result<Found<List<UserView>>, Problem> {
+    at_least.reached(&app, READ_MODEL).await?;
+    let page = Page {
+        limit: Some(Limit::rows(query.limit)),
+        cursor: query.cursor,
+    };
+    Ok(Found::list(
+        app.read_models.users(&member.tenant).list(&page).await?,
+        UserView::from,
+    ))
+}
+
+/// Show a user
+#[utoipa::path(
+    get, path = "/v1/users/{id}", tag = TAG, params(("id" = String, Path, description = "The user's id.")),
+    responses((status = 200, description = "The user.", body = UserView))
+)]
+async fn show_user(
+    member: Member,
+    State(app): State<App>,
+    at_least: AtLeast,
+    Id(id): Id<UserId>,
+) -> Result<Found<UserView>, Problem> {
+    at_least.reached(&app, READ_MODEL).await?;
+    Found::one(
+        app.read_models.users(&member.tenant).get(&id).await?,
+        UserView::from,
+    )
+}
+
+/// Change a user
+#[utoipa::path(
+    patch, path = "/v1/users/{id}", tag = TAG, params(("id" = String, Path, description = "The user's id.")),
+    request_body = UserChange,
+    responses(
+        (status = 204, description = "The user is as asked for."),
+        (status = 409, description = "`email_taken`: This e-mail address is taken.", body = ProblemBody,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn update_user(
+    member: Member,
+    State(app): State<App>,
+    Id(id): Id<UserId>,
+    Body(change): Body<UserChange>,
+) -> Result<Done, Problem> {
+    if change.email.is_none() && change.name.is_none() {
+        return Err(Problem::invalid_body(
+            ".",
+            "must name at least one of email, name",
+        ));
+    }
+    let command = UserCommand::Update {
+        email: change.email,
+        name: change.name,
+    };
+    let meta = member.meta("UpdateUser");
+    let receipt = app
+        .dispatcher
+        .execute::<User>(&member.tenant, id.as_str(), command, meta)
+        .await?;
+    Ok(Done(receipt.position))
+}
+
+impl From<UserRow> for UserView {
+    fn from(row: UserRow) -> Self {
+        Self {
+            id: row.id,
+            email: row.email,
+            name: row.name,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+impl From<UserRejection> for Problem {
+    fn from(rejection: UserRejection) -> Self {
+        match rejection {
+            UserRejection::NotFound => Self::not_found(),
+            // Only an id drawn twice could lead here.
+            UserRejection::AlreadyRegistered => Self::new(ProblemType::Conflict, "Send the request again."),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! `tidings serve`: starts the roles, serves until asked to stop, and stops in order.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use broker::layout::Bucket;
+use commands::{Dispatcher, Publisher};
+use delivery::{Delivery, SecretWriter};
+use projections::{Projectors, ReadModels};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, Parts};
+use crate::auth::Authority;
+use crate::cli::Failure;
+use crate::config::{Config, EngineChoice, Role};
+use crate::health::{Background, Health};
+use crate::installation::{Installation, egress, in_full, open_read_models};
+use crate::keys::{ADMIN_FILE, Keys};
+use crate::routes::health::Operator;
+use crate::{metrics, profile, router, shutdown};
+
+/// Runs the subcommand.
+pub(crate) async fn run(config: Config) -> Result<ExitCode, Failure> {
+    let stopping = shutdown::on_signal().map_err(|error| {
+        Failure::new(
+            format!("signals cannot be received: {error}"),
+            "free some file handles",
+        )
+    })?;
+    let installation = Installation::open(&config).await?;
+    let engine = Arc::clone(&installation.engine);
+    let served = serve(&config, installation, stopping).await;
+    engine.close().await;
+    tracing::info!("stopped");
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Everything between opening and closing the engine.
+async fn serve(
+    config: &Config,
+    installation: Installation,
+    stopping: CancellationToken,
+) -> Result<(), Failure> {
+    let Installation { engine, keys } = installation;
+    profile::enforce(config, engine.as_ref()).await?;
+    let metrics = metrics::install().map_err(|error| {
+        Failure::new(
+            format!("measuring cannot start: {error}"),
+            "this is a fault of the program",
+        )
+    })?;
+    // Listening comes before any work: an address in use must not leave traces.
+    let api = bind(config.http.listen).await?;
+    let operators = match config.http.operator_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let read_models = match config.has(Role::Gateway) || config.has(Role::Projections) {
+        true => Some(open_read_models(config).await?),
+        false => None,
+    };
+    let work = CancellationToken::new();
+    let background = start_background(config, &keys, &engine, read_models.as_ref(), &work)?;
+    let health = Health::new(
+        Arc::clone(&engine),
+        read_models.clone(),
+        background,
+        stopping.clone(),
+    );
+    let operator = Operator {
+        health: Arc::new(health),
+        metrics,
+    };
+    let app = match &read_models {
+        Some(read_models) if config.has(Role::Gateway) => {
+            Some(app(config, &keys, engine.as_ref(), read_models))
+        }
+        _ => None,
+    };
+    announce(config, &keys, api.local_addr().unwrap_or(config.http.listen));
+    let servers = Servers::start(config, app, operator.clone(), api, operators, &stopping, &work);
+    let served = servers.until_stopped(config, &stopping).await;
+    work.cancel();
+    operator.health.background_ended().await;
+    if let Some(read_models) = read_models {
+        read_models.close().await;
+    }
+    served
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(
+            format!("cannot listen on {address}: {error}"),
+            "stop what uses this address, or choose another with --listen (TIDINGS_LISTEN)",
+        )
+    })
+}
+
+fn start_background(
+    config: &Config,
+    keys: &Keys,
+    engine: &Arc<dyn broker::Engine>,
+    read_models: Option<&ReadModels>,
+    work: &CancellationToken,
+) -> Result<Background, Failure> {
+    let mut background = Background::default();
+    if config.has(Role::Delivery) {
+        let settings = delivery::Settings {
+            schedule: config.sending.retry_schedule.clone(),
+            egress: egress(config),
+            timeout: config.sending.timeout,
+            concurrency: config.sending.concurrency,
+            lane_in_flight: config.sending.per_endpoint,
+            ..delivery::Settings::new(keys.master.clone())
+        };
+        let started = Delivery::start(&settings, engine, work).map_err(|error| {
+            Failure::new(
+                in_full(&error),
+                "correct the delivery settings: `tidings config` shows them",
+            )
+        })?;
+        background.delivery = Some(started);
+    }
+    if let Some(read_models) = read_models.filter(|_| config.has(Role::Projections)) {
+        background.projectors = Some(Projectors::start(
+            read_models.clone(),
+            Arc::clone(engine),
+            work.clone(),
+        ));
+    }
+    Ok(background)
+}
+
+fn app(config: &Config, keys: &Keys, engine: &dyn broker::Engine, read_models: &ReadModels) -> App {
+    let settings = commands::Settings {
+        cached_aggregates: config.storage.cached_aggregates,
+        ..commands::Settings::new(keys.claims())
+    };
+    let dispatcher = Dispatcher::new(engine, settings);
+    App::new(Parts {
+        publisher: Publisher::new(engine),
+        read_models: read_models.clone(),
+        authority: Authority::new(dispatcher.clone(), keys.hasher(), &keys.admin),
+        dispatcher,
+        secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
+        egress: egress(config),
+        http: config.http.clone(),
+    })
+}
+
+type Server = JoinHandle<std::io::Result<()>>;
+
+/// The HTTP servers of the process.
+struct Servers {
+    api: Server,
+    operators: Option<Server>,
+}
+
+impl Servers {
+    /// The API on its address, health and metrics beside it or on theirs. A process without the gateway role has
+    /// only those.
+    fn start(
+        config: &Config,
+        app: Option<App>,
+        operator: Operator,
+        api: TcpListener,
+        operators: Option<TcpListener>,
+        stopping: &CancellationToken,
+        work: &CancellationToken,
+    ) -> Self {
+        let timeout = config.http.request_timeout;
+        let beside = operators.is_none().then(|| operator.clone());
+        let router = match app {
+            Some(app) => router::api(&app, beside),
+            None => router::operator(operator.clone(), timeout),
+        };
+        // Operators can ask how the stopping goes: their own address closes last.
+        let operators = operators.map(|listener| spawn(listener, router::operator(operator, timeout), work));
+        Self {
+            api: spawn(api, router, stopping),
+            operators,
+        }
+    }
+
+    /// Serves until the stop, then gives requests in flight their time.
+    async fn until_stopped(mut self, config: &Config, stopping: &CancellationToken) -> Result<(), Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(
+                format!("the HTTP server failed: {error}"),
+                "see the log; start the service again",
+            )
+        };
+        tokio::select! {
+            ended = &mut self.api => {
+                return match ended {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(failed(&error)),
+                    Err(error) => Err(failed(&error)),
+                };
+            }
+            () = stopping.cancelled() => {}
+        }
+        if tokio::time::timeout(config.http.shutdown_timeout, &mut self.api)
+            .await
+            .is_err()
+        {
+            tracing::warn!("some requests did not end in time and are broken off");
+            self.api.abort();
+        }
+        if let Some(operators) = self.operators {
+            // It ends with the work it reports on; nobody waits for it.
+            drop(operators);
+        }
+        Ok(())
+    }
+}
+
+fn spawn(listener: TcpListener, router: Router, stop: &CancellationToken) -> Server {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stop = stop.clone().cancelled_owned();
+    tokio::spawn(
+        axum::serve(listener, service)
+            .with_graceful_shutdown(stop)
+            .into_future(),
+    )
+}
+
+/// Tells on stdout where the service is and how to try it; a closed stdout is no reason not to serve.
+fn announce(config: &Config, keys: &Keys, address: SocketAddr) {
+    let text = announcement(config, keys, address);
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        tracing::debug!("nobody reads the announcement");
+    }
+}
+
+fn announcement(config: &Config, keys: &Keys, address: SocketAddr) -> String {
+    let data = config.storage.data.display();
+    let engine = match &config.storage.engine {
+        EngineChoice::Embedded => format!("embedded engine, data in {data}"),
+        EngineChoice::Cluster(_) => "cluster engine".to_owned(),
+    };
+    let mut text = format!("listening on http://{address}\n{engine}\n");
+    if let Some(file) = &keys.new_admin_file {
+        let key = keys.admin.expose();
+        text.push_str(&format!(
+            "platform admin key, shown this once and kept in {}: {key}\n",
+            file.display()
+        ));
+    }
+    if config.has(Role::Gateway) {
+        text.push_str(&examples(config, address));
+    }
+    text
+}
+
+/// Three lines for any POSIX shell; the first keeps the tenant's key for the others.
+fn examples(config: &Config, address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let url = format!("http://{}", SocketAddr::new(ip, address.port()));
+    let admin = match &config.keys.admin {
+        Some(_) => "$TIDINGS_ADMIN_KEY".to_owned(),
+        None => format!("$(cat {})", quoted(&config.storage.data.join(ADMIN_FILE))),
+    };
+    let json = "-H 'Content-Type: application/json'";
+    let mut text = String::from("\ntry it: a tenant, a user, an event\n\n");
+    text.push_str(&format!(
+        "  KEY=$(curl -s {url}/v1/tenants -H \"Authorization: Bearer {admin}\" {json} -d '{{\"name\":\"Acme\",\"slug\":\"acme-'$(date +%s)'\"}}' | sed -n 's/.*\"api_key\":\"\\([^\"]*\\)\".*/\\1/p'); echo \"$KEY\"\n"
+    ));
+    text.push_str(&format!(
+        "  curl -s {url}/v1/users -H \"Authorization: Bearer $KEY\" {json} -d '{{\"email\":\"ada@example.org\",\"name\":\"Ada\"}}'; echo\n"
+    ));
+    text.push_str(&format!(
+        "  curl -s {url}/v1/events -H \"Authorization: Bearer $KEY\" {json} -d '{{\"type\":\"invoice.paid\",\"data\":{{\"amount\":\"12.50\"}}}}'; echo\n\n"
+    ));
+    text.push_str(&format!("every operation: {url}/docs\n"));
+    text
+}
+
+/// A path as one word of a shell, from wherever the line is pasted.
+fn quoted(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
