@@ -19,6 +19,7 @@
 //!
 //! **Never hanging.** Every call is bounded by [`Timeouts`]; connections are retried for ever in the background.
 
+mod address;
 mod append;
 mod connection;
 mod dead_letters;
@@ -112,7 +113,7 @@ impl Settings {
 
     /// The address without user and password.
     pub fn address(&self) -> String {
-        connection::without_credentials(&self.url)
+        address::without_credentials(&self.url)
     }
 }
 
@@ -159,6 +160,19 @@ impl JetStream {
             connection,
             queue: Arc::new(queue),
         })
+    }
+}
+
+impl JetStream {
+    /// Removes an installation with everything it ever held: for demonstrations and trials under a prefix of
+    /// their own. Takes an account that may delete streams, which an application's never may.
+    pub async fn remove(settings: &Settings) -> Result<(), OpenError> {
+        let connection = Connection::open(settings).await?;
+        for plan in streams::plans(settings, &Names::new(&settings.prefix)) {
+            streams::remove(settings, &connection, &plan).await?;
+        }
+        connection.close().await;
+        Ok(())
     }
 }
 

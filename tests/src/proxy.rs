@@ -17,29 +17,36 @@ pub enum Fault {
     /// All pass.
     None,
     /// What the server answers is swallowed; what the client says arrives. A connection that lost something is
-    /// of no use afterwards: cut it.
+    /// of no use afterwards: [`Proxy::cut_and_heal`] it.
     LoseAnswers,
     /// Every piece is held back for this long, in both directions.
     Delay(Duration),
     /// Nothing passes in either direction, and the connections stay open: a host that is gone without a word.
     HalfOpen,
     /// Connections are closed, and new ones at once.
-    Cut,
+    Refuse,
 }
 
 /// A listening proxy; dropped, it closes everything.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    fault: watch::Sender<Fault>,
+    state: watch::Sender<State>,
     swallowed: Arc<AtomicU64>,
     _stop: DropGuard,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    fault: Fault,
+    /// Counts cuts: a connection ends when it has grown since it was made.
+    cuts: u64,
 }
 
 /// What every connection of a proxy shares.
 #[derive(Debug, Clone)]
 struct Shared {
-    fault: watch::Receiver<Fault>,
+    state: watch::Receiver<State>,
     swallowed: Arc<AtomicU64>,
     stop: CancellationToken,
 }
@@ -55,18 +62,21 @@ impl Proxy {
     pub async fn start(server: String) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let (fault, watched) = watch::channel(Fault::None);
+        let (state, watched) = watch::channel(State {
+            fault: Fault::None,
+            cuts: 0,
+        });
         let swallowed = Arc::new(AtomicU64::new(0));
         let stop = CancellationToken::new();
         let shared = Shared {
-            fault: watched,
+            state: watched,
             swallowed: Arc::clone(&swallowed),
             stop: stop.clone(),
         };
         tokio::spawn(accept(listener, server, shared));
         Ok(Self {
             address,
-            fault,
+            state,
             swallowed,
             _stop: stop.drop_guard(),
         })
@@ -79,7 +89,18 @@ impl Proxy {
 
     /// Changes what happens from now on.
     pub fn set(&self, fault: Fault) {
-        self.fault.send_replace(fault);
+        self.state.send_modify(|state| {
+            state.fault = fault;
+            state.cuts += u64::from(fault == Fault::Refuse);
+        });
+    }
+
+    /// Closes the connections there are; new ones come through without a fault.
+    pub fn cut_and_heal(&self) {
+        self.state.send_modify(|state| {
+            state.fault = Fault::None;
+            state.cuts += 1;
+        });
     }
 
     /// Bytes of answers swallowed so far.
@@ -96,13 +117,14 @@ async fn accept(listener: TcpListener, server: String, shared: Shared) {
         };
         // A failed accept concerns a client that is gone.
         let Ok((client, _)) = accepted else { continue };
-        if *shared.fault.borrow() != Fault::Cut {
-            tokio::spawn(connect(client, server.clone(), shared.clone()));
+        let State { fault, cuts } = *shared.state.borrow();
+        if fault != Fault::Refuse {
+            tokio::spawn(connect(client, server.clone(), shared.clone(), cuts));
         }
     }
 }
 
-async fn connect(client: TcpStream, server: String, shared: Shared) {
+async fn connect(client: TcpStream, server: String, shared: Shared, cuts: u64) {
     // A server that is down is a closed connection to the client.
     let Ok(server) = TcpStream::connect(server).await else {
         return;
@@ -112,38 +134,108 @@ async fn connect(client: TcpStream, server: String, shared: Shared) {
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let mut fault = shared.fault.clone();
+    let mut state = shared.state.clone();
     tokio::select! {
-        () = pass(from_client, to_server, Direction::ToServer, shared.clone()) => {}
-        () = pass(from_server, to_client, Direction::ToClient, shared.clone()) => {}
-        _ = fault.wait_for(|fault| *fault == Fault::Cut) => {}
+        () = pass(from_client, to_server, Direction::ToServer, shared.clone(), cuts) => {}
+        () = pass(from_server, to_client, Direction::ToClient, shared.clone(), cuts) => {}
+        _ = state.wait_for(|state| state.cuts != cuts) => {}
         () = shared.stop.cancelled() => {}
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: Direction, shared: Shared) {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    direction: Direction,
+    shared: Shared,
+    cuts: u64,
+) {
     let mut buffer = vec![0; 64 * 1024];
-    let mut fault = shared.fault.clone();
+    let mut state = shared.state.clone();
     loop {
         let Ok(length @ 1..) = from.read(&mut buffer).await else {
             return;
         };
-        let now = *fault.borrow_and_update();
-        match now {
+        let now = *state.borrow_and_update();
+        if now.cuts != cuts {
+            return;
+        }
+        match now.fault {
             Fault::LoseAnswers if direction == Direction::ToClient => {
                 shared.swallowed.fetch_add(length as u64, Ordering::Relaxed);
                 continue;
             }
             Fault::HalfOpen => {
-                if fault.wait_for(|fault| *fault != Fault::HalfOpen).await.is_err() {
+                let healed = state
+                    .wait_for(|state| state.fault != Fault::HalfOpen || state.cuts != cuts)
+                    .await;
+                if healed.is_err() {
                     return;
                 }
             }
             Fault::Delay(time) => tokio::time::sleep(time).await,
-            Fault::None | Fault::LoseAnswers | Fault::Cut => {}
+            Fault::None | Fault::LoseAnswers | Fault::Refuse => {}
         }
-        if to.write_all(&buffer[..length]).await.is_err() {
+        if state.borrow().cuts != cuts || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that sends back what it gets, in capitals.
+    async fn shouting_server() -> anyhow::Result<String> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?.to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut buffer = [0; 64];
+                    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                        buffer.make_ascii_uppercase();
+                        if stream.write_all(&buffer[..length]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Ok(address)
+    }
+
+    async fn say(stream: &mut TcpStream, word: &str) -> anyhow::Result<String> {
+        stream.write_all(word.as_bytes()).await?;
+        let mut answer = vec![0; word.len()];
+        tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut answer)).await??;
+        Ok(String::from_utf8(answer)?)
+    }
+
+    #[tokio::test]
+    async fn answers_are_lost_and_connections_cut_on_command() -> anyhow::Result<()> {
+        let proxy = Proxy::start(shouting_server().await?).await?;
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(say(&mut stream, "one").await?, "ONE");
+        proxy.set(Fault::LoseAnswers);
+        stream.write_all(b"lost").await?;
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while proxy.swallowed() < 4 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await?;
+        proxy.cut_and_heal();
+        assert!(
+            say(&mut stream, "two").await.is_err(),
+            "the old connection is closed"
+        );
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(say(&mut stream, "three").await?, "THREE");
+        proxy.set(Fault::Refuse);
+        let mut refused = TcpStream::connect(proxy.address()).await?;
+        assert!(say(&mut refused, "four").await.is_err());
+        Ok(())
     }
 }

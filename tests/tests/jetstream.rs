@@ -13,6 +13,7 @@ use broker::{
 use futures::StreamExt;
 use tests::nats::{JetStreamHarness, NatsServer, Options, Sync};
 use tests::proxy::Fault;
+use tokio::task::JoinHandle;
 
 const EVENTS: Log = Log::Events(0);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,40 +35,13 @@ fn settings(server: &NatsServer) -> Settings {
     Settings::new(server.url(), token("test"), Layout::default())
 }
 
-/// Appends while no answer comes back, and restores the connection once the records are stored.
-async fn lose_answer(
+/// Heals the connection and waits for the append.
+async fn finish(
     harness: &JetStreamHarness,
-    log: Arc<dyn EventLog>,
-    records: Vec<NewRecord>,
-) -> Appending {
-    let direct = harness.direct_log(EVENTS).await.unwrap();
-    let wanted = direct.state().await.unwrap().last + records.len() as u64;
-    harness.proxy().set(Fault::LoseAnswers);
-    let appending = tokio::spawn(async move { log.append(records).await });
-    tokio::time::timeout(PATIENCE, async {
-        while direct.state().await.unwrap().last < wanted {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
-    Appending { appending, direct }
-}
-
-struct Appending {
-    appending: tokio::task::JoinHandle<Result<Vec<Appended>, AppendError>>,
-    direct: Arc<dyn EventLog>,
-}
-
-impl Appending {
-    async fn finish(self, harness: &JetStreamHarness) -> Result<Vec<Appended>, AppendError> {
-        harness.proxy().set(Fault::Cut);
-        harness.proxy().set(Fault::None);
-        tokio::time::timeout(PATIENCE, self.appending)
-            .await
-            .unwrap()
-            .unwrap()
-    }
+    appending: JoinHandle<Result<Vec<Appended>, AppendError>>,
+) -> Result<Vec<Appended>, AppendError> {
+    harness.proxy().cut_and_heal();
+    tokio::time::timeout(PATIENCE, appending).await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -80,8 +54,8 @@ async fn a_lost_acknowledgement_of_a_plain_append_is_recognised() {
             &format!("c{count}"),
             expect,
         )];
-        let appending = lose_answer(&harness, engine.log(EVENTS), records).await;
-        let appended = appending.finish(&harness).await.unwrap();
+        let appending = harness.append_into_silence(EVENTS, records).await.unwrap();
+        let appended = finish(&harness, appending).await.unwrap();
         assert_eq!(
             appended,
             [Appended {
@@ -103,8 +77,8 @@ async fn a_lost_acknowledgement_of_a_batch_is_recognised() {
         let records: Vec<NewRecord> = (0..3)
             .map(|n| record(&format!("ev.t.user.{name}{n}"), &format!("{name}{n}"), expect))
             .collect();
-        let appending = lose_answer(&harness, engine.log(EVENTS), records).await;
-        let appended = appending.finish(&harness).await.unwrap();
+        let appending = harness.append_into_silence(EVENTS, records).await.unwrap();
+        let appended = finish(&harness, appending).await.unwrap();
         let places: Vec<u64> = appended.iter().map(|place| place.sequence).collect();
         assert_eq!(places, [before + 1, before + 2, before + 3]);
         assert!(appended.iter().all(|place| place.duplicate));
@@ -120,13 +94,13 @@ async fn an_append_overtaken_on_its_subject_is_still_recognised() {
         record("ev.t.user.u", "mine", Some(0)),
         record("ev.t.user.v", "mine2", None),
     ];
-    let appending = lose_answer(&harness, engine.log(EVENTS), mine).await;
-    appending
-        .direct
+    let appending = harness.append_into_silence(EVENTS, mine).await.unwrap();
+    let direct = harness.direct_log(EVENTS).await.unwrap();
+    direct
         .append(vec![record("ev.t.user.u", "other", Some(1))])
         .await
         .unwrap();
-    let appended = appending.finish(&harness).await.unwrap();
+    let appended = finish(&harness, appending).await.unwrap();
     assert_eq!(
         appended,
         [1, 2].map(|sequence| Appended {
@@ -157,8 +131,7 @@ async fn silence_from_the_server_ends_in_unknown_and_the_same_append_then_succee
         "it took {:?}",
         started.elapsed()
     );
-    harness.proxy().set(Fault::Cut);
-    harness.proxy().set(Fault::None);
+    harness.proxy().cut_and_heal();
     let appended = until_ok(&engine, records).await;
     assert_eq!(
         appended.iter().map(|place| place.sequence).collect::<Vec<_>>(),
@@ -360,7 +333,7 @@ async fn following_survives_cuts_silence_and_a_killed_server() {
     let mut written = 0;
     for fault in [
         Fault::None,
-        Fault::Cut,
+        Fault::Refuse,
         Fault::HalfOpen,
         Fault::LoseAnswers,
         Fault::None,
@@ -374,8 +347,7 @@ async fn following_survives_cuts_silence_and_a_killed_server() {
                 .await
                 .unwrap();
         }
-        harness.proxy().set(Fault::Cut);
-        harness.proxy().set(Fault::None);
+        harness.proxy().cut_and_heal();
         if written == 300 {
             harness.server().lock().await.restart().await.unwrap();
         }
@@ -472,8 +444,7 @@ async fn a_cut_connection_leaves_the_bucket_readable_afterwards() {
         .put(&key, "one".into(), Expect::Absent, None)
         .await
         .unwrap();
-    harness.proxy().set(Fault::Cut);
-    harness.proxy().set(Fault::None);
+    harness.proxy().cut_and_heal();
     let entry = bucket.get(&key).await.unwrap().unwrap();
     assert_eq!(entry.value, "one");
 }

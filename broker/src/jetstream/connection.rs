@@ -2,7 +2,6 @@
 //!
 //! What matters to callers is kept apart here: whether a failed publish can have reached the server.
 
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
@@ -10,22 +9,23 @@ use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
-use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerAddr,
-};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::address::{servers, unreachable, with_credentials};
 use super::{Settings, Timeouts};
-use crate::{Cause, OpenError, Token};
+use crate::{Cause, OpenError};
 
 /// Room kept for headers beside a payload within the server's `max_payload`.
 const HEADER_ROOM: usize = 2 * 1024;
+
+/// How many new connections a question is repeated over: with more, the server has other worries.
+const REPEATS: usize = 3;
 
 /// A connection that comes back by itself.
 #[derive(Debug)]
@@ -164,6 +164,8 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Stored, PublishError> {
         self.connected(deadline).await.map_err(PublishError::NotSent)?;
+        let mut connects = self.connects();
+        connects.mark_unchanged();
         let left = deadline
             .saturating_duration_since(Instant::now())
             .min(self.timeouts.attempt);
@@ -173,9 +175,14 @@ impl Connection {
             .timeout(Some(left));
         // The client bounds only the waiting for an answer, not the room in its queue.
         let sending = tokio::time::timeout(left, self.client.send_request(subject, request));
-        let answer = sending
-            .await
-            .map_err(|elapsed| PublishError::NoAnswer(elapsed.into()))?;
+        let answer = tokio::select! {
+            biased;
+            answer = sending => answer.map_err(|elapsed| PublishError::NoAnswer(elapsed.into()))?,
+            // The answer, if there was one, went with the connection.
+            Ok(()) = connects.changed() => {
+                return Err(PublishError::NoAnswer("the connection to NATS was lost".into()));
+            }
+        };
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders | RequestErrorKind::InvalidSubject => {
                 PublishError::NotSent(error.into())
@@ -229,19 +236,24 @@ impl Connection {
     ) -> Result<Option<StreamMessage>, Cause> {
         let stream = self.context.get_stream_no_info(stream).await?;
         found(
-            stream
-                .raw_message_builder()
-                .sequence(sequence)
-                .next_by_subject(subject)
-                .send()
-                .await,
+            self.repeat(|| {
+                stream
+                    .raw_message_builder()
+                    .sequence(sequence)
+                    .next_by_subject(subject)
+                    .send()
+            })
+            .await,
         )
     }
 
     /// The last message on a subject, asked of the stream's leader.
     pub(super) async fn last_on(&self, stream: &str, subject: &str) -> Result<Option<StreamMessage>, Cause> {
         let stream = self.context.get_stream_no_info(stream).await?;
-        found(stream.raw_message_builder().last_by_subject(subject).send().await)
+        found(
+            self.repeat(|| stream.raw_message_builder().last_by_subject(subject).send())
+                .await,
+        )
     }
 
     /// The message at a sequence, asked of the stream's leader.
@@ -251,7 +263,24 @@ impl Connection {
         sequence: u64,
     ) -> Result<Option<StreamMessage>, Cause> {
         let stream = self.context.get_stream_no_info(stream).await?;
-        found(stream.raw_message_builder().sequence(sequence).send().await)
+        found(
+            self.repeat(|| stream.raw_message_builder().sequence(sequence).send())
+                .await,
+        )
+    }
+
+    /// Asks a question again whose answer was lost together with the connection. For questions that change nothing.
+    pub(super) async fn repeat<F: Future>(&self, ask: impl Fn() -> F) -> F::Output {
+        let mut connects = self.connects();
+        for _ in 0..REPEATS {
+            connects.mark_unchanged();
+            tokio::select! {
+                biased;
+                answer = ask() => return answer,
+                Ok(()) = connects.changed() => {}
+            }
+        }
+        ask().await
     }
 
     /// Deletes the message at a sequence; `false` where it is gone already.
@@ -285,48 +314,6 @@ impl Connection {
     }
 }
 
-/// Passes on the user and password of the first address that has them: the client ignores those in addresses.
-///
-/// Such a user's replies come to `_INBOX_<user>.>`, so that a server can keep users of one account from listening
-/// to each other's.
-fn with_credentials(options: ConnectOptions, url: &str) -> ConnectOptions {
-    let found = url
-        .split(',')
-        .filter_map(|server| server.trim().parse::<ServerAddr>().ok())
-        .find_map(|server| {
-            let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-            Some((
-                decode(server.username()?),
-                decode(server.password().unwrap_or_default()),
-            ))
-        });
-    let Some((user, password)) = found else {
-        return options;
-    };
-    let options = match Token::new(user.clone()) {
-        Ok(user) => options.custom_inbox_prefix(format!("_INBOX_{user}")),
-        Err(_) => options,
-    };
-    options.user_and_password(user, password)
-}
-
-fn servers(url: &str) -> Result<Vec<ServerAddr>, io::Error> {
-    url.split(',').map(|server| server.trim().parse()).collect()
-}
-
-/// The address without user and password, for messages.
-pub(super) fn without_credentials(url: &str) -> String {
-    let one = |server: &str| {
-        let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
-        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        format!("{scheme}://{host}")
-    };
-    url.split(',')
-        .map(|server| one(server.trim()))
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
 /// The id a message was published under.
 pub(super) fn message_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(NATS_MESSAGE_ID).map(async_nats::HeaderValue::as_str)
@@ -353,41 +340,9 @@ fn reconnect_delay(attempts: usize) -> Duration {
     Duration::from_millis(step.saturating_mul(50).min(1_000))
 }
 
-fn unreachable(settings: &Settings, kind: ConnectErrorKind, cause: Cause) -> OpenError {
-    let advice = match kind {
-        ConnectErrorKind::ServerParse => "write the address as nats://host:port",
-        ConnectErrorKind::Dns => "the host name does not resolve; check TIDINGS_NATS_URL",
-        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            "the server refuses the user or password; check the credentials in TIDINGS_NATS_URL"
-        }
-        ConnectErrorKind::Tls => "the TLS connection failed; check certificates on both sides",
-        ConnectErrorKind::TimedOut | ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => {
-            "start nats-server there (with JetStream), or set TIDINGS_NATS_URL to where it runs; without \
-             TIDINGS_NATS_URL the embedded engine needs no server"
-        }
-    };
-    OpenError::Unreachable {
-        what: format!("the NATS server at {}", settings.address()),
-        advice: advice.to_owned(),
-        cause,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_in_a_message_shows_no_password() {
-        assert_eq!(
-            without_credentials("nats://user:p@ss@host:4222"),
-            "nats://host:4222"
-        );
-        assert_eq!(
-            without_credentials("user:secret@a:1, tls://b:2"),
-            "nats://a:1,tls://b:2"
-        );
-    }
 
     #[test]
     fn reconnecting_slows_down_to_a_second() {

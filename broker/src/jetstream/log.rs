@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use jetstream_extra::batch_fetch::{BatchFetchErrorKind, BatchFetchExt};
+use jetstream_extra::batch_fetch::{BatchFetchError, BatchFetchErrorKind, BatchFetchExt};
 use tokio::sync::Semaphore;
 
 use super::connection::{Connection, message_id};
@@ -85,7 +85,10 @@ impl EventLog for StreamLog {
         let stream = self.connection.context.get_stream_no_info(&self.stream).await;
         let stream = stream.map_err(|error| unavailable(error.into()))?;
         let wire = self.space.wire(subject.as_str());
-        match stream.direct_get_last_for_subject(wire).await {
+        let asked = self
+            .connection
+            .repeat(|| stream.direct_get_last_for_subject(wire.as_str()));
+        match asked.await {
             Ok(message) => record(&self.space, message).map(Some),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(error.into())),
@@ -105,7 +108,10 @@ impl EventLog for StreamLog {
     }
 
     async fn state(&self) -> Result<LogState, ReadError> {
-        let stream = self.connection.context.get_stream(&self.stream).await;
+        let stream = self
+            .connection
+            .repeat(|| self.connection.context.get_stream(&self.stream))
+            .await;
         let stream = stream.map_err(|error| ReadError::Unavailable(error.into()))?;
         let info = stream.cached_info();
         let last = info.state.last_sequence;
@@ -142,12 +148,10 @@ pub(super) async fn fetch(
     limit: usize,
 ) -> Result<Page, Cause> {
     let wanted = limit.min(PAGE);
-    let mut request = connection.context.get_batch(stream, wanted);
-    if let Some(filter) = wire_filter {
-        request = request.subject(filter);
-    }
-    let answers = request.sequence(after.saturating_add(1)).send().await?;
-    let mut messages: Vec<StreamMessage> = match answers.try_collect().await {
+    let batch = connection
+        .repeat(|| fetch_batch(connection, stream, after, wire_filter, wanted))
+        .await;
+    let mut messages = match batch {
         Ok(messages) => messages,
         Err(error) if error.kind() == BatchFetchErrorKind::NoMessages => Vec::new(),
         Err(error) => return Err(error.into()),
@@ -160,6 +164,25 @@ pub(super) async fn fetch(
         messages.extend(next);
     }
     Ok(Page { messages, last })
+}
+
+async fn fetch_batch(
+    connection: &Connection,
+    stream: &str,
+    after: u64,
+    wire_filter: Option<&str>,
+    wanted: usize,
+) -> Result<Vec<StreamMessage>, BatchFetchError> {
+    let mut request = connection.context.get_batch(stream, wanted);
+    if let Some(filter) = wire_filter {
+        request = request.subject(filter);
+    }
+    request
+        .sequence(after.saturating_add(1))
+        .send()
+        .await?
+        .try_collect()
+        .await
 }
 
 fn nothing_pending(message: &StreamMessage) -> bool {
@@ -176,10 +199,8 @@ async fn next_message(
     wire_filter: &str,
 ) -> Result<Option<StreamMessage>, Cause> {
     let stream = connection.context.get_stream_no_info(stream).await?;
-    match stream
-        .direct_get_next_for_subject(wire_filter, Some(after.saturating_add(1)))
-        .await
-    {
+    let next = || stream.direct_get_next_for_subject(wire_filter, Some(after.saturating_add(1)));
+    match connection.repeat(next).await {
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),

@@ -10,12 +10,16 @@ use broker::jetstream::{JetStream, Settings, Timeouts};
 use broker::layout::{Layout, Log};
 use broker::{AppendError, Appended, Engine, EventLog, NewRecord, Token};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::nats::NatsServer;
 use crate::proxy::{Fault, Proxy};
 
 /// Longer than any server needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes that an acknowledgement has at least, and a ping has not.
+const ACKNOWLEDGEMENT: u64 = 40;
 
 /// One installation on a private server, reached through a proxy.
 #[derive(Debug)]
@@ -91,31 +95,30 @@ impl JetStreamHarness {
         Ok(direct.as_ref().context("no engine was opened")?.log(log))
     }
 
-    async fn append_losing_the_answer(
+    /// Starts an append whose records are stored and whose acknowledgement is lost, and waits until both have
+    /// happened. Answers stay lost until [`Proxy::cut_and_heal`].
+    pub async fn append_into_silence(
         &self,
         log: Log,
         records: Vec<NewRecord>,
-    ) -> anyhow::Result<Result<Vec<Appended>, AppendError>> {
+    ) -> anyhow::Result<JoinHandle<Result<Vec<Appended>, AppendError>>> {
         let direct = self.direct_log(log).await?;
         let engine = self.opened.lock().await.clone().context("no engine was opened")?;
         let wanted = direct.state().await?.last + records.len() as u64;
+        let swallowed = self.proxy.swallowed();
         self.proxy.set(Fault::LoseAnswers);
         let appending = tokio::spawn(async move { engine.log(log).append(records).await });
-        tokio::time::timeout(PATIENCE, stored(direct.as_ref(), wanted))
-            .await
-            .context("nothing was stored")??;
-        self.proxy.set(Fault::Cut);
-        self.proxy.set(Fault::None);
-        Ok(appending.await?)
+        tokio::time::timeout(PATIENCE, async {
+            while direct.state().await?.last < wanted || self.proxy.swallowed() < swallowed + ACKNOWLEDGEMENT
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await
+        .context("nothing was stored")??;
+        Ok(appending)
     }
-}
-
-/// Waits until a log has come so far.
-async fn stored(log: &dyn EventLog, wanted: u64) -> anyhow::Result<()> {
-    while log.state().await?.last < wanted {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(())
 }
 
 /// A failure of the harness is none of the case's: it ends the test.
@@ -143,6 +146,8 @@ impl Harness for JetStreamHarness {
         log: Log,
         records: Vec<NewRecord>,
     ) -> Option<Result<Vec<Appended>, AppendError>> {
-        Some(or_panic(self.append_losing_the_answer(log, records).await))
+        let appending = or_panic(self.append_into_silence(log, records).await);
+        self.proxy.cut_and_heal();
+        Some(or_panic(appending.await.map_err(anyhow::Error::from)))
     }
 }

@@ -126,10 +126,10 @@ impl JobQueue {
 
     /// Tells the consumer about a delivery and waits until it has taken note.
     pub(super) async fn tell(&self, token: &LeaseToken, word: &'static [u8]) -> Result<(), QueueError> {
+        let client = &self.connection.client;
         let asking = self
             .connection
-            .client
-            .request(token.0.clone(), Bytes::from_static(word));
+            .repeat(|| client.request(token.0.clone(), Bytes::from_static(word)));
         let answered = tokio::time::timeout(self.connection.timeouts.attempt, asking).await;
         let answered = answered.map_err(|elapsed| QueueError::Unavailable(elapsed.into()))?;
         answered
