@@ -30,6 +30,7 @@ mod worker;
 
 pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
 pub use master_key::{InvalidMasterKey, MasterKey};
+pub use post::install_crypto;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SecretError, SecretReader, SecretWriter};
 pub use service::{Delivery, StartError, Status};

@@ -183,7 +183,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Makes *ring* the process's TLS cryptography; the HTTP client brings none of its own. Does nothing where the
 /// process has chosen before.
-fn install_crypto() {
+pub fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have been quicker: then one is installed, which is all that is wanted.
         let _ = rustls::crypto::ring::default_provider().install_default();

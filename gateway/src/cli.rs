@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Configuration, Overrides};
+use crate::demo::{self, DemoArgs};
 use crate::{doctor, migrate, serve, telemetry};
 
 /// Tidings: events in, signed webhooks out, and every step on the record.
@@ -41,6 +42,8 @@ enum Command {
         #[arg(long)]
         default: bool,
     },
+    /// Show the main job in this terminal: real events in, signed webhooks out, and what the read models know
+    Demo(DemoArgs),
     /// Create what is missing in the log and the read database, with the owner's credentials; safe to repeat
     Migrate(Flags),
 }
@@ -163,6 +166,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             print!("{configuration}");
             configuration.parse().map(|_: Config| ExitCode::SUCCESS)
         }
+        Command::Demo(args) => block_on(demo::run(args)),
         Command::Migrate(flags) => {
             let config = Configuration::read(file, &flags.overrides())?.parse()?;
             telemetry::init(&config.logging);

@@ -52,31 +52,49 @@ pub(crate) struct DemoArgs {
 
 /// Runs the demo from its first line to its last.
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
+    delivery::install_crypto();
     let events = events::load(args.file.as_deref(), args.events)?;
     let scratch = Scratch::new(args.nats.zip(args.database)).await?;
     let result = show(&scratch, &events).await;
     let removed = scratch.remove().await;
     let complete = result?;
     removed?;
-    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn show(scratch: &Scratch, events: &[events::Event]) -> Result<bool, Failure> {
     let report = Report::new();
-    report.title(&format!("Tidings {} on the {}", env!("CARGO_PKG_VERSION"), scratch.engine()));
+    report.title(&format!(
+        "Tidings {} on the {}",
+        env!("CARGO_PKG_VERSION"),
+        scratch.engine()
+    ));
     let service = Service::start(scratch).await?;
-    report.step("service", &format!("{} (ready after {:.1?})", service.url(), service.started_in()));
+    report.step(
+        "service",
+        &format!("{} (ready after {:.1?})", service.url(), service.started_in()),
+    );
     let mut receiver = Receiver::start().await?;
     report.step("receiver", receiver.url());
 
     let admin = Client::new(service.url(), service.admin_key())?;
-    let tenant = admin.post("/v1/tenants", &json!({ "name": "Demo", "slug": scratch.slug() })).await?;
+    let tenant = admin
+        .post("/v1/tenants", &json!({ "name": "Demo", "slug": scratch.slug() }))
+        .await?;
     report.step("tenant", text(&tenant, "id"));
     let client = admin.with_key(text(&tenant, "api_key"));
-    let endpoint = json!({ "url": receiver.url(), "event_types": ["*"], "description": "the demo's receiver" });
+    let endpoint =
+        json!({ "url": receiver.url(), "event_types": ["*"], "description": "the demo's receiver" });
     let endpoint = client.post("/v1/endpoints", &endpoint).await?;
     receiver.verify_with(text(&endpoint, "secret"))?;
-    report.step("endpoint", &format!("{} for every event type", text(&endpoint, "id")));
+    report.step(
+        "endpoint",
+        &format!("{} for every event type", text(&endpoint, "id")),
+    );
     let user = json!({ "email": "ada@example.org", "name": "Ada Lovelace" });
     let user = client.post("/v1/users", &user).await?;
     report.step("user", &format!("{} ada@example.org", text(&user, "id")));
@@ -130,22 +148,32 @@ async fn publish_and_receive(
     let progress = report.progress(events.len());
     let started = Instant::now();
     let publishing = async {
-        let mut publishing = futures::stream::iter(events).map(|event| publish(client, event)).buffered(IN_FLIGHT);
+        let mut publishing = futures::stream::iter(events)
+            .map(|event| publish(client, event))
+            .buffered(IN_FLIGHT);
         let mut accepted = Vec::with_capacity(events.len());
         while let Some(answer) = publishing.next().await {
             accepted.push(answer?);
         }
         Ok::<_, Failure>(accepted)
     };
-    let (accepted, arrivals) = tokio::join!(publishing, receiver.collect(events.len(), PATIENCE, |number, arrival| {
-        progress.arrived(number, arrival);
-    }));
+    let (accepted, arrivals) = tokio::join!(
+        publishing,
+        receiver.collect(events.len(), PATIENCE, |number, arrival| {
+            progress.arrived(number, arrival);
+        })
+    );
     let accepted = accepted?;
     progress.finish();
-    let first: std::collections::HashMap<&str, &Arrival> =
-        arrivals.iter().rev().map(|arrival| (arrival.id.as_str(), arrival)).collect();
+    let first: std::collections::HashMap<&str, &Arrival> = arrivals
+        .iter()
+        .rev()
+        .map(|arrival| (arrival.id.as_str(), arrival))
+        .collect();
     let arriving = accepted.iter().filter_map(|event| {
-        first.get(event.id.as_str()).map(|arrival| arrival.at.saturating_duration_since(event.sent))
+        first
+            .get(event.id.as_str())
+            .map(|arrival| arrival.at.saturating_duration_since(event.sent))
     });
     let arriving = Latencies::of(arriving);
     Ok(Outcome {
@@ -154,8 +182,13 @@ async fn publish_and_receive(
         unverified: arrivals.iter().filter(|arrival| !arrival.verified).count(),
         accepting: Latencies::of(accepted.iter().map(|event| event.answered - event.sent)),
         arriving,
-        took: arrivals.last().map_or(started.elapsed(), |last| last.at - started),
-        last_position: accepted.last().map(|event| event.position.clone()).unwrap_or_default(),
+        took: arrivals
+            .last()
+            .map_or(started.elapsed(), |last| last.at - started),
+        last_position: accepted
+            .last()
+            .map(|event| event.position.clone())
+            .unwrap_or_default(),
     })
 }
 
@@ -164,7 +197,12 @@ async fn publish(client: &Client, event: &events::Event) -> Result<Accepted, Fai
     let answer = client.post("/v1/events", event).await?;
     let answered = Instant::now();
     let [id, position] = ["id", "position"].map(|field| text(&answer, field).to_owned());
-    Ok(Accepted { id, position, sent, answered })
+    Ok(Accepted {
+        id,
+        position,
+        sent,
+        answered,
+    })
 }
 
 /// Shows the read models once they know that everything was delivered.
@@ -172,7 +210,9 @@ async fn read_models(client: &Client, report: &Report, events: usize, at_least: 
     let deadline = Instant::now() + PATIENCE;
     let stats = loop {
         let stats = client.get("/v1/stats", Some(at_least)).await?;
-        let delivered = stats.pointer("/events_by_status/delivered").and_then(Value::as_u64);
+        let delivered = stats
+            .pointer("/events_by_status/delivered")
+            .and_then(Value::as_u64);
         if delivered.is_some_and(|count| count >= events as u64) || Instant::now() > deadline {
             break stats;
         }
@@ -181,9 +221,13 @@ async fn read_models(client: &Client, report: &Report, events: usize, at_least: 
     report.heading("Read models");
     report.stats(&stats);
     let deliveries = client.get("/v1/deliveries?limit=3", None).await?;
-    report.rows("deliveries", &deliveries, &["event", "event_type", "status", "attempts"]);
+    report.rows(
+        "deliveries",
+        &deliveries,
+        &["event", "event_type", "status", "attempts"],
+    );
     let audit = client.get("/v1/audit?limit=3", None).await?;
-    report.rows("audit", &audit, &["at", "actor", "action", "resource"]);
+    report.rows("audit", &audit, &["position", "at", "action", "resource_id"]);
     Ok(())
 }
 

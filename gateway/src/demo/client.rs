@@ -22,13 +22,25 @@ impl Client {
             .no_proxy()
             .timeout(Duration::from_secs(30))
             .build()
-            .map_err(|error| Failure::new(format!("the HTTP client cannot start: {error}"), "report this as a bug"))?;
-        Ok(Self { http, base: base.to_owned(), key: key.to_owned() })
+            .map_err(|error| {
+                Failure::new(
+                    format!("the HTTP client cannot start: {error}"),
+                    "report this as a bug",
+                )
+            })?;
+        Ok(Self {
+            http,
+            base: base.to_owned(),
+            key: key.to_owned(),
+        })
     }
 
     /// The same client under another key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
-        Self { key: key.to_owned(), ..self.clone() }
+        Self {
+            key: key.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// Sends a body and answers the response's; anything but 2xx is a failure.
@@ -46,13 +58,32 @@ impl Client {
         self.send("GET", path, request).await
     }
 
-    async fn send(&self, method: &str, path: &str, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Value, Failure> {
         let failure = |what: String| {
-            Failure::new(format!("{method} {path}: {what}"), "the service's log, above, may say more")
+            Failure::new(
+                format!("{method} {path}: {what}"),
+                "the service's log, above, may say more",
+            )
         };
-        let response = request.bearer_auth(&self.key).send().await.map_err(|error| failure(error.to_string()))?;
+        let response = request
+            .bearer_auth(&self.key)
+            .send()
+            .await
+            .map_err(|error| failure(error.to_string()))?;
         let status = response.status();
-        let body: Value = response.json().await.map_err(|error| failure(error.to_string()))?;
-        if status.is_success() { Ok(body) } else { Err(failure(format!("{status} {body}"))) }
+        let body: Value = response
+            .json()
+            .await
+            .map_err(|error| failure(error.to_string()))?;
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(failure(format!("{status} {body}")))
+        }
     }
 }

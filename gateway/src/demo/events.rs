@@ -26,7 +26,10 @@ pub(crate) fn load(file: Option<&Path>, wanted: Option<u32>) -> Result<Vec<Event
         None => ("the bundled events".to_owned(), BUNDLED.to_owned()),
         Some(path) => {
             let content = std::fs::read_to_string(path).map_err(|error| {
-                Failure::new(format!("{} cannot be read: {error}", path.display()), "name a readable file of JSON lines")
+                Failure::new(
+                    format!("{} cannot be read: {error}", path.display()),
+                    "name a readable file of JSON lines",
+                )
             })?;
             (path.display().to_string(), content)
         }
@@ -38,7 +41,11 @@ pub(crate) fn load(file: Option<&Path>, wanted: Option<u32>) -> Result<Vec<Event
 
 fn parse(name: &str, content: &str) -> Result<Vec<Event>, Failure> {
     let mut events = Vec::new();
-    for (number, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (number, line) in content
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let event = serde_json::from_str(line).map_err(|error| {
             Failure::new(
                 format!("line {} of {name} is not an event: {error}", number + 1),
@@ -48,7 +55,10 @@ fn parse(name: &str, content: &str) -> Result<Vec<Event>, Failure> {
         events.push(event);
     }
     if events.is_empty() {
-        return Err(Failure::new(format!("{name} holds no events"), "name a file of JSON lines"));
+        return Err(Failure::new(
+            format!("{name} holds no events"),
+            "name a file of JSON lines",
+        ));
     }
     Ok(events)
 }
@@ -68,7 +78,10 @@ mod tests {
     #[test]
     fn a_bad_line_is_named() {
         let failure = parse("events.jsonl", "{\"type\":\"a\",\"data\":1}\n\nnonsense").unwrap_err();
-        assert!(failure.to_string().contains("line 3 of events.jsonl"), "{failure}");
+        assert!(
+            failure.to_string().contains("line 3 of events.jsonl"),
+            "{failure}"
+        );
         assert!(parse("events.jsonl", "\n").is_err());
     }
 }

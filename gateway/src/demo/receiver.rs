@@ -46,19 +46,29 @@ impl Receiver {
     /// Listens until the process ends.
     pub(crate) async fn start() -> Result<Self, Failure> {
         let failure = |error: std::io::Error| {
-            Failure::new(format!("the receiver cannot listen: {error}"), "free a port on 127.0.0.1")
+            Failure::new(
+                format!("the receiver cannot listen: {error}"),
+                "free a port on 127.0.0.1",
+            )
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failure)?;
         let url = format!("http://{}/webhooks", listener.local_addr().map_err(failure)?);
         let (sender, arrivals) = mpsc::unbounded_channel();
         let webhook = Arc::new(OnceLock::new());
-        let shared = Shared { webhook: webhook.clone(), arrivals: sender };
+        let shared = Shared {
+            webhook: webhook.clone(),
+            arrivals: sender,
+        };
         let router = axum::Router::new()
             .route("/webhooks", post(receive))
             .layer(DefaultBodyLimit::max(16 << 20))
             .with_state(shared);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { url, webhook, arrivals })
+        Ok(Self {
+            url,
+            webhook,
+            arrivals,
+        })
     }
 
     /// Where it receives.
@@ -69,7 +79,10 @@ impl Receiver {
     /// The secret that `POST /v1/endpoints` showed.
     pub(crate) fn verify_with(&self, secret: &str) -> Result<(), Failure> {
         let webhook = Webhook::new(secret).map_err(|error| {
-            Failure::new(format!("the endpoint's secret is not one: {error}"), "report this as a bug")
+            Failure::new(
+                format!("the endpoint's secret is not one: {error}"),
+                "report this as a bug",
+            )
         })?;
         // Set once, right after the only endpoint was created.
         self.webhook.set(webhook).ok();
@@ -106,11 +119,30 @@ struct Payload {
 
 async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let at = Instant::now();
-    let verified = shared.webhook.get().is_some_and(|webhook| webhook.verify(&body, &headers).is_ok());
-    let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    let event_type = serde_json::from_slice::<Payload>(&body).map(|payload| payload.event_type).unwrap_or_default();
-    let arrival = Arrival { id, event_type, bytes: body.len(), verified, at };
+    let verified = shared
+        .webhook
+        .get()
+        .is_some_and(|webhook| webhook.verify(&body, &headers).is_ok());
+    let id = headers
+        .get("webhook-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let event_type = serde_json::from_slice::<Payload>(&body)
+        .map(|payload| payload.event_type)
+        .unwrap_or_default();
+    let arrival = Arrival {
+        id,
+        event_type,
+        bytes: body.len(),
+        verified,
+        at,
+    };
     // The demo is over when nobody listens any more.
     shared.arrivals.send(arrival).ok();
-    if verified { StatusCode::NO_CONTENT } else { StatusCode::UNAUTHORIZED }
+    if verified {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::UNAUTHORIZED
+    }
 }

@@ -44,7 +44,15 @@ impl Report {
     }
 
     pub(crate) fn outcome(&self, outcome: &Outcome) {
-        let Outcome { accepted, arrived, unverified, accepting, arriving, took, .. } = outcome;
+        let Outcome {
+            accepted,
+            arrived,
+            unverified,
+            accepting,
+            arriving,
+            took,
+            ..
+        } = outcome;
         let verified = match unverified {
             0 => "every signature verified".to_owned(),
             count => format!("{count} SIGNATURES DID NOT VERIFY"),
@@ -55,13 +63,26 @@ impl Report {
         println!("  received    {arriving}   request sent → webhook at the receiver");
     }
 
+    /// The numbers of `GET /v1/stats`; not its list of event types, which is long.
     pub(crate) fn stats(&self, stats: &Value) {
-        println!("  stats       {stats}");
+        let numbers = [
+            "total_events",
+            "events_last_24h",
+            "total_users",
+            "total_endpoints",
+            "events_by_status",
+        ];
+        let numbers = numbers.map(|name| format!("{name} {}", cell(stats.get(name))));
+        println!("  {:<11} {}", "stats", numbers.join("  "));
     }
 
     /// The first rows of a list, with the fields named.
     pub(crate) fn rows(&self, name: &str, list: &Value, fields: &[&str]) {
-        let rows = list.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let rows = list
+            .get("data")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         for (number, row) in rows.iter().enumerate() {
             let name = if number == 0 { name } else { "" };
             let cells: Vec<String> = fields.iter().map(|field| cell(row.get(field))).collect();
@@ -85,11 +106,25 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn arrived(&self, number: usize, arrival: &Arrival) {
-        let Arrival { id, event_type, bytes, verified, .. } = arrival;
+        let Arrival {
+            id,
+            event_type,
+            bytes,
+            verified,
+            ..
+        } = arrival;
         if number <= FIRST || number.is_multiple_of(EVERY) || !verified {
-            let mark = if *verified { "✓ signature verified" } else { "✗ SIGNATURE WRONG" };
+            let mark = if *verified {
+                "✓ signature verified"
+            } else {
+                "✗ SIGNATURE WRONG"
+            };
             let line = format!("  {id}  {event_type:<44} {bytes:>6} B  {mark}");
-            if self.bar.is_hidden() { println!("{line}") } else { self.bar.println(line) }
+            if self.bar.is_hidden() {
+                println!("{line}")
+            } else {
+                self.bar.println(line)
+            }
         }
         self.bar.set_position(number as u64);
     }

@@ -24,8 +24,9 @@ impl Service {
     pub(crate) async fn start(scratch: &Scratch) -> Result<Self, Failure> {
         let failed = |what: String| Failure::new(what, "the lines above say more");
         let begun = Instant::now();
-        let program = std::env::current_exe().map_err(|error| failed(format!("this program is not found: {error}")))?;
-        let admin_key = format!("tdk_{}", ulid::Ulid::generate());
+        let program =
+            std::env::current_exe().map_err(|error| failed(format!("this program is not found: {error}")))?;
+        let admin_key = format!("tdk_{}{}", ulid::Ulid::generate(), ulid::Ulid::generate());
         let mut child = Command::new(program)
             .arg("serve")
             .current_dir(scratch.folder())
@@ -42,12 +43,20 @@ impl Service {
         let Some(output) = child.stdout.take() else {
             return Err(failed("the service has no output".to_owned()));
         };
-        let url = tokio::time::timeout(START, listening(output)).await.ok().flatten();
+        let url = tokio::time::timeout(START, listening(output))
+            .await
+            .ok()
+            .flatten();
         let Some(url) = url else {
             return Err(failed("the service did not start".to_owned()));
         };
         wait_until_ready(&url).await.map_err(failed)?;
-        Ok(Self { child, url, admin_key, started_in: begun.elapsed() })
+        Ok(Self {
+            child,
+            url,
+            admin_key,
+            started_in: begun.elapsed(),
+        })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -84,7 +93,10 @@ async fn listening(output: tokio::process::ChildStdout) -> Option<String> {
 }
 
 async fn wait_until_ready(url: &str) -> Result<(), String> {
-    let client = reqwest::Client::builder().no_proxy().build().map_err(|error| error.to_string())?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .map_err(|error| error.to_string())?;
     let deadline = Instant::now() + START;
     while Instant::now() < deadline {
         let answer = client.get(format!("{url}/health/ready")).send().await;
