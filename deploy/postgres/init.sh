@@ -3,7 +3,10 @@
 #
 # tidings_owner      owns the schema and runs the migrations (`tidings migrate`), never serves a request
 # tidings_projector  folds the log into the read models, and answers queries that span both
-# tidings_query      reads the read models
+# tidings_query      reads the read models, one tenant per transaction
+#
+# A process that folds and answers logs in as tidings_projector and answers as tidings_query, which it may therefore
+# become (SET ROLE); that role sees less, never more.
 #
 # Only the owner may change the schema, and neither of the other two escapes row-level security. Names and
 # passwords come from the environment and never appear in a command line. Run again, it renews passwords and
@@ -33,6 +36,8 @@ ALTER ROLE tidings_projector LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICA
   PASSWORD :'projector_password';
 ALTER ROLE tidings_query LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
   PASSWORD :'query_password';
+
+GRANT tidings_query TO tidings_projector;
 
 -- Nobody but these three may even connect.
 ALTER DATABASE :"DBNAME" OWNER TO tidings_owner;

@@ -183,7 +183,13 @@ impl ReadModels {
             }
         }
         if self.database.kind == Kind::Postgres {
-            findings.push(match postgres::prove_isolation(&self.database).await {
+            let proof = match self.database.reader.acquire().await {
+                Ok(mut connection) => {
+                    postgres::prove_isolation(&mut connection, &self.database.address).await
+                }
+                Err(error) => Err(OpenError::unreachable(&self.database.address, error)),
+            };
+            findings.push(match proof {
                 Ok(()) => finding(
                     Severity::Fine,
                     "Row-level security confines every query to its tenant.".to_owned(),

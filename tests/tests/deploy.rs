@@ -195,27 +195,29 @@ async fn no_serving_role_is_owner_or_above_row_level_security() -> anyhow::Resul
                     rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls AS above, \
                     rolname = (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()) \
                       AS owner, \
-                    EXISTS (SELECT FROM pg_auth_members WHERE member = pg_roles.oid) AS member \
+                    (SELECT string_agg(roleid::regrole::text, ' ') FROM pg_auth_members WHERE member = pg_roles.oid) \
+                      AS member_of \
              FROM pg_roles WHERE rolname LIKE 'tidings%' ORDER BY 1",
         )
         .await?;
-    let roles: Vec<(String, bool, bool, bool)> = roles
+    let roles: Vec<(String, bool, bool, Option<String>)> = roles
         .iter()
         .map(|row| {
             (
                 row.get("name"),
                 row.get("above"),
                 row.get("owner"),
-                row.get("member"),
+                row.get("member_of"),
             )
         })
         .collect();
-    let plain = |name: &str, owner| (name.to_owned(), false, owner, false);
+    let plain = |name: &str, owner| (name.to_owned(), false, owner, None);
+    let projector = ("tidings_projector".to_owned(), false, false, Some("tidings_query".to_owned()));
     assert_eq!(
         roles,
         [
             plain("tidings_owner", true),
-            plain("tidings_projector", false),
+            projector,
             plain("tidings_query", false)
         ]
     );

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PROJECTOR: &str = "tidings_projector";
 const QUERY: &str = "tidings_query";
 
+const AS_PROJECTOR: &str = "SET ROLE tidings_projector";
+const AS_QUERY: &str = "SET ROLE tidings_query";
+
 /// Makes the two roles where they are missing and the connected role is allowed to, and lets it act as them.
 ///
 /// Roles belong to the server, so another installation may be making them at this moment: that is no error.
@@ -56,14 +59,21 @@ $$";
 /// Connects, migrates where wanted and needed, and proves that queries cannot leave their tenant.
 pub(crate) async fn open(url: &str, migrations: bool) -> Result<Database, OpenError> {
     let (options, address) = migrated(url, migrations).await?;
-    let database = Database {
+    // On a connection of its own: a pool would go on trying, and say no more than that it ran out of time.
+    let unreachable = |error| OpenError::unreachable(&address, error);
+    let mut connection = AnyConnection::connect_with(&options).await.map_err(unreachable)?;
+    connection
+        .execute(AS_QUERY)
+        .await
+        .map_err(|error| refused(&address, error))?;
+    prove_isolation(&mut connection, &address).await?;
+    connection.close().await.map_err(unreachable)?;
+    Ok(Database {
         kind: Kind::Postgres,
-        reader: pool(options.clone(), "SET ROLE tidings_query"),
-        writer: pool(options, "SET ROLE tidings_projector"),
+        reader: pool(options.clone(), AS_QUERY),
+        writer: pool(options, AS_PROJECTOR),
         address,
-    };
-    prove_isolation(&database).await?;
-    Ok(database)
+    })
 }
 
 /// Brings the schema up to date where wanted and needed, and answers how to connect.
@@ -130,20 +140,9 @@ ORDER BY c.relname";
 
 /// Proves that the role of queries is confined: not superuser, no BYPASSRLS, not the tables' owner, row-level
 /// security forced on each table with a tenant, and no row seen while no tenant is named.
-pub(crate) async fn prove_isolation(database: &Database) -> Result<(), OpenError> {
-    let address = database.address.as_str();
-    let failed = |error| match error {
-        error if denied(&error) => OpenError::unfit(
-            address,
-            format!(
-                "the login may not act as {QUERY} ({error}); log in as {PROJECTOR} or {QUERY}, or as a role \
-                 that was granted them: GRANT {PROJECTOR}, {QUERY} TO <login>"
-            ),
-        ),
-        error => OpenError::unreachable(address, error),
-    };
-    let mut connection = database.reader.acquire().await.map_err(failed)?;
-    let who = Statement::new(WHO).rows(&mut connection).await.map_err(failed)?;
+pub(crate) async fn prove_isolation(connection: &mut AnyConnection, address: &str) -> Result<(), OpenError> {
+    let failed = |error| OpenError::unreachable(address, error);
+    let who = Statement::new(WHO).rows(connection).await.map_err(failed)?;
     for row in &who {
         let name = text(row, "name").map_err(failed)?;
         let unconfined = int(row, "super").map_err(failed)? + int(row, "bypass").map_err(failed)? > 0;
@@ -156,7 +155,7 @@ pub(crate) async fn prove_isolation(database: &Database) -> Result<(), OpenError
         }
     }
     for row in Statement::new(TENANT_TABLES)
-        .rows(&mut connection)
+        .rows(connection)
         .await
         .map_err(failed)?
     {
@@ -168,8 +167,17 @@ pub(crate) async fn prove_isolation(database: &Database) -> Result<(), OpenError
             );
             return Err(OpenError::unfit(address, advice));
         }
-        let seen = Statement::new(format!("SELECT 1::bigint AS seen FROM \"{table}\" LIMIT 1"));
-        if !seen.rows(&mut connection).await.map_err(failed)?.is_empty() {
+        let select = Statement::new(format!("SELECT 1::bigint AS seen FROM \"{table}\" LIMIT 1"));
+        let seen = select.rows(connection).await.map_err(|error| {
+            if denied(&error) {
+                let advice = format!(
+                    "{QUERY} may not read {table}: as the owner run GRANT SELECT ON {table} TO {QUERY}"
+                );
+                return OpenError::unfit(address, advice);
+            }
+            failed(error)
+        })?;
+        if !seen.is_empty() {
             let advice = format!(
                 "rows of {table} are seen although no tenant was named; its policies were changed, restore those \
                  that tidings_isolate('{table}') makes"
@@ -178,6 +186,18 @@ pub(crate) async fn prove_isolation(database: &Database) -> Result<(), OpenError
         }
     }
     Ok(())
+}
+
+/// What a failure to act as the role of queries means.
+fn refused(address: &str, error: sqlx::Error) -> OpenError {
+    if denied(&error) {
+        let advice = format!(
+            "the login may not act as {QUERY} ({error}); log in as {PROJECTOR} or {QUERY}, or as a role that was \
+             granted them: GRANT {PROJECTOR}, {QUERY} TO <login>"
+        );
+        return OpenError::unfit(address, advice);
+    }
+    OpenError::unreachable(address, error)
 }
 
 /// Host and database, without user or password.

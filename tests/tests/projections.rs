@@ -1,0 +1,127 @@
+//! Projections on real databases: every case runs on SQLite and on PostgreSQL.
+
+#[path = "projections/audit.rs"]
+mod audit;
+#[path = "projections/deliveries.rs"]
+mod deliveries;
+#[path = "projections/history.rs"]
+mod history;
+#[path = "projections/queries.rs"]
+mod queries;
+#[path = "projections/tenancy.rs"]
+mod tenancy;
+#[path = "projections/trouble.rs"]
+mod trouble;
+#[path = "projections/world.rs"]
+mod world;
+
+use std::time::{Duration, Instant};
+
+use history::Dice;
+use projections::Stale;
+use world::{ALL, PATIENCE, Store, World, tenant, user_id};
+
+macro_rules! on_both {
+    ($($module:ident :: $case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() -> anyhow::Result<()> {
+                super::$module::$case(super::Store::Sqlite).await
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() -> anyhow::Result<()> {
+                super::$module::$case(super::Store::Postgres).await
+            })*
+        }
+    };
+}
+
+on_both! {
+    cases::two_projectors_fold_each_record_once,
+    cases::killed_at_any_moment_the_tables_are_the_fold,
+    cases::a_reader_waits_for_its_own_write,
+    queries::every_list_and_every_row,
+    queries::pages_continue_and_foreign_cursors_are_refused,
+    deliveries::attempts_and_dead_letters,
+    audit::the_trail_is_searched,
+    trouble::a_bad_record_parks_one_tenant,
+    trouble::a_parked_tenant_goes_on_once_its_records_can_be_read,
+    trouble::a_gap_in_the_log_stops_the_projection,
+    trouble::a_log_that_went_backwards_stops_the_projection,
+    trouble::an_older_fold_is_made_anew_and_a_newer_one_left_alone,
+}
+
+mod cases {
+    use super::{ALL, Dice, Duration, Instant, PATIENCE, Stale, Store, World, tenant, user_id};
+
+    /// Two processes' projectors at once, while the log grows.
+    pub(super) async fn two_projectors_fold_each_record_once(store: Store) -> anyhow::Result<()> {
+        let mut world = World::new(store).await?;
+        let (one, other) = (world.open().await?, world.open().await?);
+        let (first, stop_first) = world.start(&one);
+        let (second, stop_second) = world.start(&other);
+        world.live(&mut Dice::new(7), 400).await?;
+        world.settled(&one).await?;
+        world.assert_folded(&other).await?;
+        stop_first.cancel();
+        world.live(&mut Dice::new(8), 100).await?;
+        world.assert_folded(&other).await?;
+        stop_second.cancel();
+        first.join().await;
+        second.join().await;
+        Ok(())
+    }
+
+    /// Projectors dropped wherever they are, again and again.
+    pub(super) async fn killed_at_any_moment_the_tables_are_the_fold(store: Store) -> anyhow::Result<()> {
+        let mut world = World::new(store).await?;
+        let mut dice = Dice::new(11);
+        let mut written = Dice::new(12);
+        for _ in 0..12 {
+            let read_models = world.open().await?;
+            let (projectors, _stop) = world.start(&read_models);
+            let moment = Duration::from_micros(u64::from(dice.roll(20_000)));
+            let killed = tokio::time::timeout(moment, world.live(&mut written, 60)).await;
+            drop(projectors);
+            if let Ok(done) = killed {
+                done?;
+            }
+        }
+        let read_models = world.open().await?;
+        let (projectors, stop) = world.start(&read_models);
+        world.assert_folded(&read_models).await?;
+        stop.cancel();
+        projectors.join().await;
+        Ok(())
+    }
+
+    /// Through projectors of the same process, and of another.
+    pub(super) async fn a_reader_waits_for_its_own_write(store: Store) -> anyhow::Result<()> {
+        let mut world = World::new(store).await?;
+        let (here, elsewhere) = (world.open().await?, world.open().await?);
+        let sequence = world.register(&tenant(1), 1).await?;
+        let mut written = world.ends().await?;
+        written.truncate(1);
+        assert_eq!(written[0].sequence, sequence);
+        let soon = Instant::now() + Duration::from_millis(50);
+        let stale = here.wait_for(&["users"], &written, soon).await;
+        assert!(matches!(stale, Err(Stale::Behind { .. })), "{stale:?}");
+        let of_another_log = ["m0-9".parse()?];
+        here.wait_for(&["users"], &of_another_log, soon).await?;
+
+        let (projectors, stop) = world.start(&here);
+        let deadline = Instant::now() + PATIENCE;
+        for reader in [&here, &elsewhere] {
+            reader.wait_for(&ALL, &written, deadline).await?;
+            let tenant = tenant(1);
+            let answer = reader.users(&tenant).get(&user_id(1).parse()?).await?;
+            assert!(answer.data.is_some());
+            assert_eq!(answer.positions, written);
+        }
+        stop.cancel();
+        projectors.join().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! Every query, on both databases.
+
+use domain::TenantId;
+use domain::endpoint::EndpointSettings;
+use projections::{
+    AuditFilter, EndpointStatus, EventTypeTotal, MessageFilter, Page, QueryError, ReadModels, StatusCounts,
+};
+use serde_json::json;
+
+use crate::world::{Store, World, at, endpoint_id, event_id, tenant, user_id};
+
+pub(super) fn page(limit: u32) -> Page {
+    Page {
+        limit: Some(limit),
+        cursor: None,
+    }
+}
+
+/// Folds what was appended, and stops.
+pub(super) async fn folded(world: &World) -> anyhow::Result<ReadModels> {
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
+    world.settled(&read_models).await?;
+    stop.cancel();
+    projectors.join().await;
+    Ok(read_models)
+}
+
+pub(crate) async fn every_list_and_every_row(store: Store) -> anyhow::Result<()> {
+    let mut world = World::new(store).await?;
+    let (acme, other, platform) = (tenant(1), tenant(2), TenantId::platform());
+    let provisioned = json!({ "id": acme.as_str(), "name": "Acme", "slug": "acme", "plan": "team" });
+    let renamed = json!({ "from": "Acme", "to": "Acme Ltd" });
+    world
+        .commit(
+            &platform,
+            "tenant",
+            acme.as_str(),
+            1,
+            vec![("tenant.provisioned", provisioned)],
+        )
+        .await?;
+    world
+        .commit(
+            &platform,
+            "tenant",
+            acme.as_str(),
+            2,
+            vec![("tenant.renamed", renamed)],
+        )
+        .await?;
+    world.register(&acme, 1).await?;
+    let moved = json!({ "from": "user1@example.org", "to": "ada@example.net" });
+    world
+        .commit(&acme, "user", &user_id(1), 2, vec![("user.email_changed", moved)])
+        .await?;
+    world.register(&other, 2).await?;
+    endpoints(&mut world, &acme).await?;
+    for number in 1..=3 {
+        world
+            .publish(
+                &acme,
+                number,
+                if number == 2 {
+                    "invoice.late"
+                } else {
+                    "invoice.paid"
+                },
+            )
+            .await?;
+    }
+    let read_models = folded(&world).await?;
+
+    let tenants = read_models.tenants().list(&page(50)).await?.data.data;
+    assert_eq!(tenants.len(), 1);
+    let found = read_models.tenants().get(&acme).await?.data.expect("the tenant");
+    assert_eq!(
+        (found.name.as_str(), found.slug.as_str(), found.plan.as_deref()),
+        ("Acme Ltd", "acme", Some("team"))
+    );
+    assert!(found.updated_at > found.created_at);
+
+    let users = read_models.users(&acme).list(&page(50)).await?;
+    assert_eq!(users.data.data.len(), 1, "another tenant's user is listed");
+    assert_eq!(users.data.data[0].email, "ada@example.net");
+    assert_eq!(users.positions.len(), 1);
+    assert_eq!(
+        read_models.users(&acme).get(&user_id(2).parse()?).await?.data,
+        None
+    );
+
+    let listed = read_models.endpoints(&acme).list(&page(50)).await?.data.data;
+    assert_eq!(listed.len(), 1, "a removed endpoint is listed");
+    assert_eq!(
+        (listed[0].status, listed[0].disabled_reason.as_deref()),
+        (EndpointStatus::Disabled, Some("asked for"))
+    );
+    assert_eq!(
+        (listed[0].url.as_str(), &listed[0].event_types),
+        ("https://example.org/b", &vec!["invoice.*".to_owned()])
+    );
+    assert_eq!(
+        read_models.endpoints(&acme).get(&endpoint_id(2)).await?.data,
+        None
+    );
+    assert!(
+        read_models
+            .endpoints(&acme)
+            .get(&endpoint_id(1))
+            .await?
+            .data
+            .is_some()
+    );
+
+    messages(&read_models, &acme).await?;
+    let stats = read_models.stats(&acme).get(at(0)).await?.data;
+    assert_eq!((stats.total_events, stats.events_last_24h), (3, 3));
+    assert_eq!((stats.total_users, stats.total_endpoints), (1, 1));
+    let total = |event_type: &str, total| EventTypeTotal {
+        event_type: event_type.to_owned(),
+        total,
+    };
+    assert_eq!(
+        stats.events_by_type,
+        [total("invoice.paid", 2), total("invoice.late", 1)]
+    );
+    let later = at(25 * 60 * 60 * 1_000);
+    assert_eq!(read_models.stats(&acme).get(later).await?.data.events_last_24h, 0);
+    assert_eq!(
+        read_models
+            .stats(&tenant(9))
+            .get(at(0))
+            .await?
+            .data
+            .events_by_status,
+        StatusCounts::default()
+    );
+    Ok(())
+}
+
+/// One endpoint changed and disabled, one removed.
+async fn endpoints(world: &mut World, tenant: &TenantId) -> anyhow::Result<()> {
+    let settings = |url: &str| json!({ "url": url, "event_types": ["invoice.*"], "description": "books" });
+    serde_json::from_value::<EndpointSettings>(settings("https://example.org/a"))?;
+    let (one, two) = (endpoint_id(1), endpoint_id(2));
+    let created = || {
+        vec![(
+            "endpoint.created",
+            json!({ "settings": settings("https://example.org/a") }),
+        )]
+    };
+    world
+        .commit(tenant, "endpoint", one.as_str(), 1, created())
+        .await?;
+    world
+        .commit(tenant, "endpoint", two.as_str(), 1, created())
+        .await?;
+    let changed =
+        json!({ "from": settings("https://example.org/a"), "to": settings("https://example.org/b") });
+    let changes = vec![
+        ("endpoint.changed", changed),
+        ("endpoint.redrive_requested", json!({ "selection": "all" })),
+        ("endpoint.disabled", json!({ "reason": "asked for" })),
+    ];
+    world.commit(tenant, "endpoint", one.as_str(), 2, changes).await?;
+    world
+        .commit(
+            tenant,
+            "endpoint",
+            two.as_str(),
+            2,
+            vec![("endpoint.removed", json!({}))],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn messages(read_models: &ReadModels, tenant: &TenantId) -> anyhow::Result<()> {
+    let messages = read_models.messages(tenant);
+    let ids = async |filter: MessageFilter| -> anyhow::Result<Vec<String>> {
+        let listed = messages.list(&filter, &page(50)).await?.data.data;
+        Ok(listed.iter().map(|message| message.id.to_string()).collect())
+    };
+    let id = |number| event_id(number).to_string();
+    assert_eq!(ids(MessageFilter::default()).await?, [id(3), id(2), id(1)]);
+    let paid = MessageFilter {
+        event_type: Some("invoice.paid".parse()?),
+        ..MessageFilter::default()
+    };
+    assert_eq!(ids(paid).await?, [id(3), id(1)]);
+    let window = MessageFilter {
+        since: Some(at(2_000)),
+        until: Some(at(3_000)),
+        ..MessageFilter::default()
+    };
+    assert_eq!(ids(window).await?, [id(2)]);
+    let found = messages.get(&event_id(2)).await?.data.expect("the message");
+    assert_eq!((found.position.to_string(), found.size), ("m0-2".to_owned(), 17));
+    assert_eq!(messages.get(&event_id(9)).await?.data, None);
+    Ok(())
+}
+
+pub(crate) async fn pages_continue_and_foreign_cursors_are_refused(store: Store) -> anyhow::Result<()> {
+    let mut world = World::new(store).await?;
+    let acme = tenant(1);
+    for number in 1..=7 {
+        world.register(&acme, number).await?;
+        world.publish(&acme, u64::from(number), "ping").await?;
+    }
+    let read_models = folded(&world).await?;
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let listing = read_models
+            .users(&acme)
+            .list(&Page {
+                limit: Some(3),
+                cursor,
+            })
+            .await?
+            .data;
+        assert!(listing.data.len() <= 3);
+        seen.extend(listing.data.into_iter().map(|user| user.id.to_string()));
+        cursor = listing.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=7).rev().map(user_id).collect::<Vec<_>>());
+
+    let mut audited = Vec::new();
+    let mut next = Page {
+        limit: Some(2),
+        cursor: None,
+    };
+    loop {
+        let listing = read_models
+            .audit(&acme)
+            .list(&AuditFilter::default(), &next)
+            .await?
+            .data;
+        audited.extend(listing.data.into_iter().map(|row| row.position.sequence));
+        let Some(cursor) = listing.next_cursor else { break };
+        next.cursor = Some(cursor);
+    }
+    assert_eq!(audited, [7, 6, 5, 4, 3, 2, 1]);
+
+    let of_users = read_models.users(&acme).list(&page(1)).await?.data.next_cursor;
+    for cursor in [of_users, Some("nonsense".to_owned()), Some(String::new())] {
+        let page = Page { limit: None, cursor };
+        let refused = read_models
+            .messages(&acme)
+            .list(&MessageFilter::default(), &page)
+            .await;
+        assert!(matches!(refused, Err(QueryError::BadCursor)), "{refused:?}");
+        let refused = read_models.deliveries(&acme).dead_letters(None, &page).await;
+        assert!(matches!(refused, Err(QueryError::BadCursor)), "{refused:?}");
+    }
+    Ok(())
+}
