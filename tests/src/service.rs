@@ -101,6 +101,11 @@ impl Tidings {
         self.installation.database.as_ref()
     }
 
+    /// The folder of its data: the embedded engine's files and generated keys.
+    pub fn data(&self) -> PathBuf {
+        self.installation.folder.path().join("data")
+    }
+
     /// Its NATS server, on the cluster engine.
     pub fn nats(&mut self) -> Option<&mut NatsServer> {
         self.installation.nats.as_mut()
