@@ -271,7 +271,7 @@ mod tests {
         let good = NewKey::draw(Ulid::generate()).text.to_string();
         let lower = good.to_lowercase();
         let (short, long) = (&good[..good.len() - 1], format!("{good}A"));
-        let foreign = format!("tdk_{}", "ä".repeat((2 * ULID + SECRET) / 2));
+        let foreign = format!("tdk_{}", "ä".repeat(47));
         for text in ["", "tdk_", "Bearer", &good[4..], short, &long, &lower, &foreign] {
             assert_eq!(named(text), None, "{text:?}");
         }

@@ -63,10 +63,10 @@ struct Flags {
     /// development or production [default: development on the embedded engine and a loopback address]
     #[arg(long, value_name = "PROFILE")]
     profile: Option<String>,
-    /// NATS server of the cluster engine, as nats://host:4222
+    /// NATS server of the cluster engine, as `nats://host:4222`
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
-    /// PostgreSQL database of the cluster engine, as postgres://user@host/database
+    /// PostgreSQL database of the cluster engine, as `postgres://user@host/database`
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// What is logged: a level, or directives such as info,broker=debug [default: info]

@@ -1,6 +1,6 @@
 //! `tidings doctor`: looks at everything, says what to do, and changes nothing but what opening the engine makes.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -18,6 +18,9 @@ use crate::profile;
 
 /// 2026-01-01: a clock before the program's own time is wrong.
 const EARLIEST: u64 = 1_767_225_600;
+
+/// What the embedded engine locks in its folder.
+const LOCK_FILE: &str = "lock";
 
 /// Runs the subcommand: exit code 1 if anything failed.
 pub(crate) async fn run(configuration: Configuration, as_json: bool) -> Result<ExitCode, Failure> {
@@ -50,6 +53,12 @@ async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![configuration(config), clock()];
     findings.extend(profile::forbidden(config));
     findings.push(egress(config));
+    if is_in_use(config) {
+        let advice = "A running service holds the data folder; its /health/ready tells how it is. Stop it to have the log examined.";
+        findings.push(finding(Severity::Warning, "engine", advice));
+        findings.extend(key_files(config));
+        return findings;
+    }
     match open_engine(config).await {
         Ok(engine) => {
             findings.extend(engine.examine().await);
@@ -65,6 +74,13 @@ async fn examine(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether a service runs on the embedded engine's folder, which one process can open.
+fn is_in_use(config: &Config) -> bool {
+    let embedded = matches!(config.storage.engine, EngineChoice::Embedded);
+    let lock = File::open(config.storage.data.join(LOCK_FILE)).map(|file| file.try_lock());
+    embedded && matches!(lock, Ok(Err(TryLockError::WouldBlock)))
 }
 
 fn configuration(config: &Config) -> Finding {
@@ -119,7 +135,8 @@ fn key_files(config: &Config) -> Vec<Finding> {
 fn permissions(path: &Path) -> Option<Finding> {
     let metadata = fs::metadata(path).ok()?;
     let (mode, name) = (metadata.permissions().mode() & 0o777, path.display().to_string());
-    Some(if mode & 0o077 == 0 {
+    let for_others = mode & 0o077;
+    Some(if for_others == 0 {
         finding(Severity::Fine, &name, "Only its owner can read it.")
     } else {
         let right = if metadata.is_dir() { "700" } else { "600" };

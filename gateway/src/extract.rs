@@ -172,7 +172,7 @@ impl TryFrom<u16> for Limit {
         if (1..=200).contains(&rows) {
             Ok(Self(rows))
         } else {
-            Err("limit must be from 1 to 200")
+            Err("must be from 1 to 200")
         }
     }
 }

@@ -77,12 +77,13 @@ fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
         ProblemType::Unavailable,
     ];
     kinds.extend(has_id.then_some(ProblemType::NotFound));
-    kinds.extend(
-        operation
-            .parameters
-            .is_some()
-            .then_some(ProblemType::InvalidQuery),
-    );
+    let parameters = operation.parameters.iter().flatten();
+    let asks = parameters.filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(&parameter.parameter_in),
+        RefOr::Ref(_) => None,
+    });
+    let has_query = asks.into_iter().any(|place| *place == ParameterIn::Query);
+    kinds.extend(has_query.then_some(ProblemType::InvalidQuery));
     if is_query {
         kinds.extend([ProblemType::InvalidHeader, ProblemType::Stale]);
         operation

@@ -47,7 +47,7 @@ pub(crate) async fn enforce(config: &Config, engine: &dyn Engine) -> Result<(), 
         match severity {
             Severity::Fine => {}
             Severity::Failure if config.profile == Profile::Production => {
-                failures.push(format!("{subject}: {message}"))
+                failures.push(format!("{subject}: {message}"));
             }
             Severity::Failure | Severity::Warning => tracing::warn!(subject, "{message}"),
         }

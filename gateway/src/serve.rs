@@ -34,9 +34,11 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Failure> {
             "free some file handles",
         )
     })?;
+    // Listening comes first: where the address is in use, no data or keys shall be made.
+    let listeners = Listeners::bind(&config).await?;
     let installation = Installation::open(&config).await?;
     let engine = Arc::clone(&installation.engine);
-    let served = serve(&config, installation, stopping).await;
+    let served = serve(&config, installation, listeners, stopping).await;
     engine.close().await;
     tracing::info!("stopped");
     served.map(|()| ExitCode::SUCCESS)
@@ -46,6 +48,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Failure> {
 async fn serve(
     config: &Config,
     installation: Installation,
+    listeners: Listeners,
     stopping: CancellationToken,
 ) -> Result<(), Failure> {
     let Installation { engine, keys } = installation;
@@ -56,15 +59,10 @@ async fn serve(
             "this is a fault of the program",
         )
     })?;
-    // Listening comes before any work: an address in use must not leave traces.
-    let api = bind(config.http.listen).await?;
-    let operators = match config.http.operator_listen {
-        Some(address) => Some(bind(address).await?),
-        None => None,
-    };
-    let read_models = match config.has(Role::Gateway) || config.has(Role::Projections) {
-        true => Some(open_read_models(config).await?),
-        false => None,
+    let read_models = if config.has(Role::Gateway) || config.has(Role::Projections) {
+        Some(open_read_models(config).await?)
+    } else {
+        None
     };
     let work = CancellationToken::new();
     let background = start_background(config, &keys, &engine, read_models.as_ref(), &work)?;
@@ -84,15 +82,33 @@ async fn serve(
         }
         _ => None,
     };
-    announce(config, &keys, api.local_addr().unwrap_or(config.http.listen));
-    let servers = Servers::start(config, app, operator.clone(), api, operators, &stopping, &work);
-    let served = servers.until_stopped(config, &stopping).await;
+    let address = listeners.api.local_addr().unwrap_or(config.http.listen);
+    let server = start_servers(config, app, operator.clone(), listeners, &stopping, &work);
+    announce(config, &keys, address);
+    let served = until_stopped(server, config, &stopping).await;
     work.cancel();
     operator.health.background_ended().await;
     if let Some(read_models) = read_models {
         read_models.close().await;
     }
     served
+}
+
+/// The sockets of the process.
+struct Listeners {
+    api: TcpListener,
+    operators: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, Failure> {
+        let api = bind(config.http.listen).await?;
+        let operators = match config.http.operator_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { api, operators })
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -158,68 +174,55 @@ fn app(config: &Config, keys: &Keys, engine: &dyn broker::Engine, read_models: &
 
 type Server = JoinHandle<std::io::Result<()>>;
 
-/// The HTTP servers of the process.
-struct Servers {
-    api: Server,
-    operators: Option<Server>,
+/// Starts the API on its address, health and metrics beside it or on theirs, and answers the first server. A process
+/// without the gateway role has only health and metrics.
+fn start_servers(
+    config: &Config,
+    app: Option<App>,
+    operator: Operator,
+    listeners: Listeners,
+    stopping: &CancellationToken,
+    work: &CancellationToken,
+) -> Server {
+    let timeout = config.http.request_timeout;
+    let beside = listeners.operators.is_none().then(|| operator.clone());
+    let router = match app {
+        Some(app) => router::api(&app, beside),
+        None => router::operator(operator.clone(), timeout),
+    };
+    if let Some(listener) = listeners.operators {
+        // Operators can ask how the stopping goes: their own address closes with the work it reports on.
+        spawn(listener, router::operator(operator, timeout), work);
+    }
+    spawn(listeners.api, router, stopping)
 }
 
-impl Servers {
-    /// The API on its address, health and metrics beside it or on theirs. A process without the gateway role has
-    /// only those.
-    fn start(
-        config: &Config,
-        app: Option<App>,
-        operator: Operator,
-        api: TcpListener,
-        operators: Option<TcpListener>,
-        stopping: &CancellationToken,
-        work: &CancellationToken,
-    ) -> Self {
-        let timeout = config.http.request_timeout;
-        let beside = operators.is_none().then(|| operator.clone());
-        let router = match app {
-            Some(app) => router::api(&app, beside),
-            None => router::operator(operator.clone(), timeout),
-        };
-        // Operators can ask how the stopping goes: their own address closes last.
-        let operators = operators.map(|listener| spawn(listener, router::operator(operator, timeout), work));
-        Self {
-            api: spawn(api, router, stopping),
-            operators,
+/// Serves until the stop, then gives requests in flight their time.
+async fn until_stopped(
+    mut server: Server,
+    config: &Config,
+    stopping: &CancellationToken,
+) -> Result<(), Failure> {
+    let ended = tokio::select! {
+        ended = &mut server => ended,
+        () = stopping.cancelled() => {
+            let limit = config.http.shutdown_timeout;
+            tokio::time::timeout(limit, server).await.unwrap_or_else(|_| {
+                tracing::warn!("some requests did not end in time and are broken off");
+                Ok(Ok(()))
+            })
         }
-    }
-
-    /// Serves until the stop, then gives requests in flight their time.
-    async fn until_stopped(mut self, config: &Config, stopping: &CancellationToken) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(
-                format!("the HTTP server failed: {error}"),
-                "see the log; start the service again",
-            )
-        };
-        tokio::select! {
-            ended = &mut self.api => {
-                return match ended {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(error)) => Err(failed(&error)),
-                    Err(error) => Err(failed(&error)),
-                };
-            }
-            () = stopping.cancelled() => {}
-        }
-        if tokio::time::timeout(config.http.shutdown_timeout, &mut self.api)
-            .await
-            .is_err()
-        {
-            tracing::warn!("some requests did not end in time and are broken off");
-            self.api.abort();
-        }
-        if let Some(operators) = self.operators {
-            // It ends with the work it reports on; nobody waits for it.
-            drop(operators);
-        }
-        Ok(())
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            format!("the HTTP server failed: {error}"),
+            "see the log; start the service again",
+        )
+    };
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -248,50 +251,48 @@ fn announce(config: &Config, keys: &Keys, address: SocketAddr) {
 }
 
 fn announcement(config: &Config, keys: &Keys, address: SocketAddr) -> String {
-    let data = config.storage.data.display();
     let engine = match &config.storage.engine {
-        EngineChoice::Embedded => format!("embedded engine, data in {data}"),
+        EngineChoice::Embedded => format!("embedded engine, data in {}", config.storage.data.display()),
         EngineChoice::Cluster(_) => "cluster engine".to_owned(),
     };
-    let mut text = format!("listening on http://{address}\n{engine}\n");
-    if let Some(file) = &keys.new_admin_file {
+    let new_key = keys.new_admin_file.as_ref().map(|file| {
         let key = keys.admin.expose();
-        text.push_str(&format!(
+        format!(
             "platform admin key, shown this once and kept in {}: {key}\n",
             file.display()
-        ));
-    }
-    if config.has(Role::Gateway) {
-        text.push_str(&examples(config, address));
-    }
-    text
+        )
+    });
+    let examples = config.has(Role::Gateway).then(|| examples(config, address));
+    let (new_key, examples) = (new_key.unwrap_or_default(), examples.unwrap_or_default());
+    format!("listening on http://{address}\n{engine}\n{new_key}{examples}")
 }
 
 /// Three lines for any POSIX shell; the first keeps the tenant's key for the others.
+const EXAMPLES: &str = r#"
+try it: a tenant, a user, an event
+
+  KEY=$(curl -s URL/v1/tenants -H "Authorization: Bearer ADMIN" JSON -d '{"name":"Acme","slug":"acme-'$(date +%s)'"}' | sed -n 's/.*"api_key":"\([^"]*\)".*/\1/p'); echo "$KEY"
+  curl -s URL/v1/users -H "Authorization: Bearer $KEY" JSON -d '{"email":"ada@example.org","name":"Ada"}'; echo
+  curl -s URL/v1/events -H "Authorization: Bearer $KEY" JSON -d '{"type":"invoice.paid","data":{"amount":"12.50"}}'; echo
+
+every operation: URL/docs
+"#;
+
 fn examples(config: &Config, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let url = format!("http://{}", SocketAddr::new(ip, address.port()));
     let admin = match &config.keys.admin {
         Some(_) => "$TIDINGS_ADMIN_KEY".to_owned(),
         None => format!("$(cat {})", quoted(&config.storage.data.join(ADMIN_FILE))),
     };
-    let json = "-H 'Content-Type: application/json'";
-    let mut text = String::from("\ntry it: a tenant, a user, an event\n\n");
-    text.push_str(&format!(
-        "  KEY=$(curl -s {url}/v1/tenants -H \"Authorization: Bearer {admin}\" {json} -d '{{\"name\":\"Acme\",\"slug\":\"acme-'$(date +%s)'\"}}' | sed -n 's/.*\"api_key\":\"\\([^\"]*\\)\".*/\\1/p'); echo \"$KEY\"\n"
-    ));
-    text.push_str(&format!(
-        "  curl -s {url}/v1/users -H \"Authorization: Bearer $KEY\" {json} -d '{{\"email\":\"ada@example.org\",\"name\":\"Ada\"}}'; echo\n"
-    ));
-    text.push_str(&format!(
-        "  curl -s {url}/v1/events -H \"Authorization: Bearer $KEY\" {json} -d '{{\"type\":\"invoice.paid\",\"data\":{{\"amount\":\"12.50\"}}}}'; echo\n\n"
-    ));
-    text.push_str(&format!("every operation: {url}/docs\n"));
-    text
+    let url = format!("http://{}", SocketAddr::new(ip, address.port()));
+    EXAMPLES
+        .replace("URL", &url)
+        .replace("JSON", "-H 'Content-Type: application/json'")
+        .replace("ADMIN", &admin)
 }
 
 /// A path as one word of a shell, from wherever the line is pasted.

@@ -79,7 +79,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(expected()),
     };
     match number.checked_mul(millis).map(Duration::from_millis) {
-        Some(time) if !time.is_zero() && time <= Duration::from_secs(3_650 * 86_400) => Ok(time),
+        Some(time) if !time.is_zero() && time <= Duration::from_hours(3_650 * 24) => Ok(time),
         _ => Err(format!("{text:?} is not between 1ms and 3650d")),
     }
 }

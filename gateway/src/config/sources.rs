@@ -167,7 +167,7 @@ fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::String(_, text) => Some(text.trim().to_owned()),
         Value::Bool(_, flag) => Some(flag.to_string()),
-        Value::Num(..) => value.to_u128().map(|number| number.to_string()),
+        Value::Num(..) => value.to_i128().map(|number| number.to_string()),
         Value::Array(_, items) => {
             let items: Option<Vec<_>> = items.iter().map(as_text).collect();
             items.map(|items| items.join(","))
@@ -202,6 +202,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A setting that may be empty: `Some(None)` then, nothing if it is wrong.
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is whether it could be read, the inner whether it is set"
+    )]
     pub(super) fn optional<T>(
         &mut self,
         key: &str,

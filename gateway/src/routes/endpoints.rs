@@ -54,6 +54,7 @@ struct NewEndpoint {
 /// What shall change; what is not given stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "a field left away differs from null")]
 struct EndpointChange {
     /// The new URL.
     #[schema(value_type = Option<String>, format = "uri")]
@@ -68,6 +69,7 @@ struct EndpointChange {
 }
 
 /// Tells `null` from "not given".
+#[expect(clippy::option_option, reason = "a field left away differs from null")]
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Description>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

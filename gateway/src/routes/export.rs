@@ -58,8 +58,8 @@ where
                 return Ok(Some((bytes, (None, next, read))));
             }
             let Some(cursor) = next else { return Ok(None) };
-            let part = read(Some(cursor)).await.map_err(broken)?;
-            let bytes = encode(format, &part.rows, false).map_err(broken)?;
+            let part = read(Some(cursor)).await.map_err(|problem| broken(&problem))?;
+            let bytes = encode(format, &part.rows, false).map_err(|problem| broken(&problem))?;
             Ok::<_, std::io::Error>(Some((bytes, (None, part.next, read))))
         },
     );
@@ -77,7 +77,7 @@ where
     Ok(response)
 }
 
-fn broken(problem: Problem) -> std::io::Error {
+fn broken(problem: &Problem) -> std::io::Error {
     tracing::error!(
         cause = problem.cause(),
         "an export was broken off: {}",

@@ -1,0 +1,16 @@
+//! The HTTP API, from outside: the real binary on both engines; the modules mirror the API's addresses.
+
+#[path = "api/deliveries.rs"]
+mod deliveries;
+#[path = "api/events.rs"]
+mod events;
+#[path = "api/operations.rs"]
+mod operations;
+#[path = "api/problems.rs"]
+mod problems;
+#[path = "api/process.rs"]
+mod process;
+#[path = "api/resources.rs"]
+mod resources;
+#[path = "api/world.rs"]
+mod world;
