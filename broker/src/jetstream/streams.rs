@@ -129,6 +129,14 @@ fn bucket_plan(settings: &Settings, names: &Names, bucket: Bucket) -> Plan {
     plan
 }
 
+/// A JSON object of these fields.
+pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields
+        .into_iter()
+        .map(|(field, value)| (field.to_owned(), value))
+        .collect()
+}
+
 fn nanoseconds(duration: Duration) -> Value {
     json!(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -136,33 +144,30 @@ fn nanoseconds(duration: Duration) -> Value {
 impl Plan {
     /// What all streams have in common; every field that could lose, change or divert messages is stated.
     fn new(settings: &Settings, name: String, subjects: &[String]) -> Self {
-        let config = json!({
-            "name": name,
-            "subjects": subjects,
-            "storage": "file",
-            "retention": "limits",
-            "discard": "old",
-            "num_replicas": settings.replicas,
-            "max_age": 0,
-            "max_bytes": -1,
-            "max_msgs": -1,
-            "max_msgs_per_subject": -1,
-            "max_msg_size": -1,
-            "duplicate_window": nanoseconds(DUPLICATE_WINDOW),
-            "allow_direct": true,
-            "allow_atomic": false,
-            "allow_msg_schedules": false,
-            "allow_msg_ttl": false,
-            "allow_msg_counter": false,
-            "allow_rollup_hdrs": false,
-            "deny_delete": false,
-            "deny_purge": false,
-            "no_ack": false,
-            "sealed": false,
-        });
-        let Value::Object(config) = config else {
-            unreachable!("an object literal is an object")
-        };
+        let config = object([
+            ("name", json!(name)),
+            ("subjects", json!(subjects)),
+            ("storage", json!("file")),
+            ("retention", json!("limits")),
+            ("discard", json!("old")),
+            ("num_replicas", json!(settings.replicas)),
+            ("max_age", json!(0)),
+            ("max_bytes", json!(-1)),
+            ("max_msgs", json!(-1)),
+            ("max_msgs_per_subject", json!(-1)),
+            ("max_msg_size", json!(-1)),
+            ("duplicate_window", nanoseconds(DUPLICATE_WINDOW)),
+            ("allow_direct", json!(true)),
+            ("allow_atomic", json!(false)),
+            ("allow_msg_schedules", json!(false)),
+            ("allow_msg_ttl", json!(false)),
+            ("allow_msg_counter", json!(false)),
+            ("allow_rollup_hdrs", json!(false)),
+            ("deny_delete", json!(false)),
+            ("deny_purge", json!(false)),
+            ("no_ack", json!(false)),
+            ("sealed", json!(false)),
+        ]);
         Self { name, config }
     }
 

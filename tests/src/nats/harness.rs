@@ -129,8 +129,7 @@ fn or_panic<T>(result: anyhow::Result<T>) -> T {
 #[async_trait]
 impl Harness for JetStreamHarness {
     async fn open(&self, layout: Layout) -> Arc<dyn Engine> {
-        let engine = or_panic(self.open_engine(layout).await);
-        engine
+        or_panic::<Arc<JetStream>>(self.open_engine(layout).await)
     }
 
     async fn restart(&self) {

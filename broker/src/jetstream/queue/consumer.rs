@@ -10,7 +10,7 @@ use crate::OpenError;
 use crate::jetstream::Settings;
 use crate::jetstream::connection::{AskError, Connection};
 use crate::jetstream::names::Names;
-use crate::jetstream::streams::{Drift, not_usable};
+use crate::jetstream::streams::{Drift, not_usable, object};
 
 /// Its name.
 pub(in crate::jetstream) const CONSUMER: &str = "workers";
@@ -26,20 +26,16 @@ fn grace(lease: Duration) -> Duration {
 fn consumer_plan(settings: &Settings, names: &Names) -> Map<String, Value> {
     let lease = settings.layout.lease;
     let wait = u64::try_from((lease + grace(lease)).as_nanos()).unwrap_or(u64::MAX);
-    let config = json!({
-        "durable_name": CONSUMER,
-        "filter_subject": names.queue_space().wire("job.>"),
-        "deliver_policy": "all",
-        "ack_policy": "explicit",
-        "ack_wait": wait,
-        "max_deliver": -1,
-        "max_ack_pending": MAX_PENDING,
-        "replay_policy": "instant",
-    });
-    let Value::Object(config) = config else {
-        unreachable!("an object literal is an object")
-    };
-    config
+    object([
+        ("durable_name", json!(CONSUMER)),
+        ("filter_subject", json!(names.queue_space().wire("job.>"))),
+        ("deliver_policy", json!("all")),
+        ("ack_policy", json!("explicit")),
+        ("ack_wait", json!(wait)),
+        ("max_deliver", json!(-1)),
+        ("max_ack_pending", json!(MAX_PENDING)),
+        ("replay_policy", json!("instant")),
+    ])
 }
 
 #[derive(Deserialize)]
