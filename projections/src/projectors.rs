@@ -56,7 +56,8 @@ pub struct ProjectionStatus {
     pub parked: Vec<Parked>,
 }
 
-/// Running projectors.
+/// Running projectors. Dropped, their tasks end wherever they are, which harms nothing: what was not committed is
+/// folded again.
 #[derive(Debug)]
 pub struct Projectors {
     states: Vec<Arc<State>>,

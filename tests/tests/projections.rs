@@ -54,6 +54,9 @@ on_both! {
 }
 
 mod cases {
+    use projections::{AuditFilter, Page, Projectors};
+    use tokio_util::sync::CancellationToken;
+
     use super::{ALL, Dice, Duration, Instant, PATIENCE, Stale, Store, World, tenant, user_id};
 
     /// Two processes' projectors at once, while the log grows.
@@ -74,22 +77,35 @@ mod cases {
         Ok(())
     }
 
-    /// Projectors dropped wherever they are, again and again.
+    /// Projectors dropped wherever they are, again and again, while the log grows.
     pub(super) async fn killed_at_any_moment_the_tables_are_the_fold(store: Store) -> anyhow::Result<()> {
         let mut world = World::new(store).await?;
-        let mut dice = Dice::new(11);
-        let mut written = Dice::new(12);
-        for _ in 0..12 {
-            let read_models = world.open().await?;
-            let (projectors, _stop) = world.start(&read_models);
-            let moment = Duration::from_micros(u64::from(dice.roll(20_000)));
-            let killed = tokio::time::timeout(moment, world.live(&mut written, 60)).await;
-            drop(projectors);
-            if let Ok(done) = killed {
-                done?;
+        let (mut moments, mut chance) = (Dice::new(11), Dice::new(12));
+        let (read_models, logs) = (world.open().await?, world.logs());
+        let mut kills = 0;
+        {
+            let mut writing = std::pin::pin!(world.live(&mut chance, 400));
+            loop {
+                let projectors = Projectors::follow(&read_models, logs.clone(), &CancellationToken::new());
+                // Mostly at once, sometimes after they have got going: connecting alone takes a while.
+                let longest = if moments.roll(3) == 0 { 600_000 } else { 30_000 };
+                let moment = Duration::from_micros(u64::from(moments.roll(longest)));
+                tokio::select! {
+                    done = &mut writing => break done?,
+                    () = tokio::time::sleep(moment) => kills += 1,
+                }
+                drop(projectors);
             }
         }
-        let read_models = world.open().await?;
+        let audit = read_models
+            .audit(&tenant(1))
+            .list(&AuditFilter::default(), &Page::default())
+            .await?;
+        let reached = audit.positions.first().map_or(0, |position| position.sequence);
+        assert!(
+            kills >= 5 && reached > 0,
+            "killed {kills} times, and got to {reached}"
+        );
         let (projectors, stop) = world.start(&read_models);
         world.assert_folded(&read_models).await?;
         stop.cancel();

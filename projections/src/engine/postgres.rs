@@ -22,13 +22,15 @@ pub(super) const HAS_MIGRATIONS: &str =
     "SELECT 1 AS found FROM pg_catalog.pg_class WHERE oid = to_regclass('_sqlx_migrations')";
 
 const CONNECTIONS: u32 = 12;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const PROJECTOR: &str = "tidings_projector";
 const QUERY: &str = "tidings_query";
 
-const AS_PROJECTOR: &str = "SET ROLE tidings_projector";
-const AS_QUERY: &str = "SET ROLE tidings_query";
+/// A projector that is paused inside a transaction holds its checkpoint: after this long it loses it to another.
+const AS_PROJECTOR: &str = "SET ROLE tidings_projector; SET idle_in_transaction_session_timeout = '15s'";
+/// No caller waits longer for an answer than this.
+const AS_QUERY: &str = "SET ROLE tidings_query; SET statement_timeout = '30s'";
 
 /// Makes the two roles where they are missing and the connected role is allowed to, and lets it act as them.
 ///

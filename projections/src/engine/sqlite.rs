@@ -19,7 +19,7 @@ pub(super) const HAS_MIGRATIONS: &str =
 
 const FILE: &str = "read.db";
 const READERS: u32 = 8;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000;";
 
 /// Opens the file, making it and its folder where they are missing.

@@ -14,8 +14,10 @@ use domain::Commit;
 use futures::StreamExt;
 use projections::{Page, ProjectionStatus, Projectors};
 use serde_json::json;
+use tests::postgres::Postgres;
 use tokio_util::sync::CancellationToken;
 
+use crate::history::Dice;
 use crate::world::{PATIENCE, Store, World, tenant, user_id};
 
 /// Waits until a projection's status is as wanted.
@@ -297,6 +299,29 @@ pub(crate) async fn an_older_fold_is_made_anew_and_a_newer_one_left_alone(
         .list(&projections::AuditFilter::default(), &Page::default())
         .await?;
     assert_eq!(rows.data.data[0].actor, "as of new");
+    stop.cancel();
+    projectors.join().await;
+    Ok(())
+}
+
+/// The database is killed under the projectors and comes back: they go on by themselves, and had said why not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn projectors_outlive_their_database() -> anyhow::Result<()> {
+    let mut server = Postgres::start().await?;
+    let mut world = World::with(Some(server.create_database("read").await?)).await?;
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
+    world.live(&mut Dice::new(5), 100).await?;
+    world.settled(&read_models).await?;
+    server.kill().await?;
+    world.live(&mut Dice::new(6), 100).await?;
+    until(&projectors, "audit", |status| {
+        status.last_error.is_some() && !status.stopped
+    })
+    .await?;
+    server.restart().await?;
+    world.assert_folded(&read_models).await?;
+    until(&projectors, "audit", |status| status.last_error.is_none()).await?;
     stop.cancel();
     projectors.join().await;
     Ok(())

@@ -71,27 +71,27 @@ pub(crate) fn at(millis: i64) -> Timestamp {
 
 impl World {
     pub(crate) async fn new(store: Store) -> anyhow::Result<Self> {
+        match store {
+            Store::Sqlite => Self::with(None).await,
+            Store::Postgres => Self::with(Some(postgres::database().await?)).await,
+        }
+    }
+
+    /// With read models in this database, or in SQLite.
+    pub(crate) async fn with(database: Option<Database>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let engine = Embedded::open(&folder.path().join("log"), Layout::default()).await?;
-        let (target, database) = match store {
-            Store::Sqlite => (
-                Target::Sqlite {
-                    folder: folder.path().join("read"),
-                },
-                None,
-            ),
-            Store::Postgres => {
-                let database = postgres::database().await?;
-                ReadModels::migrate(&Target::Postgres {
-                    url: database.owner_url.clone(),
-                })
-                .await?;
-                (
-                    Target::Postgres {
-                        url: database.projector_url.clone(),
-                    },
-                    Some(database),
-                )
+        let target = if let Some(database) = &database {
+            ReadModels::migrate(&Target::Postgres {
+                url: database.owner_url.clone(),
+            })
+            .await?;
+            Target::Postgres {
+                url: database.projector_url.clone(),
+            }
+        } else {
+            Target::Sqlite {
+                folder: folder.path().join("read"),
             }
         };
         Ok(Self {
