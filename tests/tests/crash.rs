@@ -173,7 +173,7 @@ async fn differences(service: &mut Tidings, kind: Kind) -> anyhow::Result<BTreeM
             )
         }
         Kind::Cluster => {
-            let url = service.database().context("a database")?.owner_url.clone();
+            let url = service.database().context("a database")?.url.clone();
             let nats = service.nats().context("a NATS server")?.url().to_owned();
             let engine =
                 JetStream::connect(Settings::new(nats, Token::new("tidings")?, Layout::default())).await?;
