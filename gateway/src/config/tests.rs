@@ -142,3 +142,17 @@ fn times_and_sizes_have_units() {
         assert!(parse::size(text).is_err(), "{text:?} was accepted");
     }
 }
+
+#[test]
+fn the_operators_guide_names_every_setting() {
+    let guide = include_str!("../../../docs/operating.md");
+    for setting in table::SETTINGS {
+        let default = match setting.default {
+            "" => "–".to_owned(),
+            text => format!("`{text}`"),
+        };
+        let key = setting.key;
+        let row = format!("| `{key}` | `TIDINGS_{}` | {default} | {} |", key.to_uppercase(), setting.about);
+        assert!(guide.contains(&row), "docs/operating.md lacks or misstates {key}: {row}");
+    }
+}

@@ -1,10 +1,16 @@
 //! The process around the API: health, measures, documentation, and the subcommands beside `serve`.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tests::for_each_engine;
 use tests::service::Tidings;
 
-use crate::world::tenant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::world::{PATIENCE, tenant};
 
 for_each_engine! {
     /// Operators see every part, and the pages for people are there.
@@ -81,7 +87,7 @@ async fn what_cannot_start_says_why() -> anyhow::Result<()> {
         "--database-url",
         "postgres://a@127.0.0.1:9/b",
     ]);
-    let ended = tokio::time::timeout(crate::world::PATIENCE, command.kill_on_drop(true).output()).await??;
+    let ended = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await??;
     let output = String::from_utf8(ended.stderr)?;
     assert_eq!(ended.status.code(), Some(1), "{output}");
     assert!(
@@ -92,5 +98,67 @@ async fn what_cannot_start_says_why() -> anyhow::Result<()> {
         !output.contains("panicked") && !output.contains("stack backtrace"),
         "{output}"
     );
+    Ok(())
+}
+
+/// Production allows nothing unsafe: no receiver on the machine itself, no made-up master key on a cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn production_is_strict() -> anyhow::Result<()> {
+    let service = Tidings::start_with(
+        tests::service::Engine::Embedded,
+        &[("TIDINGS_PROFILE", "production")],
+    )
+    .await?;
+    let api = tenant(&service, "acme").await?;
+    let local = json!({ "url": "http://127.0.0.1:9/", "event_types": ["*"] });
+    assert_eq!(
+        api.post("/v1/endpoints", &local).await?.problem(422)?,
+        "url_refused"
+    );
+
+    let cluster = Tidings::start(tests::service::Engine::Cluster).await?;
+    let (status, output) = cluster.run(&["serve", "--profile", "production"]).await?;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("TIDINGS_MASTER_KEY"), "{output}");
+    Ok(())
+}
+
+/// A request under way when the service is asked to stop is finished, while new ones are no longer taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_is_finished() -> anyhow::Result<()> {
+    let mut service = Tidings::start(tests::service::Engine::Embedded).await?;
+    let made = service
+        .admin()?
+        .post("/v1/tenants", &json!({ "name": "Acme", "slug": "acme" }))
+        .await?
+        .expect(201)?;
+    let address = service.url().trim_start_matches("http://").to_owned();
+    let body = r#"{"email":"ada@example.org","name":"Ada"}"#;
+    let head = format!(
+        "POST /v1/users HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        crate::world::text(&made, "api_key")?,
+        body.len(),
+    );
+    let mut connection = TcpStream::connect(&address).await?;
+    connection.write_all(head.as_bytes()).await?;
+    // The service asks for the body once the handler waits for it.
+    let mut begun = [0; 25];
+    tokio::time::timeout(PATIENCE, connection.read_exact(&mut begun)).await??;
+    assert_eq!(&begun, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    service.signal("TERM")?;
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(&address).await.is_ok() {
+        anyhow::ensure!(Instant::now() < deadline, "it still takes new connections");
+    }
+    connection.write_all(body.as_bytes()).await?;
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, connection.read_to_string(&mut answer)).await??;
+    assert!(answer.starts_with("HTTP/1.1 201 Created"), "{answer}");
+    while !service.output().contains("serve: stopped") {
+        anyhow::ensure!(Instant::now() < deadline, "it did not end: {}", service.output());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     Ok(())
 }

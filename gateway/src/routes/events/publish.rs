@@ -1,0 +1,233 @@
+//! Publishing: one event, or many at once.
+
+use axum::extract::State;
+use bytes::Bytes;
+use commands::{Draft, MAX_BULK, Published};
+use domain::{EventId, EventType, Position};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::TAG;
+use crate::answer::Written;
+use crate::app::App;
+use crate::auth::Member;
+use crate::extract::{Body, BulkBody};
+use crate::problem::{Problem, ProblemBody};
+
+/// How deep arrays and objects of an event's data may lie in each other: many JSON libraries stop at about this.
+const MAX_DEPTH: usize = 100;
+
+/// The operations that publish.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(publish_event))
+        .routes(routes!(publish_events))
+}
+
+/// An event to publish.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewEvent {
+    /// What it is about: dotted words.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "invoice.paid")]
+    event_type: EventType,
+    /// Any JSON; receivers get it to the byte.
+    #[schema(value_type = Object)]
+    data: Box<RawValue>,
+    /// An id of your choice, `evt_` and a ULID: the same event sent again under it within a day is stored once.
+    #[schema(value_type = Option<String>)]
+    id: Option<EventId>,
+}
+
+/// Events to publish together, in this order.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewEvents {
+    /// 1 to 1,000 events.
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Vec<NewEvent>,
+}
+
+/// An event that is in the log.
+#[derive(Debug, Serialize, ToSchema)]
+struct Accepted {
+    /// Its id; receivers see it as `webhook-id`.
+    #[schema(value_type = String, example = "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    id: EventId,
+    /// Where it stands.
+    #[schema(value_type = String, example = "m0-42")]
+    position: Position,
+    /// It was published before, under this id.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+/// What became of one event of several.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+enum BulkResult {
+    /// It is in the log.
+    Accepted(Accepted),
+    /// It is not.
+    Rejected {
+        /// The problem's code.
+        code: &'static str,
+        /// The problem in words.
+        detail: String,
+    },
+}
+
+/// What became of each event, in the order in which they were sent.
+#[derive(Debug, Serialize, ToSchema)]
+struct BulkAccepted {
+    /// One result per event.
+    results: Vec<BulkResult>,
+}
+
+/// Publish an event
+#[utoipa::path(
+    post, path = "/v1/events", tag = TAG, request_body = NewEvent,
+    responses(
+        (status = 202, description = "The event is in the log and will be delivered.", body = Accepted),
+        (status = 409, description = "`event_id_reused`: Another event was published under this id.",
+            body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn publish_event(
+    member: Member,
+    State(app): State<App>,
+    Body(new): Body<NewEvent>,
+) -> Result<Written<Accepted>, Problem> {
+    let drafts = vec![draft(new, "data")?];
+    let results = app
+        .publisher
+        .publish(&member.tenant, drafts, member.origin())
+        .await?;
+    let published = results.into_iter().next().ok_or_else(Problem::not_found)??;
+    Ok(Written::accepted(
+        vec![published.position],
+        Accepted::from(published),
+    ))
+}
+
+/// Publish up to 1,000 events
+///
+/// All new events are appended together, in the order given. A body that is not valid publishes none.
+#[utoipa::path(
+    post, path = "/v1/events/bulk", tag = TAG, request_body = NewEvents,
+    responses((status = 202, description = "What became of each event.", body = BulkAccepted))
+)]
+async fn publish_events(
+    member: Member,
+    State(app): State<App>,
+    BulkBody(new): BulkBody<NewEvents>,
+) -> Result<Written<BulkAccepted>, Problem> {
+    if !(1..=MAX_BULK).contains(&new.events.len()) {
+        return Err(Problem::invalid_body(
+            "events",
+            format!("must hold 1 to {MAX_BULK} events"),
+        ));
+    }
+    let drafts = new.events.into_iter().enumerate();
+    let drafts = drafts.map(|(index, event)| draft(event, &format!("events[{index}].data")));
+    let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
+    let results = app
+        .publisher
+        .publish(&member.tenant, drafts, member.origin())
+        .await?;
+    let last = results.iter().flatten().map(|published| published.position).max();
+    let results = results.into_iter().map(|result| match result {
+        Ok(published) => BulkResult::Accepted(published.into()),
+        Err(error) => {
+            let problem = Problem::from(error);
+            BulkResult::Rejected {
+                code: problem.kind().code(),
+                detail: problem.detail().to_owned(),
+            }
+        }
+    });
+    let body = BulkAccepted {
+        results: results.collect(),
+    };
+    Ok(Written::accepted(last.into_iter().collect(), body))
+}
+
+fn draft(new: NewEvent, path: &str) -> Result<Draft, Problem> {
+    if is_too_deep(new.data.get()) {
+        return Err(Problem::invalid_body(
+            path,
+            format!("must not be nested more than {MAX_DEPTH} levels deep"),
+        ));
+    }
+    let data = Bytes::from(Box::<str>::from(new.data).into_string());
+    Ok(Draft {
+        id: new.id,
+        event_type: new.event_type,
+        data,
+    })
+}
+
+/// Whether valid JSON is nested too deep; told without recursion, whatever the depth.
+fn is_too_deep(json: &str) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+impl From<Published> for Accepted {
+    fn from(published: Published) -> Self {
+        Self {
+            id: published.id,
+            position: published.position,
+            duplicate: published.duplicate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_texts() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_too_deep(&nested(MAX_DEPTH)));
+        assert!(is_too_deep(&nested(MAX_DEPTH + 1)));
+        assert!(is_too_deep(&"{\"a\":".repeat(400_000)));
+        assert!(!is_too_deep(&format!(
+            "\"{}\\\"{}\"",
+            "[".repeat(500),
+            "{".repeat(500)
+        )));
+        assert!(!is_too_deep(&"[],".repeat(500)));
+    }
+
+    #[test]
+    fn data_keeps_its_bytes() {
+        let body = br#"{"type":"a.b","data": {"n": 1.50, "x":"\u00e4", "n": 12345678901234567890123} }"#;
+        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let new: NewEvent = serde_path_to_error::deserialize(&mut deserializer).unwrap();
+        let draft = draft(new, "data").unwrap();
+        assert_eq!(
+            &draft.data[..],
+            br#"{"n": 1.50, "x":"\u00e4", "n": 12345678901234567890123}"#
+        );
+    }
+}
