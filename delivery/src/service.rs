@@ -125,7 +125,7 @@ impl Delivery {
 
     /// After the stop: waits until tries under way have ended and are recorded. What could not be recorded within
     /// the length of a lease is left for the queue to hand out again.
-    pub async fn join(self) {
+    pub async fn join(&self) {
         self.tasks.close();
         if tokio::time::timeout(self.patience, self.tasks.wait())
             .await

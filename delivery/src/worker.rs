@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::endpoints::Endpoints;
 use crate::health::{Episode, Health, pause};
-use crate::lanes::Lanes;
+use crate::lanes::{Full, Lanes};
 use crate::post::Poster;
 use crate::{Schedule, SecretReader, Settings, metrics};
 
@@ -26,12 +26,10 @@ mod record;
 
 /// The longest a lease call waits: how long a stop can take to be noticed.
 const WAIT: Duration = Duration::from_secs(1);
-/// For each try under way, how many jobs may be in hand, most of them before full lanes.
-const IN_HAND: usize = 4;
+/// For each try under way, how many jobs may be in hand, most of them standing before their lanes.
+const IN_HAND: usize = 16;
 /// The most jobs taken at once.
 const AT_ONCE: usize = 64;
-/// When a job comes back that found its lane full.
-const LANE_FULL_WAIT: Duration = Duration::from_secs(1);
 
 /// Makes attempts, many at once.
 #[derive(Debug)]
@@ -62,6 +60,7 @@ impl Worker {
         health: Arc<Health>,
     ) -> Self {
         let bucket = engine.bucket(Bucket::EndpointSecrets);
+        let hands = settings.concurrency * IN_HAND;
         Self {
             queue: engine.queue(),
             attempts: engine.log(Log::Attempts),
@@ -70,8 +69,8 @@ impl Worker {
             poster,
             schedule: settings.schedule.clone(),
             timeout: settings.timeout,
-            lanes: Lanes::new(settings.lane_in_flight),
-            hands: Arc::new(Semaphore::new(settings.concurrency * IN_HAND)),
+            lanes: Lanes::new(settings.lane_in_flight, hands / 2),
+            hands: Arc::new(Semaphore::new(hands)),
             tries: Arc::new(Semaphore::new(settings.concurrency)),
             in_flight: AtomicUsize::new(0),
             surroundings: Mutex::new(Episode::new("worker: attempts", health.clone())),
@@ -116,11 +115,12 @@ impl Worker {
     }
 
     async fn work(self: Arc<Self>, lease: Lease, _hand: OwnedSemaphorePermit) {
-        if let Some(_place) = self.lanes.enter(&lease.job.lane).await {
-            self.attempt(lease).await;
-        } else {
-            metrics::lane_full();
-            self.later(&lease, LANE_FULL_WAIT).await;
+        match self.lanes.enter(&lease.job.lane).await {
+            Ok(place) => self.attempt(lease, place).await,
+            Err(Full(wait)) => {
+                metrics::lane_full();
+                self.later(&lease, wait).await;
+            }
         }
     }
 
@@ -136,9 +136,8 @@ impl Worker {
 
     /// Gives a job back as it is, to come again after a while.
     async fn later(&self, lease: &Lease, wait: Duration) {
-        let spread = wait.mul_f64(rand::random_range(0.5..1.5));
         let again = Settlement::Again {
-            due: SystemTime::now() + spread,
+            due: SystemTime::now() + wait,
             payload: lease.job.payload.clone(),
         };
         self.settle(lease, again).await;

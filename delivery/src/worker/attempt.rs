@@ -9,6 +9,7 @@ use domain::{AttemptOutcome, DeliveryFact, ErrorClass, Next, Timestamp};
 use super::Worker;
 use super::prepare::{Hindrance, Receiver};
 use crate::health::in_full;
+use crate::lanes::Place;
 use crate::metrics::{self, InFlight};
 use crate::post::{Post, Tried};
 use crate::work::Work;
@@ -26,7 +27,7 @@ struct Made {
 }
 
 impl Worker {
-    pub(super) async fn attempt(&self, lease: Lease) {
+    pub(super) async fn attempt(&self, lease: Lease, place: Place) {
         let (work, to) = match (Work::decode(&lease.job.payload), Receiver::of(&lease)) {
             (Ok(work), Ok(to)) => (work, to),
             (work, _) => {
@@ -37,7 +38,7 @@ impl Worker {
                 return;
             }
         };
-        match self.make(&lease, &work, &to).await {
+        match self.make(&lease, &work, &to, place).await {
             Ok(made) => self.conclude(&lease, &work, &to, made).await,
             Err(hindrance) => {
                 let wait = self.surroundings(Some(&hindrance));
@@ -47,7 +48,13 @@ impl Worker {
     }
 
     /// Tries once. An error means that nothing was tried and nothing is to be recorded.
-    async fn make(&self, lease: &Lease, work: &Work, to: &Receiver) -> Result<Made, Hindrance> {
+    async fn make(
+        &self,
+        lease: &Lease,
+        work: &Work,
+        to: &Receiver,
+        mut place: Place,
+    ) -> Result<Made, Hindrance> {
         // Nobody closes the semaphore; without a permit there would merely be one try more.
         let _try = self.tries.acquire().await;
         let prepared = match self.prepare(work, to).await {
@@ -59,6 +66,7 @@ impl Worker {
         self.hold(lease).await?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let in_flight = InFlight::begin();
+        place.begin();
         let post = Post {
             url: prepared.endpoint.settings.url.as_url(),
             id: work.message.id.as_str(),
@@ -67,7 +75,8 @@ impl Worker {
             body: prepared.body,
         };
         let tried = self.poster.post(post).await;
-        drop(in_flight);
+        // The receiver is free for the next; recording needs no place.
+        drop((in_flight, place));
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         metrics::attempted(&tried.outcome);
         Ok(Made {
