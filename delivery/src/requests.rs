@@ -12,6 +12,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use broker::layout::{Bucket, Log, Shard};
 use broker::{
@@ -28,6 +29,9 @@ use crate::health::{Episode, Health, in_full, next, pause};
 use crate::metrics;
 use crate::work::{Work, new_record, token};
 
+/// How old a request about dead letters must be. A worker records that a delivery is dead, then tells the queue: who
+/// reads the record and asks at once must not find the dead letter still on its way.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 const PAGE: usize = 200;
 /// After how many other events of endpoints the cursor moves although nothing was asked.
 const IDLE_EVENTS: u64 = 1_000;
@@ -140,10 +144,12 @@ impl Requests {
         for event in events {
             asked |= match event {
                 EndpointEvent::RedriveRequested { selection } => {
+                    settled(record).await;
                     self.for_each(&scope, &selection, Act::Redrive).await?;
                     true
                 }
                 EndpointEvent::DiscardRequested { selection } => {
+                    settled(record).await;
                     self.for_each(&scope, &selection, Act::Discard).await?;
                     true
                 }
@@ -244,6 +250,14 @@ impl Requests {
         self.attempts.append(vec![new_record(&record, "")]).await?;
         Ok(())
     }
+}
+
+/// Waits until the request is of the age it must be; never longer than that, should the log's clock be ahead.
+async fn settled(record: &Record) {
+    let age = SystemTime::now()
+        .duration_since(record.stored_at)
+        .unwrap_or_default();
+    tokio::time::sleep(SETTLED_AFTER.saturating_sub(age)).await;
 }
 
 fn read(record: &Record) -> Result<(Scope, Vec<EndpointEvent>), Box<dyn std::error::Error + Send + Sync>> {
