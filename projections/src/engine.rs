@@ -66,55 +66,61 @@ pub(crate) async fn migrate(
     address: &str,
     allowed: bool,
 ) -> Result<(), OpenError> {
-    let (own, exists) = match kind {
-        Kind::Postgres => (
-            postgres::MIGRATIONS.iter().cloned().collect(),
-            postgres::HAS_MIGRATIONS,
-        ),
-        Kind::Sqlite => (Vec::new(), sqlite::HAS_MIGRATIONS),
-    };
-    let migrator = Migrator::with_migrations(COMMON.iter().cloned().chain(own).collect());
-    let applied = applied(connection, exists)
-        .await
-        .map_err(|error| OpenError::unreachable(address, error))?;
+    let what = || address.to_owned();
+    let (migrator, exists) = migrations(kind);
+    let applied = applied(connection, exists).await;
+    let applied = applied.map_err(|error| OpenError::unreachable(address, error))?;
     if let Some(newer) = applied.iter().find(|version| !migrator.version_exists(**version)) {
         return Err(OpenError::SchemaNewer {
-            what: address.to_owned(),
+            what: what(),
             version: *newer,
         });
     }
     let missing = migrator
         .iter()
-        .filter(|migration| !applied.contains(&migration.version))
+        .filter(|known| !applied.contains(&known.version))
         .count();
     if missing == 0 {
         return Ok(());
     }
     if !allowed {
         return Err(OpenError::NotMigrated {
-            what: address.to_owned(),
+            what: what(),
             missing,
         });
     }
     if kind == Kind::Postgres {
         postgres::make_roles(connection, address).await?;
     }
-    migrator
-        .run_direct(None, connection, false)
-        .await
-        .map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if denied(&error) => {
-                OpenError::MayNotMigrate {
-                    what: address.to_owned(),
-                    missing,
-                    source: error,
-                }
+    let migrated = migrator.run_direct(None, connection, false).await;
+    migrated.map_err(|error| match error {
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) if denied(&source) => {
+            OpenError::MayNotMigrate {
+                what: what(),
+                missing,
+                source,
             }
-            error => OpenError::Migration {
-                what: address.to_owned(),
-                source: error,
-            },
-        })
+        }
+        source => OpenError::Migration { what: what(), source },
+    })
+}
+
+/// The migrations of an engine, and the query that tells whether any were applied before.
+fn migrations(kind: Kind) -> (Migrator, &'static str) {
+    let common = COMMON.iter().cloned();
+    match kind {
+        Kind::Postgres => {
+            let own = postgres::MIGRATIONS.iter().cloned();
+            (
+                Migrator::with_migrations(common.chain(own).collect()),
+                postgres::HAS_MIGRATIONS,
+            )
+        }
+        Kind::Sqlite => (
+            Migrator::with_migrations(common.collect()),
+            sqlite::HAS_MIGRATIONS,
+        ),
+    }
 }
 
 /// The versions of the migrations applied so far.

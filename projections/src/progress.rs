@@ -62,6 +62,24 @@ pub enum Stale {
     Query(#[from] QueryError),
 }
 
+/// What each of the named projections must reach.
+fn wanted(projections: &[&str], positions: &[Position]) -> Vec<Wanted> {
+    let known = models::all();
+    let named = known
+        .iter()
+        .filter(|projection| projections.contains(&projection.name()));
+    named
+        .map(|projection| {
+            let follows = |position: &&Position| projection.sources().contains(&position.source);
+            let wanted = positions
+                .iter()
+                .filter(follows)
+                .filter(|position| position.sequence > 0);
+            (projection.name(), projection.version(), wanted.copied().collect())
+        })
+        .collect()
+}
+
 impl ReadModels {
     /// Waits until the projections have reached the positions, or the deadline passes.
     ///
@@ -74,21 +92,7 @@ impl ReadModels {
         deadline: std::time::Instant,
     ) -> Result<(), Stale> {
         let deadline = Instant::from_std(deadline);
-        let known = models::all();
-        let wanted: Vec<Wanted> = known
-            .iter()
-            .filter(|projection| projections.contains(&projection.name()))
-            .map(|projection| {
-                let follows = |position: &&Position| projection.sources().contains(&position.source);
-                let wanted: Vec<Position> = positions
-                    .iter()
-                    .filter(follows)
-                    .filter(|position| position.sequence > 0)
-                    .copied()
-                    .collect();
-                (projection.name(), projection.version(), wanted)
-            })
-            .collect();
+        let wanted = wanted(projections, positions);
         let mut changed = self.progress.changed.subscribe();
         let mut asked: Option<Instant> = None;
         loop {

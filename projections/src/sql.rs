@@ -7,8 +7,9 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use domain::Timestamp;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 /// A value to bind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,26 +142,20 @@ impl Statement {
 
     /// Runs it and answers how many rows it changed.
     pub async fn execute(self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
-        let mut query = sqlx::query(AssertSqlSafe(self.sql));
-        for value in self.values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Int(number) => query.bind(number),
-            };
-        }
-        Ok(query.execute(connection).await?.rows_affected())
+        Ok(self.bound().execute(connection).await?.rows_affected())
     }
 
     /// Runs it and answers its rows.
     pub async fn rows(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, sqlx::Error> {
-        let mut query = sqlx::query(AssertSqlSafe(self.sql));
-        for value in self.values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Int(number) => query.bind(number),
-            };
-        }
-        query.fetch_all(connection).await
+        self.bound().fetch_all(connection).await
+    }
+
+    fn bound(self) -> Query<'static, Any, AnyArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.sql));
+        self.values.into_iter().fold(query, |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Int(number) => query.bind(number),
+        })
     }
 }
 

@@ -162,32 +162,39 @@ pub(crate) async fn prove_isolation(connection: &mut AnyConnection, address: &st
         .map_err(failed)?
     {
         let table = text(&row, "name").map_err(failed)?;
-        if int(&row, "forced").map_err(failed)? == 0 || int(&row, "owned").map_err(failed)? == 1 {
+        let forced = int(&row, "forced").map_err(failed)? == 1;
+        let owned = int(&row, "owned").map_err(failed)? == 1;
+        if !forced || owned {
             let advice = format!(
                 "the table {table} is not protected from {QUERY}: as the owner run ALTER TABLE {table} ENABLE ROW \
                  LEVEL SECURITY, FORCE ROW LEVEL SECURITY, and make sure that {QUERY} does not own it"
             );
             return Err(OpenError::unfit(address, advice));
         }
-        let select = Statement::new(format!("SELECT 1::bigint AS seen FROM \"{table}\" LIMIT 1"));
-        let seen = select.rows(connection).await.map_err(|error| {
-            if denied(&error) {
-                let advice = format!(
-                    "{QUERY} may not read {table}: as the owner run GRANT SELECT ON {table} TO {QUERY}"
-                );
-                return OpenError::unfit(address, advice);
-            }
-            failed(error)
-        })?;
-        if !seen.is_empty() {
-            let advice = format!(
-                "rows of {table} are seen although no tenant was named; its policies were changed, restore those \
-                 that tidings_isolate('{table}') makes"
-            );
-            return Err(OpenError::unfit(address, advice));
-        }
+        prove_hidden(connection, address, &table).await?;
     }
     Ok(())
+}
+
+/// Proves that a table shows no row while no tenant is named.
+async fn prove_hidden(connection: &mut AnyConnection, address: &str, table: &str) -> Result<(), OpenError> {
+    let select = Statement::new(format!("SELECT 1::bigint AS seen FROM \"{table}\" LIMIT 1"));
+    let seen = select.rows(connection).await.map_err(|error| {
+        if denied(&error) {
+            let advice =
+                format!("{QUERY} may not read {table}: as the owner run GRANT SELECT ON {table} TO {QUERY}");
+            return OpenError::unfit(address, advice);
+        }
+        OpenError::unreachable(address, error)
+    })?;
+    if seen.is_empty() {
+        return Ok(());
+    }
+    let advice = format!(
+        "rows of {table} are seen although no tenant was named; its policies were changed, restore those that \
+         tidings_isolate('{table}') makes"
+    );
+    Err(OpenError::unfit(address, advice))
 }
 
 /// What a failure to act as the role of queries means.

@@ -18,6 +18,7 @@ use crate::ReadModels;
 use crate::events::steps;
 use crate::page::{Answer, QueryError};
 use crate::projection::{ApplyError, Fact, Incoming, Projection};
+use crate::read_models::Query;
 use crate::sql::{Statement, Value, Writer, number, text};
 
 const NAME: &str = "stats";
@@ -176,53 +177,59 @@ impl StatsOf<'_> {
 
     /// The figures as of `now`.
     pub async fn get(&self, now: Timestamp) -> Result<Answer<Stats>, QueryError> {
-        let tenant = self.tenant.as_str();
         let mut query = self.read_models.query(self.tenant, &Self::PROJECTIONS).await?;
-        let select = Statement::new("SELECT name, total FROM stats_totals WHERE tenant = $1").with(tenant);
-        let mut totals = BTreeMap::new();
-        for row in query.rows(select).await? {
+        let select = Statement::new("SELECT name, total FROM stats_totals WHERE tenant = $1");
+        let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+        for row in query.rows(select.with(self.tenant.as_str())).await? {
             totals.insert(text(&row, "name")?, number(&row, "total")?);
         }
+        let total = |name| totals.get(name).copied().unwrap_or_default();
+        let by_status: BTreeMap<String, u64> = deliveries::counts(&mut query, self.tenant)
+            .await?
+            .into_iter()
+            .collect();
+        let status = |name| by_status.get(name).copied().unwrap_or_default();
+        let stats = Stats {
+            total_events: total("events"),
+            events_by_status: StatusCounts {
+                pending: status("pending"),
+                delivered: status("delivered"),
+                failed: status("failed"),
+                dead: status("dead"),
+            },
+            events_last_24h: self.last_day(&mut query, now).await?,
+            total_users: total("users"),
+            total_endpoints: total("endpoints"),
+            events_by_type: self.top_types(&mut query).await?,
+        };
+        query.answer(stats).await
+    }
+
+    async fn last_day(&self, query: &mut Query, now: Timestamp) -> Result<u64, QueryError> {
         let minute = now.as_millis().div_euclid(MINUTE);
         let select = Statement::new(
             "SELECT CAST(coalesce(sum(events), 0) AS BIGINT) AS events FROM stats_minutes
              WHERE tenant = $1 AND minute >= $2 AND minute <= $3",
         );
         let rows = query
-            .rows(select.with(tenant).with(minute - DAY).with(minute))
+            .rows(select.with(self.tenant.as_str()).with(minute - DAY).with(minute))
             .await?;
-        let events_last_24h = rows.first().map_or(Ok(0), |row| number(row, "events"))?;
+        Ok(rows.first().map_or(Ok(0), |row| number(row, "events"))?)
+    }
+
+    async fn top_types(&self, query: &mut Query) -> Result<Vec<EventTypeTotal>, QueryError> {
         let select = Statement::new(
             "SELECT type, total FROM stats_event_types WHERE tenant = $1 ORDER BY total DESC, type LIMIT $2",
         );
-        let rows = query.rows(select.with(tenant).with(TOP_TYPES)).await?;
+        let rows = query
+            .rows(select.with(self.tenant.as_str()).with(TOP_TYPES))
+            .await?;
         let types = rows.iter().map(|row| {
             Ok(EventTypeTotal {
                 event_type: text(row, "type")?,
                 total: number(row, "total")?,
             })
         });
-        let events_by_type = types.collect::<Result<_, sqlx::Error>>()?;
-        let mut by_status: BTreeMap<String, u64> = deliveries::counts(&mut query, self.tenant)
-            .await?
-            .into_iter()
-            .collect();
-        let mut status = |name| by_status.remove(name).unwrap_or_default();
-        let events_by_status = StatusCounts {
-            pending: status("pending"),
-            delivered: status("delivered"),
-            failed: status("failed"),
-            dead: status("dead"),
-        };
-        let total = |name| totals.get(name).copied().unwrap_or_default();
-        let stats = Stats {
-            total_events: total("events"),
-            events_by_status,
-            events_last_24h,
-            total_users: total("users"),
-            total_endpoints: total("endpoints"),
-            events_by_type,
-        };
-        query.answer(stats).await
+        Ok(types.collect::<Result<_, sqlx::Error>>()?)
     }
 }

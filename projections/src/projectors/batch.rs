@@ -74,14 +74,8 @@ async fn together(
                     place.park(&mut transaction, parked).await?;
                 }
                 transaction.commit().await?;
-                for tenant in fresh.values() {
-                    tracing::error!(
-                        projection = place.projection.name(),
-                        tenant.id = tenant.tenant,
-                        position = %tenant.position,
-                        error = tenant.error,
-                        "A record cannot be applied; the read model leaves its tenant where it is.",
-                    );
+                for parked in fresh.values() {
+                    alarm(place, parked);
                 }
                 parked.append(&mut fresh);
                 return Ok(());
@@ -95,6 +89,16 @@ async fn together(
             }
         }
     }
+}
+
+fn alarm(place: Place<'_>, parked: &Parked) {
+    tracing::error!(
+        projection = place.projection.name(),
+        tenant.id = parked.tenant,
+        position = %parked.position,
+        error = parked.error,
+        "A record cannot be applied; the read model leaves its tenant where it is.",
+    );
 }
 
 /// The records to apply, and the tenants that one of them parks because it cannot be read.

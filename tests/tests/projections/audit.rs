@@ -24,7 +24,7 @@ pub(crate) async fn the_trail_is_searched(store: Store) -> anyhow::Result<()> {
         .commit(&acme, "user", &user_id(2), 1, register("100 Ada-B ÄÖ"))
         .await?;
     let key = format!("key_{:0>26}", 5);
-    let issued = json!({ "name": "owner", "hash": "ab".repeat(32), "scopes": ["*"] });
+    let issued = json!({ "name": "owner", "scopes": ["*"] });
     world
         .commit(&acme, "api_key", &key, 1, vec![("api_key.issued", issued)])
         .await?;
@@ -50,7 +50,6 @@ pub(crate) async fn the_trail_is_searched(store: Store) -> anyhow::Result<()> {
     wanted.insert("case", (q("ADA"), vec![2, 1]));
     wanted.insert("only ASCII folds", (q("äö"), vec![]));
     wanted.insert("as written", (q("ÄÖ"), vec![2]));
-    wanted.insert("the hash of a key", (q("abab"), vec![]));
     wanted.insert("kind", (resource("user"), vec![2, 1]));
     wanted.insert("id", (resource(&user_id(1)), vec![1]));
     wanted.insert(
