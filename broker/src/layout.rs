@@ -60,6 +60,8 @@ impl fmt::Display for Log {
 pub enum Bucket {
     /// How far the delivery side has followed each log.
     Cursors,
+    /// Keyed hashes of API keys, read only by the gateway.
+    Credentials,
     /// Encrypted signing secrets of endpoints, read only by delivery.
     EndpointSecrets,
     /// What was answered to a repeated request: idempotency keys, client-chosen event ids.
@@ -68,12 +70,18 @@ pub enum Bucket {
 
 impl Bucket {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Cursors, Self::EndpointSecrets, Self::Receipts];
+    pub const ALL: [Self; 4] = [
+        Self::Cursors,
+        Self::Credentials,
+        Self::EndpointSecrets,
+        Self::Receipts,
+    ];
 
     /// The bucket's name within the installation.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cursors => "cursors",
+            Self::Credentials => "credentials",
             Self::EndpointSecrets => "endpoint-secrets",
             Self::Receipts => "receipts",
         }

@@ -2,7 +2,7 @@
 //!
 //! An API key is `tdk_` + 26 characters of the tenant's ULID + 26 of the key's ULID + 43 of base64url for 32 random
 //! bytes. It therefore names the one aggregate that can vouch for it, which is loaded from the log itself, so a key
-//! works as soon as its tenant is acknowledged; what vouches is a keyed hash, compared in constant time. The
+//! works as soon as its tenant is acknowledged; that somebody holds it is proved against [`Credentials`]. The
 //! platform administrator's key is any other `tdk_…`, given by the operator or drawn at the first start.
 
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::config::Secret;
-use crate::keys::{KeyHasher, draw};
+use crate::credentials::Credentials;
+use crate::keys::draw;
 use crate::layers::RequestContext;
 use crate::problem::{Problem, ProblemType};
 
@@ -75,24 +76,25 @@ enum Principal {
 /// Tells who holds a credential.
 pub(crate) struct Authority {
     dispatcher: commands::Dispatcher,
-    hasher: KeyHasher,
+    credentials: Credentials,
     administrator: [u8; 32],
 }
 
 impl Authority {
     /// Over the log of keys and tenants.
-    pub(crate) fn new(dispatcher: commands::Dispatcher, hasher: KeyHasher, admin: &Secret) -> Self {
-        let administrator = hasher.hash(admin.expose());
+    pub(crate) fn new(dispatcher: commands::Dispatcher, credentials: Credentials, admin: &Secret) -> Self {
+        let administrator = credentials.hash(admin.expose());
         Self {
             dispatcher,
-            hasher,
+            credentials,
             administrator,
         }
     }
 
-    /// The stored form of a key.
-    pub(crate) fn hash(&self, key: &NewKey) -> String {
-        hex::encode(self.hasher.hash(&key.text))
+    /// Keeps what a new key will be checked against, before it is issued.
+    pub(crate) async fn keep(&self, tenant: &TenantId, key: &NewKey) -> Result<(), Problem> {
+        let kept = self.credentials.keep(tenant, key).await;
+        kept.map_err(|error| Problem::unavailable(&error))
     }
 
     async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
@@ -112,7 +114,7 @@ impl Authority {
             return Err(refused());
         }
         let key = key.trim();
-        let hash = self.hasher.hash(key);
+        let hash = self.credentials.hash(key);
         if bool::from(hash.ct_eq(&self.administrator)) {
             return Ok(Principal::Administrator);
         }
@@ -126,12 +128,11 @@ impl Authority {
 
     async fn vouches(&self, tenant: &TenantId, id: &KeyId, hash: &[u8; 32]) -> Result<bool, Problem> {
         let key = self.load::<ApiKey>(tenant, id.as_str()).await?;
-        let known = key
-            .valid_hash()
-            .and_then(|hash| hex::decode(hash).ok())
-            .unwrap_or_default();
-        if !bool::from(known.as_slice().ct_eq(hash)) || !key.scopes().iter().any(|scope| scope == EVERYTHING)
-        {
+        if !key.is_valid() || !key.scopes().iter().any(|scope| scope == EVERYTHING) {
+            return Ok(false);
+        }
+        let proved = self.credentials.matches(tenant, id, hash).await;
+        if !proved.map_err(|error| Problem::unavailable(&error))? {
             return Ok(false);
         }
         // A key is issued before its tenant is provisioned: it is worth nothing until then.

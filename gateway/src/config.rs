@@ -260,8 +260,8 @@ fn read_http(reader: &mut Reader<'_>) -> Option<Http> {
 fn read_storage(reader: &mut Reader<'_>, roles: Option<&[Role]>) -> Option<Storage> {
     let data = reader.get("data", parse::path);
     let engine = read_engine(reader, roles);
-    let messages = reader.get("messages_max_age", parse::duration);
-    let attempts = reader.get("attempts_max_age", parse::duration);
+    let messages = reader.get("messages_max_age", parse::age);
+    let attempts = reader.get("attempts_max_age", parse::age);
     let cached_aggregates = reader.get("cached_aggregates", parse::number);
     let layout = Layout {
         messages: Retention::Age(messages?),

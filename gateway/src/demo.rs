@@ -23,14 +23,14 @@ use serde_json::{Value, json};
 use crate::cli::Failure;
 use client::Client;
 use receiver::{Arrival, Receiver};
-use report::{Latencies, Report};
+use report::Latencies;
 use scratch::Scratch;
 use service::Service;
 
 /// Publishes that are under way at once.
 const IN_FLIGHT: usize = 4;
 /// How long the last event may take to arrive, and the read models to know it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How the demo is run.
 #[derive(Debug, Args)]
@@ -41,10 +41,10 @@ pub(crate) struct DemoArgs {
     /// How many events to publish; the file is read again from its start where it has fewer [default: each once]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     events: Option<u32>,
-    /// Run on the cluster engine: the NATS server, as nats://127.0.0.1:4222 (needs --database too)
+    /// Run on the cluster engine: the NATS server, as <nats://127.0.0.1:4222> (needs --database too)
     #[arg(long, value_name = "URL", requires = "database")]
     nats: Option<String>,
-    /// Run on the cluster engine: the PostgreSQL server, as postgres://postgres@127.0.0.1/postgres; the demo makes a
+    /// Run on the cluster engine: the PostgreSQL server, as <postgres://postgres@127.0.0.1/postgres>; the demo makes a
     /// database of its own there and removes it
     #[arg(long, value_name = "URL", requires = "nats")]
     database: Option<String>,
@@ -67,42 +67,41 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn show(scratch: &Scratch, events: &[events::Event]) -> Result<bool, Failure> {
-    let report = Report::new();
-    report.title(&format!(
+    report::title(&format!(
         "Tidings {} on the {}",
         env!("CARGO_PKG_VERSION"),
         scratch.engine()
     ));
     let service = Service::start(scratch).await?;
-    report.step(
+    report::step(
         "service",
         &format!("{} (ready after {:.1?})", service.url(), service.started_in()),
     );
     let mut receiver = Receiver::start().await?;
-    report.step("receiver", receiver.url());
+    report::step("receiver", receiver.url());
 
     let admin = Client::new(service.url(), service.admin_key())?;
     let tenant = admin
-        .post("/v1/tenants", &json!({ "name": "Demo", "slug": scratch.slug() }))
+        .post("/v1/tenants", &json!({ "name": "Demo", "slug": "demo" }))
         .await?;
-    report.step("tenant", text(&tenant, "id"));
+    report::step("tenant", text(&tenant, "id"));
     let client = admin.with_key(text(&tenant, "api_key"));
     let endpoint =
         json!({ "url": receiver.url(), "event_types": ["*"], "description": "the demo's receiver" });
     let endpoint = client.post("/v1/endpoints", &endpoint).await?;
     receiver.verify_with(text(&endpoint, "secret"))?;
-    report.step(
+    report::step(
         "endpoint",
         &format!("{} for every event type", text(&endpoint, "id")),
     );
     let user = json!({ "email": "ada@example.org", "name": "Ada Lovelace" });
     let user = client.post("/v1/users", &user).await?;
-    report.step("user", &format!("{} ada@example.org", text(&user, "id")));
+    report::step("user", &format!("{} ada@example.org", text(&user, "id")));
 
-    let outcome = publish_and_receive(&client, &mut receiver, events, &report).await?;
-    report.outcome(&outcome);
+    let outcome = publish_and_receive(&client, &mut receiver, events).await?;
+    report::outcome(&outcome);
     let last = outcome.last_position.clone();
-    read_models(&client, &report, outcome.accepted, &last).await?;
+    read_models(&client, outcome.accepted, &last).await?;
     service.stop().await;
     Ok(outcome.is_complete())
 }
@@ -143,9 +142,8 @@ async fn publish_and_receive(
     client: &Client,
     receiver: &mut Receiver,
     events: &[events::Event],
-    report: &Report,
 ) -> Result<Outcome, Failure> {
-    let progress = report.progress(events.len());
+    let progress = report::progress(events.len());
     let started = Instant::now();
     let publishing = async {
         let mut publishing = futures::stream::iter(events)
@@ -206,7 +204,7 @@ async fn publish(client: &Client, event: &events::Event) -> Result<Accepted, Fai
 }
 
 /// Shows the read models once they know that everything was delivered.
-async fn read_models(client: &Client, report: &Report, events: usize, at_least: &str) -> Result<(), Failure> {
+async fn read_models(client: &Client, events: usize, at_least: &str) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     let stats = loop {
         let stats = client.get("/v1/stats", Some(at_least)).await?;
@@ -218,16 +216,16 @@ async fn read_models(client: &Client, report: &Report, events: usize, at_least: 
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    report.heading("Read models");
-    report.stats(&stats);
+    report::heading("Read models");
+    report::stats(&stats);
     let deliveries = client.get("/v1/deliveries?limit=3", None).await?;
-    report.rows(
+    report::rows(
         "deliveries",
         &deliveries,
         &["event", "event_type", "status", "attempts"],
     );
     let audit = client.get("/v1/audit?limit=3", None).await?;
-    report.rows("audit", &audit, &["position", "at", "action", "resource_id"]);
+    report::rows("audit", &audit, &["position", "at", "action", "resource_id"]);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod auth;
 mod cli;
 mod config;
 mod consistency;
+mod credentials;
 mod demo;
 mod doctor;
 mod extract;

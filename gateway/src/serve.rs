@@ -20,6 +20,7 @@ use crate::app::{App, Parts};
 use crate::auth::Authority;
 use crate::cli::Failure;
 use crate::config::{Config, EngineChoice, Role};
+use crate::credentials::Credentials;
 use crate::health::{Background, Health};
 use crate::installation::{Installation, egress, in_full, open_read_models};
 use crate::keys::{ADMIN_FILE, Keys};
@@ -161,10 +162,11 @@ fn app(config: &Config, keys: &Keys, engine: &dyn broker::Engine, read_models: &
         ..commands::Settings::new(keys.claims())
     };
     let dispatcher = Dispatcher::new(engine, settings);
+    let credentials = Credentials::new(engine.bucket(Bucket::Credentials), keys.hasher());
     App::new(Parts {
         publisher: Publisher::new(engine),
         read_models: read_models.clone(),
-        authority: Authority::new(dispatcher.clone(), keys.hasher(), &keys.admin),
+        authority: Authority::new(dispatcher.clone(), credentials, &keys.admin),
         dispatcher,
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
         egress: egress(config),

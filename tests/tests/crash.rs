@@ -17,7 +17,7 @@ use tests::sample::github_events;
 use tests::service::{Engine as Kind, Tidings};
 use tokio::sync::watch;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const KILLS: usize = 4;
 const WRITERS: usize = 6;
 
@@ -174,7 +174,7 @@ async fn differences(service: &mut Tidings, kind: Kind) -> anyhow::Result<BTreeM
         }
         Kind::Cluster => {
             let url = service.database().context("a database")?.url.clone();
-            let nats = service.nats().context("a NATS server")?.url().to_owned();
+            let nats = service.nats().context("a NATS server")?.url();
             let engine =
                 JetStream::connect(Settings::new(nats, Token::new("tidings")?, Layout::default())).await?;
             (Arc::new(engine), Target::Postgres { url })

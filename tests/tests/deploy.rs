@@ -212,7 +212,12 @@ async fn no_serving_role_is_owner_or_above_row_level_security() -> anyhow::Resul
         })
         .collect();
     let plain = |name: &str, owner| (name.to_owned(), false, owner, None);
-    let projector = ("tidings_projector".to_owned(), false, false, Some("tidings_query".to_owned()));
+    let projector = (
+        "tidings_projector".to_owned(),
+        false,
+        false,
+        Some("tidings_query".to_owned()),
+    );
     assert_eq!(
         roles,
         [

@@ -11,7 +11,7 @@ use tests::tools::{Folder, free_port};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The binary without any setting of the surroundings, in a folder of its own.
 fn tidings(folder: &Folder) -> anyhow::Result<Command> {

@@ -84,6 +84,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a log keeps its records: at least five minutes, since records are recognised as repeated for two.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time >= Duration::from_mins(5) => Ok(time),
+        _ => Err(format!("{text:?} is less than 5m")),
+    }
+}
+
 /// Bytes: a number, alone or with `KiB` or `MiB`; at most 1 GiB.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let expected = || format!("{text:?} is not a size such as 65536, 64KiB or 8MiB, up to 1024MiB");

@@ -137,6 +137,7 @@ fn times_and_sizes_have_units() {
     for text in ["", "5", "s", "-5s", "5 weeks", "0s", "99999999999999999d"] {
         assert!(parse::duration(text).is_err(), "{text:?} was accepted");
     }
+    assert!(parse::age("5m").is_ok() && parse::age("4m").is_err());
     assert_eq!(parse::size("8 MiB"), Ok(8 << 20));
     for text in ["", "MiB", "0", "2GiB", "99999999999999999999"] {
         assert!(parse::size(text).is_err(), "{text:?} was accepted");
@@ -152,7 +153,14 @@ fn the_operators_guide_names_every_setting() {
             text => format!("`{text}`"),
         };
         let key = setting.key;
-        let row = format!("| `{key}` | `TIDINGS_{}` | {default} | {} |", key.to_uppercase(), setting.about);
-        assert!(guide.contains(&row), "docs/operating.md lacks or misstates {key}: {row}");
+        let row = format!(
+            "| `{key}` | `TIDINGS_{}` | {default} | {} |",
+            key.to_uppercase(),
+            setting.about
+        );
+        assert!(
+            guide.contains(&row),
+            "docs/operating.md lacks or misstates {key}: {row}"
+        );
     }
 }

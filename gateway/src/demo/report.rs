@@ -1,4 +1,4 @@
-//! What the demo prints.
+//! What the demo prints: to the terminal, or plainly to wherever the output goes.
 
 use std::time::Duration;
 
@@ -12,82 +12,73 @@ use super::receiver::Arrival;
 const FIRST: usize = 5;
 const EVERY: usize = 50;
 
-/// Writes to the terminal, or plainly to wherever the output goes.
-pub(crate) struct Report;
+pub(crate) fn title(text: &str) {
+    println!("{text}\n");
+}
 
-impl Report {
-    pub(crate) fn new() -> Self {
-        Self
+pub(crate) fn heading(text: &str) {
+    println!("\n{text}");
+}
+
+pub(crate) fn step(what: &str, text: &str) {
+    println!("✓ {what:<9} {text}");
+}
+
+/// A bar over so many arrivals; where the output is no terminal, only the lines above it.
+pub(crate) fn progress(count: usize) -> Progress {
+    println!("\nPublishing {count} events and receiving them as webhooks");
+    let bar = ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stdout());
+    let template = "  {bar:40} {pos}/{len} received, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
     }
+    Progress { bar }
+}
 
-    pub(crate) fn title(&self, text: &str) {
-        println!("{text}\n");
-    }
+pub(crate) fn outcome(outcome: &Outcome) {
+    let Outcome {
+        accepted,
+        arrived,
+        unverified,
+        accepting,
+        arriving,
+        took,
+        ..
+    } = outcome;
+    let verified = match unverified {
+        0 => "every signature verified".to_owned(),
+        count => format!("{count} SIGNATURES DID NOT VERIFY"),
+    };
+    println!("\n{arrived} of {accepted} accepted events received in {took:.2?}, {verified}");
+    println!("\nLatency            p50       p99       max");
+    println!("  accepted    {accepting}   request sent → 202, in the log and synced to disk");
+    println!("  received    {arriving}   request sent → webhook at the receiver");
+}
 
-    pub(crate) fn heading(&self, text: &str) {
-        println!("\n{text}");
-    }
+/// The numbers of `GET /v1/stats`; not its list of event types, which is long.
+pub(crate) fn stats(stats: &Value) {
+    let numbers = [
+        "total_events",
+        "events_last_24h",
+        "total_users",
+        "total_endpoints",
+        "events_by_status",
+    ];
+    let numbers = numbers.map(|name| format!("{name} {}", cell(stats.get(name))));
+    println!("  {:<11} {}", "stats", numbers.join("  "));
+}
 
-    pub(crate) fn step(&self, what: &str, text: &str) {
-        println!("✓ {what:<9} {text}");
-    }
-
-    /// A bar over so many arrivals; where the output is no terminal, only the lines above it.
-    pub(crate) fn progress(&self, count: usize) -> Progress {
-        println!("\nPublishing {count} events and receiving them as webhooks");
-        let bar = ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stdout());
-        let template = "  {bar:40} {pos}/{len} received, {per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
-        }
-        Progress { bar }
-    }
-
-    pub(crate) fn outcome(&self, outcome: &Outcome) {
-        let Outcome {
-            accepted,
-            arrived,
-            unverified,
-            accepting,
-            arriving,
-            took,
-            ..
-        } = outcome;
-        let verified = match unverified {
-            0 => "every signature verified".to_owned(),
-            count => format!("{count} SIGNATURES DID NOT VERIFY"),
-        };
-        println!("\n{arrived} of {accepted} accepted events received in {took:.2?}, {verified}");
-        println!("\nLatency            p50       p99       max");
-        println!("  accepted    {accepting}   request sent → 202, in the log and synced to disk");
-        println!("  received    {arriving}   request sent → webhook at the receiver");
-    }
-
-    /// The numbers of `GET /v1/stats`; not its list of event types, which is long.
-    pub(crate) fn stats(&self, stats: &Value) {
-        let numbers = [
-            "total_events",
-            "events_last_24h",
-            "total_users",
-            "total_endpoints",
-            "events_by_status",
-        ];
-        let numbers = numbers.map(|name| format!("{name} {}", cell(stats.get(name))));
-        println!("  {:<11} {}", "stats", numbers.join("  "));
-    }
-
-    /// The first rows of a list, with the fields named.
-    pub(crate) fn rows(&self, name: &str, list: &Value, fields: &[&str]) {
-        let rows = list
-            .get("data")
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        for (number, row) in rows.iter().enumerate() {
-            let name = if number == 0 { name } else { "" };
-            let cells: Vec<String> = fields.iter().map(|field| cell(row.get(field))).collect();
-            println!("  {name:<11} {}", cells.join("  "));
-        }
+/// The first rows of a list, with the fields named.
+pub(crate) fn rows(name: &str, list: &Value, fields: &[&str]) {
+    let rows = list
+        .get("data")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    for (number, row) in rows.iter().enumerate() {
+        let name = if number == 0 { name } else { "" };
+        let cells: Vec<String> = fields.iter().map(|field| cell(row.get(field))).collect();
+        println!("  {name:<11} {}", cells.join("  "));
     }
 }
 
@@ -121,9 +112,9 @@ impl Progress {
             };
             let line = format!("  {id}  {event_type:<44} {bytes:>6} B  {mark}");
             if self.bar.is_hidden() {
-                println!("{line}")
+                println!("{line}");
             } else {
-                self.bar.println(line)
+                self.bar.println(line);
             }
         }
         self.bar.set_position(number as u64);

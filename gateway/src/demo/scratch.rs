@@ -69,11 +69,6 @@ impl Scratch {
         }
     }
 
-    /// The slug of the demo's tenant.
-    pub(crate) fn slug(&self) -> &'static str {
-        "demo"
-    }
-
     /// The folder the service works in.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use super::scratch::Scratch;
 use crate::cli::Failure;
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A running `tidings serve`; killed when dropped.
 pub(crate) struct Service {

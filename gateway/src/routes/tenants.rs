@@ -120,9 +120,9 @@ async fn provision_tenant(
     let key = NewKey::draw(ulid);
     let issue = ApiKeyCommand::Issue {
         name: KeyName::new(OWNER_KEY).map_err(|error| Problem::caused(ProblemType::Internal, "", &error))?,
-        hash: app.authority.hash(&key),
         scopes: vec![ALL_SCOPES.to_owned()],
     };
+    app.authority.keep(&id, &key).await?;
     let meta = administrator.meta("IssueApiKey");
     app.dispatcher
         .execute::<ApiKey>(&id, key.id.as_str(), issue, meta)

@@ -1,13 +1,17 @@
 //! Each problem that a client can bring about, and what must not crash.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use anyhow::Context;
 use reqwest::Method;
 use serde_json::json;
 use tests::for_each_engine;
 use tests::service::Tidings;
 
-use crate::world::tenant;
+use tokio::time::Instant;
+
+use crate::world::{PATIENCE, get_after, tenant, text};
 
 for_each_engine! {
     /// Bad input is answered with its problem, whose page is served, and leaves the service well.
@@ -70,4 +74,91 @@ for_each_engine! {
         assert_eq!(users["data"], json!([]), "a refused body changed something");
         Ok(())
     }
+}
+
+/// A request that takes too long is answered all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_over_its_time_is_told_so() -> anyhow::Result<()> {
+    let settings = [("TIDINGS_REQUEST_TIMEOUT", "1s")];
+    let service = Tidings::start_with(tests::service::Engine::Embedded, &settings).await?;
+    let api = tenant(&service, "acme").await?;
+    let ahead = [("tidings-at-least", "e0-999999999")];
+    let late = api.call(Method::GET, "/v1/users", None, &ahead).await?;
+    assert_eq!(
+        (late.problem(503)?.as_str(), late.header("retry-after")),
+        ("timeout", "1")
+    );
+    Ok(())
+}
+
+/// While the log is away, writes are refused with a promise kept: what was not acknowledged can be sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_away_is_told_and_comes_back() -> anyhow::Result<()> {
+    let mut service = Tidings::start(tests::service::Engine::Cluster).await?;
+    let api = tenant(&service, "acme").await?;
+    let user = json!({ "email": "ada@example.org", "name": "Ada" });
+    service
+        .nats()
+        .context("a cluster has a NATS server")?
+        .kill()
+        .await?;
+    let refused = api.post("/v1/users", &user).await?;
+    let code = refused.problem(503)?;
+    assert!(
+        ["unavailable", "outcome_unknown"].contains(&code.as_str()),
+        "{code}"
+    );
+    assert!(!refused.header("retry-after").is_empty());
+    assert!(
+        !String::from_utf8_lossy(&refused.body).contains("nats"),
+        "a problem tells nothing internal"
+    );
+    assert_eq!(service.anyone()?.get("/health/ready").await?.status, 503);
+    assert_eq!(service.anyone()?.get("/health/live").await?.status, 200);
+
+    service
+        .nats()
+        .context("a cluster has a NATS server")?
+        .restart()
+        .await?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reply = api.post("/v1/users", &user).await?;
+        match reply.status {
+            201 => break,
+            // The first one was stored although nobody could say so.
+            409 => break assert_eq!(code, "outcome_unknown"),
+            _ => anyhow::ensure!(
+                Instant::now() < deadline,
+                "it never came back: {:?}",
+                reply.json()
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// Data that retention has removed is told apart from an event that never was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_data_is_gone_says_so() -> anyhow::Result<()> {
+    let mut service = Tidings::start(tests::service::Engine::Cluster).await?;
+    let api = tenant(&service, "acme").await?;
+    let published = api
+        .post("/v1/events", &json!({ "type": "a.b", "data": 1 }))
+        .await?;
+    let path = format!("/v1/events/{}", text(&published.expect(202)?, "id")?);
+    get_after(&api, &path, &published).await?.expect(200)?;
+    // Retention counts in days; the server is asked to forget at once.
+    let nats = async_nats::connect(service.nats().context("a cluster has a NATS server")?.url()).await?;
+    let messages = async_nats::jetstream::new(nats)
+        .get_stream("TIDINGS_MESSAGES-0")
+        .await?;
+    messages.purge().await?;
+    assert_eq!(api.get(&path).await?.problem(410)?, "event_expired");
+    assert_eq!(
+        api.get("/v1/events").await?.expect(200)?["data"][0]["type"],
+        "a.b"
+    );
+    Ok(())
 }
