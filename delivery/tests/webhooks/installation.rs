@@ -2,7 +2,7 @@
 //! its logs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker::embedded::Embedded;
@@ -18,6 +18,8 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
+
+use crate::outage::Outage;
 
 /// An endpoint and the secret its receiver knows.
 #[derive(Debug, Clone)]
@@ -99,6 +101,17 @@ impl Installation {
 
     pub(crate) fn start_with(&self, settings: &Settings) -> Running {
         self.try_start(settings).unwrap()
+    }
+
+    /// Delivery that can't record attempts while `down`.
+    pub(crate) fn start_with_outage(&self, schedule: &str, down: Arc<AtomicBool>) -> Running {
+        let engine: Arc<dyn Engine> = Arc::new(Outage {
+            engine: self.engine.clone(),
+            down,
+        });
+        let stop = CancellationToken::new();
+        let delivery = Delivery::start(&self.settings(schedule), &engine, &stop).unwrap();
+        Running { delivery, stop }
     }
 
     pub(crate) fn try_start(&self, settings: &Settings) -> Result<Running, StartError> {

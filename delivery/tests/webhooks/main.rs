@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod installation;
+mod outage;
 mod receiver;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use delivery::{EgressPolicy, Settings};
@@ -318,6 +321,29 @@ async fn a_stop_lets_tries_under_way_end_and_records_them() {
         .facts(&installation.delivery_id(&message, &endpoint))
         .await;
     assert_eq!(errors(&facts), [Some(ErrorClass::Timeout)]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_could_not_be_recorded_is_made_again_under_the_same_id() {
+    let (installation, receiver) = (Installation::new().await, Receiver::start().await);
+    let endpoint = installation.create_endpoint(&receiver.url("/hook"), &["*"]).await;
+    let down = Arc::new(AtomicBool::new(true));
+    let running = installation.start_with_outage("", down.clone());
+    let message = installation.publish("invoice.paid", "{}").await;
+    receiver.wait("/hook", 1).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while running.delivery().status().troubles.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the trouble is not shown");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The lease ends unsettled, and the job comes again.
+    let received = receiver.wait("/hook", 2).await;
+    assert!(received.iter().all(|request| request.id() == message.as_str()));
+    down.store(false, Ordering::Relaxed);
+    let delivery = installation.delivery_id(&message, &endpoint);
+    installation.wait(&delivery, ended_as(&Next::Delivered)).await;
+    assert!(running.delivery().status().troubles.is_empty());
+    running.stop().await;
 }
 
 #[tokio::test]
