@@ -57,7 +57,7 @@ on_both! {
 }
 
 mod cases {
-    use projections::{AuditFilter, Page, Projectors};
+    use projections::{AuditFilter, Page, Projectors, ReadModels};
     use tokio_util::sync::CancellationToken;
 
     use super::{ALL, Dice, Duration, Instant, PATIENCE, Stale, Store, World, tenant, user_id};
@@ -85,35 +85,36 @@ mod cases {
         let mut world = World::new(store).await?;
         let (mut moments, mut chance) = (Dice::new(11), Dice::new(12));
         let (read_models, logs) = (world.open().await?, world.logs());
-        let mut kills = 0;
-        {
-            let mut writing = std::pin::pin!(world.live(&mut chance, 400));
-            loop {
-                let projectors = Projectors::follow(&read_models, logs.clone(), &CancellationToken::new());
-                // Mostly at once, sometimes after they have got going: connecting alone takes a while.
-                let longest = if moments.roll(3) == 0 { 600_000 } else { 30_000 };
-                let moment = Duration::from_micros(u64::from(moments.roll(longest)));
-                tokio::select! {
-                    done = &mut writing => break done?,
-                    () = tokio::time::sleep(moment) => kills += 1,
-                }
-                drop(projectors);
-            }
+        let (mut kills, deadline) = (0, Instant::now() + PATIENCE);
+        // On until they have been killed often, and have come some way nevertheless.
+        while kills < 30 || reached(&read_models).await? == 0 {
+            assert!(
+                Instant::now() < deadline,
+                "killed {kills} times, they never got anywhere"
+            );
+            let projectors = Projectors::follow(&read_models, logs.clone(), &CancellationToken::new());
+            world.live(&mut chance, moments.roll(8)).await?;
+            // Mostly at once, sometimes after they have got going: connecting alone takes a while.
+            let longest = if moments.roll(3) == 0 { 400_000 } else { 10_000 };
+            tokio::time::sleep(Duration::from_micros(u64::from(moments.roll(longest)))).await;
+            drop(projectors);
+            kills += 1;
         }
-        let audit = read_models
-            .audit(&tenant(1))
-            .list(&AuditFilter::default(), &Page::default())
-            .await?;
-        let reached = audit.positions.first().map_or(0, |position| position.sequence);
-        assert!(
-            kills >= 5 && reached > 0,
-            "killed {kills} times, and got to {reached}"
-        );
         let (projectors, stop) = world.start(&read_models);
         world.assert_folded(&read_models).await?;
         stop.cancel();
         projectors.join().await;
         Ok(())
+    }
+
+    async fn reached(read_models: &ReadModels) -> anyhow::Result<u64> {
+        let page = Page::default();
+        let tenant = tenant(1);
+        let audit = read_models
+            .audit(&tenant)
+            .list(&AuditFilter::default(), &page)
+            .await?;
+        Ok(audit.positions.first().map_or(0, |position| position.sequence))
     }
 
     /// Through projectors of the same process, and of another.
