@@ -56,8 +56,8 @@ async fn serve(
     profile::enforce(config, engine.as_ref()).await?;
     let metrics = metrics::install().map_err(|error| {
         Failure::new(
-            format!("measuring cannot start: {error}"),
-            "this is a fault of the program",
+            in_full(&error),
+            "measuring cannot start: this is a fault of the program",
         )
     })?;
     let read_models = if config.has(Role::Gateway) || config.has(Role::Projections) {
@@ -73,22 +73,19 @@ async fn serve(
         background,
         stopping.clone(),
     );
+    let health = Arc::new(health);
     let operator = Operator {
-        health: Arc::new(health),
+        health: Arc::clone(&health),
         metrics,
     };
-    let app = match &read_models {
-        Some(read_models) if config.has(Role::Gateway) => {
-            Some(app(config, &keys, engine.as_ref(), read_models))
-        }
-        _ => None,
-    };
+    let served = read_models.as_ref().filter(|_| config.has(Role::Gateway));
+    let app = served.map(|read_models| app(config, &keys, engine.as_ref(), read_models));
     let address = listeners.api.local_addr().unwrap_or(config.http.listen);
-    let server = start_servers(config, app, operator.clone(), listeners, &stopping, &work);
+    let server = start_servers(config, app, operator, listeners, &stopping, &work);
     announce(config, &keys, address);
     let served = until_stopped(server, config, &stopping).await;
     work.cancel();
-    operator.health.background_ended().await;
+    health.background_ended().await;
     if let Some(read_models) = read_models {
         read_models.close().await;
     }

@@ -104,11 +104,8 @@ fn flags(overrides: &Overrides) -> Texts {
     }
 }
 
-/// Every setting from its strongest source, and the mistakes found on the way.
-pub(super) fn gather(
-    file: Option<&Path>,
-    overrides: &Overrides,
-) -> Result<(Vec<Sourced>, Vec<String>), Failure> {
+/// All sources, the weakest first.
+fn sources(file: Option<&Path>, overrides: &Overrides) -> Result<Figment, Failure> {
     let figment = Figment::from(defaults());
     let figment = match file.unwrap_or(Path::new(FILE)) {
         path if path.is_file() => figment.merge(Toml::file_exact(path)),
@@ -121,7 +118,15 @@ pub(super) fn gather(
         }
         _ => figment,
     };
-    let figment = figment.merge(environment()).merge(flags(overrides));
+    Ok(figment.merge(environment()).merge(flags(overrides)))
+}
+
+/// Every setting from its strongest source, and the mistakes found on the way.
+pub(super) fn gather(
+    file: Option<&Path>,
+    overrides: &Overrides,
+) -> Result<(Vec<Sourced>, Vec<String>), Failure> {
+    let figment = sources(file, overrides)?;
     let all: Dict = figment.extract().map_err(|error| {
         let errors = error.into_iter().map(|error| error.to_string()).collect();
         Failure::usage(
@@ -138,20 +143,20 @@ pub(super) fn gather(
         let Some(value) = all.get(setting.key) else {
             continue;
         };
-        let source = figment
-            .find_metadata(setting.key)
-            .map_or_else(|| "default".to_owned(), describe);
-        match as_text(value) {
-            Some(value) => settings.push(Sourced {
-                setting,
-                value,
-                source,
-            }),
-            None => mistakes.push(format!(
+        let source = figment.find_metadata(setting.key);
+        let source = source.map_or_else(|| "default".to_owned(), describe);
+        let Some(value) = as_text(value) else {
+            mistakes.push(format!(
                 "{} ({source}): must be a text, a number or a list of texts",
                 setting.key
-            )),
-        }
+            ));
+            continue;
+        };
+        settings.push(Sourced {
+            setting,
+            value,
+            source,
+        });
     }
     Ok((settings, mistakes))
 }

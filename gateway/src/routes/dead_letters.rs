@@ -194,48 +194,33 @@ type Selections = Vec<(EndpointId, Selection)>;
 
 /// The endpoints concerned with what is asked of each, and the ids that name nothing.
 async fn select(app: &App, member: &Member, which: Which) -> Result<(Selections, Vec<DeliveryId>), Problem> {
-    match which {
-        Which {
-            ids: Some(ids),
-            endpoint: None,
-            all: None,
-        } => by_ids(app, member, ids).await,
-        Which {
-            ids: None,
-            endpoint: Some(endpoint),
-            all: None,
-        } => Ok((vec![(endpoint, Selection::All)], Vec::new())),
-        Which {
-            ids: None,
-            endpoint: None,
-            all: Some(true),
-        } => {
-            let found = app
-                .read_models
-                .deliveries(&member.tenant)
-                .dead_letter_endpoints()
-                .await?;
-            let mut selections = Vec::new();
-            for row in found.data {
-                // A removed endpoint keeps dead letters that nobody can send any more.
-                if app
-                    .read_models
-                    .endpoints(&member.tenant)
-                    .get(&row.endpoint)
-                    .await?
-                    .data
-                    .is_some()
-                {
-                    selections.push((row.endpoint, Selection::All));
-                }
-            }
-            Ok((selections, Vec::new()))
-        }
+    match (which.ids, which.endpoint, which.all) {
+        (Some(ids), None, None) => by_ids(app, member, ids).await,
+        (None, Some(endpoint), None) => Ok((vec![(endpoint, Selection::All)], Vec::new())),
+        (None, None, Some(true)) => Ok((of_all(app, member).await?, Vec::new())),
         _ => Err(Problem::invalid_body(
             ".",
             "must name exactly one of ids, endpoint, all: true",
         )),
     }
+}
+
+/// All dead letters of every endpoint that has some.
+async fn of_all(app: &App, member: &Member) -> Result<Selections, Problem> {
+    let endpoints = app.read_models.endpoints(&member.tenant);
+    let found = app
+        .read_models
+        .deliveries(&member.tenant)
+        .dead_letter_endpoints()
+        .await?;
+    let mut selections = Vec::new();
+    for row in found.data {
+        // A removed endpoint keeps dead letters that nobody can send any more.
+        if endpoints.get(&row.endpoint).await?.data.is_some() {
+            selections.push((row.endpoint, Selection::All));
+        }
+    }
+    Ok(selections)
 }
 
 async fn by_ids(

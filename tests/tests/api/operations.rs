@@ -100,6 +100,105 @@ async fn call(
     .await
 }
 
+/// One operation, a caller of the right kind, and an address with another tenant's ids.
+struct Trial<'a> {
+    operation: &'a Operation,
+    name: String,
+    path: String,
+    right: &'a Api,
+}
+
+impl Trial<'_> {
+    async fn is_refused(&self, api: &Api, status: u16, code: &str) -> anyhow::Result<()> {
+        let reply = call(api, self.operation, &self.path, &json!({})).await?;
+        assert_eq!(
+            reply.problem(status).context(self.name.clone())?,
+            code,
+            "{}",
+            self.name
+        );
+        assert_eq!(
+            reply.header("www-authenticate").starts_with("Bearer"),
+            status == 401,
+            "{}",
+            self.name
+        );
+        Ok(())
+    }
+
+    async fn refuses_garbage(&self) -> anyhow::Result<()> {
+        let (method, name) = (&self.operation.method, &self.name);
+        if *method == Method::GET {
+            let reply = self
+                .right
+                .get(&format!("{}?no_such_parameter=1", self.path))
+                .await?;
+            assert!(reply.status < 500, "{name}: {}", reply.status);
+        }
+        if !self.operation.has_body {
+            return Ok(());
+        }
+        let reply = call(
+            self.right,
+            self.operation,
+            &self.path,
+            &json!({ "no such field": [] }),
+        )
+        .await?;
+        assert_eq!(
+            reply.problem(422).context(name.clone())?,
+            "invalid_body",
+            "{name}"
+        );
+        if !OPTIONAL_BODY.contains(&name.as_str()) {
+            let headers = [("content-type", "text/plain")];
+            let reply = self
+                .right
+                .call(method.clone(), &self.path, None, &headers)
+                .await?;
+            assert_eq!(
+                reply.problem(415).context(name.clone())?,
+                "unsupported_media_type",
+                "{name}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Another tenant's id and no id at all are answered in the same words.
+    async fn hides_what_is_foreign(&self) -> anyhow::Result<()> {
+        let body = match self.operation.path.as_str() {
+            "/v1/users/{id}" => json!({ "name": "Mallory" }),
+            "/v1/endpoints/{id}" => json!({ "description": "Mallory's" }),
+            _ => json!({}),
+        };
+        let foreign = call(self.right, self.operation, &self.path, &body).await?;
+        assert_eq!(
+            foreign.problem(404).context(self.name.clone())?,
+            "not_found",
+            "{}",
+            self.name
+        );
+        for id in ["nonsense", "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV", "%00", "..%2f.."] {
+            let path = self.operation.path.replace("{id}", id);
+            let unknown = call(self.right, self.operation, &path, &body).await?;
+            assert_eq!(
+                unknown.problem(404).context(self.name.clone())?,
+                "not_found",
+                "{}",
+                self.name
+            );
+            assert_eq!(
+                unknown.json()?["detail"],
+                foreign.json()?["detail"],
+                "{}",
+                self.name
+            );
+        }
+        Ok(())
+    }
+}
+
 for_each_engine! {
     /// No credential: 401. A wrong kind of key: 403. Another tenant's ids: 404. Garbage: a problem.
     async fn every_operation_guards_itself(engine: Engine) {
@@ -110,46 +209,14 @@ for_each_engine! {
         let operations = operations(&document)?;
         assert!(operations.len() >= 25, "only {} operations are documented", operations.len());
         for operation in &operations {
-            let what = format!("{} {}", operation.method, operation.path);
-            let path = ids.fill(&operation.path);
-            let context = || what.clone();
-            let reply = call(&anyone, operation, &path, &json!({})).await?;
-            assert_eq!(reply.problem(401).with_context(context)?, "unauthenticated", "{what}");
-            assert!(reply.header("www-authenticate").starts_with("Bearer"), "{what}");
-
-            let wrong = if operation.platform { &stranger } else { &admin };
-            let reply = call(wrong, operation, &path, &json!({})).await?;
-            assert_eq!(reply.problem(403).with_context(context)?, "forbidden", "{what}");
-
-            let right = if operation.platform { &admin } else { &stranger };
-            if operation.has_body {
-                let garbage = json!({ "no such field": [] });
-                let reply = call(right, operation, &path, &garbage).await?;
-                assert_eq!(reply.problem(422).with_context(context)?, "invalid_body", "{what}");
-                if !OPTIONAL_BODY.contains(&what.as_str()) {
-                    let headers = [("content-type", "text/plain")];
-                    let reply = right.call(operation.method.clone(), &path, None, &headers).await?;
-                    assert_eq!(reply.problem(415).with_context(context)?, "unsupported_media_type", "{what}");
-                }
-            }
-            if operation.method == Method::GET {
-                let reply = right.get(&format!("{path}?no_such_parameter=1")).await?;
-                assert!(reply.status < 500, "{what}: {}", reply.status);
-            }
+            let (right, wrong) = if operation.platform { (&admin, &stranger) } else { (&stranger, &admin) };
+            let name = format!("{} {}", operation.method, operation.path);
+            let trial = Trial { operation, name, path: ids.fill(&operation.path), right };
+            trial.is_refused(&anyone, 401, "unauthenticated").await?;
+            trial.is_refused(wrong, 403, "forbidden").await?;
+            trial.refuses_garbage().await?;
             if operation.path.contains("{id}") && !operation.platform {
-                let body = match operation.path.as_str() {
-                    "/v1/users/{id}" => json!({ "name": "Mallory" }),
-                    "/v1/endpoints/{id}" => json!({ "description": "Mallory's" }),
-                    _ => json!({}),
-                };
-                let foreign = call(right, operation, &path, &body).await?;
-                assert_eq!(foreign.problem(404).with_context(context)?, "not_found", "{what}");
-                for id in ["nonsense", "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV", "%00", "..%2f.."] {
-                    let path = operation.path.replace("{id}", id);
-                    let unknown = call(right, operation, &path, &body).await?;
-                    let same = unknown.problem(404).with_context(context)?;
-                    assert_eq!((same.as_str(), &unknown.json()?["detail"]), ("not_found", &foreign.json()?["detail"]));
-                }
+                trial.hides_what_is_foreign().await?;
             }
         }
         Ok(())
