@@ -5,7 +5,7 @@
 
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -70,26 +70,42 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, b
 
 fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
     operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]);
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && status.starts_with('2')
+        {
+            response.headers.insert(POSITION.to_string(), position().into());
+        }
+    }
+    for kind in problems_of(operation, is_query, has_id) {
+        add_problem(operation, kind);
+    }
+    if is_query {
+        let parameters = operation.parameters.get_or_insert_default();
+        parameters.push(at_least().into());
+    }
+}
+
+/// The problems that any operation of this kind can answer.
+fn problems_of(operation: &Operation, is_query: bool, has_id: bool) -> Vec<ProblemType> {
     let mut kinds = vec![
         ProblemType::Unauthenticated,
         ProblemType::Forbidden,
         ProblemType::Internal,
         ProblemType::Unavailable,
+        ProblemType::Timeout,
     ];
     kinds.extend(has_id.then_some(ProblemType::NotFound));
-    let parameters = operation.parameters.iter().flatten();
-    let asks = parameters.filter_map(|parameter| match parameter {
-        RefOr::T(parameter) => Some(&parameter.parameter_in),
-        RefOr::Ref(_) => None,
-    });
-    let has_query = asks.into_iter().any(|place| *place == ParameterIn::Query);
-    kinds.extend(has_query.then_some(ProblemType::InvalidQuery));
+    let in_query = |parameter: &RefOr<Parameter>| match parameter {
+        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
+        RefOr::Ref(_) => false,
+    };
+    let has_parameters = operation.parameters.iter().flatten().any(in_query);
+    kinds.extend(has_parameters.then_some(ProblemType::InvalidQuery));
     if is_query {
         kinds.extend([ProblemType::InvalidHeader, ProblemType::Stale]);
-        operation
-            .parameters
-            .get_or_insert_default()
-            .push(at_least().into());
+    } else {
+        kinds.extend([ProblemType::Conflict, ProblemType::OutcomeUnknown]);
     }
     if operation.request_body.is_some() {
         kinds.extend([
@@ -99,14 +115,7 @@ fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
             ProblemType::InvalidBody,
         ]);
     }
-    for response in operation.responses.responses.values_mut() {
-        if let RefOr::T(response) = response {
-            response.headers.insert(POSITION.to_string(), position().into());
-        }
-    }
-    for kind in kinds {
-        add_problem(operation, kind);
-    }
+    kinds
 }
 
 /// Problems of one status share a response; its description lists their codes.
@@ -146,7 +155,7 @@ fn position() -> utoipa::openapi::Header {
         .build()
 }
 
-fn at_least() -> utoipa::openapi::path::Parameter {
+fn at_least() -> Parameter {
     ParameterBuilder::new()
         .name(AT_LEAST.as_str())
         .parameter_in(ParameterIn::Header)
@@ -163,6 +172,27 @@ mod tests {
     use std::path::PathBuf;
 
     use crate::router;
+
+    /// Where a parameter is sent, for every operation.
+    #[test]
+    fn parameters_stand_where_they_are_read() {
+        let document = serde_json::to_value(router::operations().1).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let operations = item.as_object().unwrap().values();
+            let parameters = operations
+                .filter_map(|operation| operation["parameters"].as_array())
+                .flatten();
+            for parameter in parameters {
+                let name = parameter["name"].as_str().unwrap();
+                let expected = match name {
+                    "id" => "path",
+                    "tidings-at-least" => "header",
+                    _ => "query",
+                };
+                assert_eq!(parameter["in"], expected, "{path}: {name}");
+            }
+        }
+    }
 
     /// The document under `schemas/` is the one made from the code; `UPDATE_GOLDEN=1` writes it anew.
     #[test]

@@ -124,6 +124,7 @@ struct EndpointView {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct EndpointQuery {
     /// The most rows, 1 to 200; 50 unless given.

@@ -72,11 +72,12 @@ struct FullEvent {
     #[schema(value_type = String)]
     position: Position,
     /// The publisher's JSON.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct EventQuery {
     /// Events of this type only.
@@ -97,6 +98,7 @@ struct EventQuery {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ExportQuery {
     /// The form of the file.

@@ -89,6 +89,7 @@ struct TenantView {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct TenantQuery {
     /// The most rows, 1 to 200; 50 unless given.

@@ -79,6 +79,7 @@ struct UserView {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct UserQuery {
     /// The most rows, 1 to 200; 50 unless given.

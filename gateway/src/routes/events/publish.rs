@@ -36,7 +36,7 @@ struct NewEvent {
     #[schema(value_type = String, example = "invoice.paid")]
     event_type: EventType,
     /// Any JSON; receivers get it to the byte.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
     /// An id of your choice, `evt_` and a ULID: the same event sent again under it within a day is stored once.
     #[schema(value_type = Option<String>)]
