@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::layout::Log;
-use broker::{Expect, KeyValue, KvError, Subject};
+use broker::{Expect, KeyValue, KvError, LogState, Subject};
 
 use crate::work::subject;
 
@@ -26,6 +26,19 @@ pub(crate) enum CursorError {
     /// The value is no sequence.
     #[error("the cursor {0} does not hold a sequence; put it right or remove it")]
     Malformed(Subject),
+    /// The log was made anew, or lost its end: what is appended to it now would be passed over.
+    #[error(
+        "the log ends at {end}, but the cursor {key} stands at {at}: it has gone backwards, and must be restored, or \
+         the cursor removed to begin anew"
+    )]
+    Backwards {
+        /// The cursor's key in its bucket.
+        key: Subject,
+        /// Where it stands.
+        at: u64,
+        /// Where the log ends.
+        end: u64,
+    },
 }
 
 impl From<KvError> for CursorError {
@@ -78,6 +91,19 @@ impl Cursor {
     /// The last sequence dealt with; 0 before the first.
     pub(crate) fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Compares the cursor with its log before that is followed; answers how many records retention has removed that
+    /// were not dealt with.
+    pub(crate) fn check(&self, log: LogState) -> Result<u64, CursorError> {
+        if log.last < self.at {
+            return Err(CursorError::Backwards {
+                key: self.key.clone(),
+                at: self.at,
+                end: log.last,
+            });
+        }
+        Ok(log.first.saturating_sub(self.at + 1))
     }
 
     /// Everything up to this sequence is dealt with. After an error load the cursor anew.

@@ -5,6 +5,7 @@
 //! brought up to the end of the log of events *after* the message was received. The cursor moves only when
 //! everything of a batch is stored; what a crash repeats has the same ids and is recognised.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use broker::layout::{Bucket, Log, Shard};
@@ -80,6 +81,10 @@ impl Matcher {
     async fn follow(&self, stop: &CancellationToken, episode: &mut Episode) -> Result<(), MatchError> {
         let log = Log::Messages(self.shard);
         let mut cursor = Cursor::load(self.cursors.clone(), "matcher", log).await?;
+        let missed = cursor.check(self.messages.state().await?)?;
+        if missed > 0 {
+            tracing::error!(missed, %log, "Messages grew too old and were removed before they were matched.");
+        }
         let records = self.messages.follow(cursor.at(), None).await?;
         let mut batches = records.ready_chunks(BATCH);
         while let Some(batch) = stop.run_until_cancelled(next(&mut batches, episode)).await {
@@ -162,10 +167,16 @@ impl Matcher {
 struct Plan {
     records: Vec<NewRecord>,
     jobs: Vec<Job>,
+    deliveries: HashSet<DeliveryId>,
 }
 
 impl Plan {
+    /// Takes a delivery in, once: a client may use an event's id again after the log has forgotten it, and an append
+    /// with the same record twice would be refused as a whole, again and again.
     fn add(&mut self, work: &Work, message: &Message, endpoint: &EndpointId) {
+        if !self.deliveries.insert(work.delivery.clone()) {
+            return;
+        }
         let created = work.fact(&message.tenant, endpoint, DeliveryFact::Created);
         self.records.push(new_record(&created, ""));
         self.jobs

@@ -21,6 +21,8 @@ pub const DELIVERIES_CREATED: &str = "tidings_delivery_deliveries_created_total"
 pub const UNREADABLE: &str = "tidings_delivery_unreadable_records_total";
 /// Counter: jobs sent back to the queue because their endpoint had enough in flight.
 pub const LANE_FULL: &str = "tidings_delivery_lane_full_total";
+/// Counter: jobs sent back to the queue because every try of the process was taken.
+pub const TRIES_TAKEN: &str = "tidings_delivery_tries_taken_total";
 /// Gauge: HTTP tries under way.
 pub const IN_FLIGHT: &str = "tidings_delivery_in_flight";
 
@@ -49,6 +51,10 @@ pub(crate) fn unreadable(log: &str) {
 
 pub(crate) fn lane_full() {
     counter!(LANE_FULL).increment(1);
+}
+
+pub(crate) fn tries_taken() {
+    counter!(TRIES_TAKEN).increment(1);
 }
 
 /// Counts one try as under way for as long as it lives.

@@ -114,6 +114,7 @@ impl Requests {
     async fn follow_until_failure(&self, episode: &mut Episode) -> Result<(), RequestError> {
         let log = Log::Events(self.shard);
         let mut cursor = Cursor::load(self.cursors.clone(), "requests", log).await?;
+        cursor.check(self.events.state().await?)?;
         let filter = Some(endpoints::filter());
         let mut records = self.events.follow(cursor.at(), filter).await?;
         let mut idle = 0;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use broker::{Lease, Settlement};
 use domain::{AttemptOutcome, DeliveryFact, ErrorClass, Next, Timestamp};
+use tokio::sync::SemaphorePermit;
 
 use super::Worker;
 use super::prepare::{Hindrance, Receiver};
@@ -16,6 +17,10 @@ use crate::work::Work;
 
 /// When a job comes back that could not be tried because a part of Tidings was away.
 const AWAY_WAIT: Duration = Duration::from_secs(2);
+/// When a job comes back that found every try of this process taken for as long as its lease allowed.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// The least time it waits for one.
+const BUSY_PATIENCE: Duration = Duration::from_millis(100);
 /// What must be left of a lease besides the deadline of the POST when it begins.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -38,13 +43,30 @@ impl Worker {
                 return;
             }
         };
-        match self.make(&lease, &work, &to, place).await {
+        let Some(permit) = self.take_try(&lease).await else {
+            metrics::tries_taken();
+            self.later(&lease, BUSY_WAIT).await;
+            return;
+        };
+        let made = self.make(&lease, &work, &to, place).await;
+        // Recording takes no try.
+        drop(permit);
+        match made {
             Ok(made) => self.conclude(&lease, &work, &to, made).await,
             Err(hindrance) => {
                 let wait = self.surroundings(Some(&hindrance));
                 self.later(&lease, wait.max(AWAY_WAIT)).await;
             }
         }
+    }
+
+    /// One of this process's tries, unless all are taken for so long that the lease would end under the POST. Slow
+    /// receivers can do that: it is no trouble of ours, and another process may have a try free.
+    async fn take_try(&self, lease: &Lease) -> Option<SemaphorePermit<'_>> {
+        let left = lease.expires.duration_since(SystemTime::now());
+        let patience = left.unwrap_or_default().saturating_sub(self.timeout + MARGIN);
+        let taken = tokio::time::timeout(patience.max(BUSY_PATIENCE), self.tries.acquire()).await;
+        taken.ok()?.ok()
     }
 
     /// Tries once. An error means that nothing was tried and nothing is to be recorded.
@@ -55,8 +77,6 @@ impl Worker {
         to: &Receiver,
         mut place: Place,
     ) -> Result<Made, Hindrance> {
-        // Nobody closes the semaphore; without a permit there would merely be one try more.
-        let _try = self.tries.acquire().await;
         let prepared = match self.prepare(work, to).await {
             Ok(prepared) => prepared,
             Err(Hindrance::Failed(why)) => return Ok(untried(why, false)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker::embedded::Embedded;
 use broker::layout::{Bucket, Layout, Log};
-use broker::{Engine, NewRecord, Subject};
+use broker::{Engine, Expect, NewRecord, Subject};
 use delivery::{Delivery, EgressPolicy, MasterKey, SecretWriter, Settings, StartError};
 use domain::endpoint::{EndpointEvent, EndpointSettings};
 use domain::{
@@ -168,6 +168,12 @@ impl Installation {
 
     pub(crate) async fn publish(&self, event_type: &str, data: &str) -> EventId {
         let id = EventId::new(self.draw());
+        self.publish_as(&id, event_type, data).await;
+        id
+    }
+
+    /// Publishes under an id, used before or not, as a log does that has forgotten what it stored.
+    pub(crate) async fn publish_as(&self, id: &EventId, event_type: &str, data: &str) {
         let message = Message {
             v: Message::VERSION,
             tenant: self.tenant.clone(),
@@ -180,9 +186,16 @@ impl Installation {
             traceparent: None,
         };
         let subject = Message::subject(&self.tenant, &message.event_type);
-        self.append(Log::Messages(0), subject, id.as_str(), message.encode())
+        let record_id = self.draw().to_string();
+        self.append(Log::Messages(0), subject, &record_id, message.encode())
             .await;
-        id
+    }
+
+    /// Sets a cursor of delivery, as `matcher.MESSAGES-0`.
+    pub(crate) async fn set_cursor(&self, key: &str, at: u64) {
+        let (bucket, key) = (self.engine.bucket(Bucket::Cursors), Subject::new(key).unwrap());
+        let at = at.to_string().into();
+        bucket.put(&key, at, Expect::Anything, None).await.unwrap();
     }
 
     async fn append(&self, log: Log, subject: String, id: &str, payload: Vec<u8>) {

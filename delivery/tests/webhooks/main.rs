@@ -216,6 +216,81 @@ async fn an_endpoint_created_before_a_publication_is_always_matched() {
 }
 
 #[tokio::test]
+async fn an_id_used_twice_is_one_delivery_and_holds_up_nothing() {
+    let (installation, receiver) = (Installation::new().await, Receiver::start().await);
+    installation.create_endpoint(&receiver.url("/hook"), &["*"]).await;
+    let twice = installation.publish("invoice.paid", "1").await;
+    installation.publish_as(&twice, "invoice.paid", "1").await;
+    let other = installation.publish("invoice.paid", "2").await;
+    // All three are matched together.
+    let running = installation.start("");
+    let received = receiver.wait("/hook", 2).await;
+    let mut ids: Vec<_> = received.iter().map(|request| request.id().to_owned()).collect();
+    ids.sort();
+    assert_eq!(ids, [twice.to_string(), other.to_string()]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_has_gone_backwards_is_not_followed_in_silence() {
+    for (key, part) in [
+        ("matcher.MESSAGES-0", "matcher of MESSAGES-0"),
+        ("requests.EVENTS-0", "requests in EVENTS-0"),
+    ] {
+        let installation = Installation::new().await;
+        installation.set_cursor(key, 7).await;
+        let running = installation.start("");
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let told = |trouble: &String| trouble.starts_with(part) && trouble.contains("gone backwards");
+        while !running.delivery().status().troubles.iter().any(told) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{:?}",
+                running.delivery().status()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn many_slow_receivers_are_no_trouble_of_ours() {
+    const ENDPOINTS: usize = 9;
+    let (installation, receiver) = (Installation::new().await, Receiver::start().await);
+    receiver.script("/hangs", &[0; ENDPOINTS]);
+    let mut endpoints = Vec::new();
+    for _ in 0..ENDPOINTS {
+        endpoints.push(
+            installation
+                .create_endpoint(&receiver.url("/hangs"), &["*"])
+                .await,
+        );
+    }
+    let message = installation.publish("invoice.paid", "{}").await;
+    let settings = Settings {
+        concurrency: 1,
+        ..installation.settings("1h")
+    };
+    // One at a time, each to its deadline, they take longer than a lease.
+    let running = installation.start_with(&settings);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while receiver.received("/hangs").len() < ENDPOINTS {
+        assert!(tokio::time::Instant::now() < deadline, "some were never tried");
+        let troubles = running.delivery().status().troubles;
+        assert!(troubles.is_empty(), "{troubles:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for endpoint in &endpoints {
+        let delivery = installation.delivery_id(&message, endpoint);
+        let tried = |fact: &DeliveryFact| matches!(fact, DeliveryFact::Attempted { .. });
+        let facts = installation.wait(&delivery, tried).await;
+        assert_eq!(errors(&facts), [Some(ErrorClass::Timeout)]);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_receiver_that_hangs_holds_up_nobody_else() {
     let (installation, receiver) = (Installation::new().await, Receiver::start().await);
     receiver.script("/hangs", &[0; 100]);
