@@ -221,7 +221,8 @@ fn failure<R: std::error::Error>(error: CommitError) -> Error<R> {
         CommitError::Conflict => Error::Contended,
         CommitError::Taken(kind) => Error::Taken { kind },
         CommitError::TooLarge { bytes, limit } => Error::TooLarge { bytes, limit },
-        CommitError::Unavailable(cause) | CommitError::Unwritable(cause) => Error::Unavailable(cause),
+        CommitError::Unavailable(cause) => Error::Unavailable(cause),
+        CommitError::Unwritable(cause) => Error::Damaged(cause),
         CommitError::Unknown(cause) => Error::Unknown(cause),
     }
 }

@@ -58,16 +58,17 @@ pub enum Error<R: std::error::Error> {
     /// The log did not say whether it stored the events: they happened, or will not have.
     #[error("the outcome is unknown")]
     Unknown(#[source] Cause),
-    /// The aggregate cannot be loaded; an operator has to look. Nothing happened.
-    #[error("the aggregate cannot be loaded")]
-    Damaged(#[source] LoadError),
+    /// What the log holds cannot be folded, or what was decided cannot be written: an operator has to look.
+    /// Nothing happened.
+    #[error("the aggregate's history cannot be continued")]
+    Damaged(#[source] Cause),
 }
 
 impl<R: std::error::Error> From<LoadError> for Error<R> {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Unavailable(cause) => Self::Unavailable(cause),
-            LoadError::Damaged { .. } | LoadError::InvalidId(_) => Self::Damaged(error),
+            LoadError::Damaged { .. } | LoadError::InvalidId(_) => Self::Damaged(Box::new(error)),
         }
     }
 }

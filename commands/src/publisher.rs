@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use broker::layout::{Bucket, Log};
-use broker::{AppendError, Cause, Engine, EventLog, KvError, MAX_APPEND, NewRecord, ReadError, Subject};
+use broker::{
+    AppendError, Cause, Engine, EventLog, KvError, MAX_APPEND, MAX_RECORD, NewRecord, ReadError, Subject,
+};
 use bytes::Bytes;
 use domain::{Actor, EventId, EventType, Message, Position, Source, TenantId, Timestamp};
 use futures::future::try_join_all;
@@ -18,6 +20,13 @@ pub const MAX_BULK: usize = MAX_APPEND;
 
 /// The largest data of one event, in bytes.
 pub const MAX_DATA_BYTES: usize = 512 * 1024;
+
+/// What a message says besides its data takes less than this.
+const ENVELOPE: usize = 64 * 1024;
+const _: () = assert!(
+    MAX_DATA_BYTES + ENVELOPE <= MAX_RECORD,
+    "every engine takes every message"
+);
 
 /// An event to publish.
 #[derive(Debug, Clone)]

@@ -1,5 +1,10 @@
 //! The write path against the embedded engine. (Through HTTP and on both engines: the `tests` crate.)
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test prepares must succeed, in its helpers too"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -118,7 +118,7 @@ pub(crate) mod testing {
     }
 
     /// A record's golden file, which must decode for ever and still be what is written; made from `encoded` when the
-    /// form is new, with UPDATE_GOLDEN=1.
+    /// form is new, with `UPDATE_GOLDEN=1`.
     pub(crate) fn golden_record(name: &str, encoded: &[u8]) -> Vec<u8> {
         let path =
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../schemas/records/{name}.msgpack"));

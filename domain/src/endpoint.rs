@@ -37,6 +37,27 @@ pub struct EndpointSettings {
     pub description: Option<Description>,
 }
 
+/// What of an endpoint's settings is to be another; what is not given stays.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EndpointChange {
+    /// The new URL.
+    pub url: Option<TargetUrl>,
+    /// All filters from now on.
+    pub event_types: Option<Vec<EventTypeFilter>>,
+    /// The new description; `Some(None)` takes it away.
+    pub description: Option<Option<Description>>,
+}
+
+impl EndpointChange {
+    fn apply_to(self, settings: &EndpointSettings) -> EndpointSettings {
+        EndpointSettings {
+            url: self.url.unwrap_or_else(|| settings.url.clone()),
+            event_types: self.event_types.unwrap_or_else(|| settings.event_types.clone()),
+            description: self.description.unwrap_or_else(|| settings.description.clone()),
+        }
+    }
+}
+
 /// Which dead letters of an endpoint are meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,8 +100,8 @@ impl Endpoint {
 pub enum EndpointCommand {
     /// Bring it into being, enabled.
     Create(EndpointSettings),
-    /// Set it anew.
-    Change(EndpointSettings),
+    /// Change some of its settings.
+    Change(EndpointChange),
     /// Send it nothing from now on.
     Disable {
         /// Why.
@@ -236,8 +257,8 @@ fn decide(
 ) -> Result<Option<EndpointEvent>, EndpointRejection> {
     Ok(match command {
         EndpointCommand::Create(_) => return Err(EndpointRejection::AlreadyCreated),
-        EndpointCommand::Change(to) => {
-            let to = checked(to)?;
+        EndpointCommand::Change(change) => {
+            let to = checked(change.apply_to(settings))?;
             (to != *settings).then(|| EndpointEvent::Changed {
                 from: settings.clone(),
                 to,

@@ -1,4 +1,5 @@
-//! `tidings doctor`: looks at everything, says what to do, and changes nothing but what opening the engine makes.
+//! `tidings doctor`: looks at everything, says what to do, and changes nothing. Only on the embedded engine, where
+//! there is no data yet, opening makes some.
 
 use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal;
@@ -59,7 +60,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
         findings.extend(key_files(config));
         return findings;
     }
-    match open_engine(config).await {
+    match open_engine(&looking_only(config)).await {
         Ok(engine) => {
             findings.extend(engine.examine().await);
             findings.extend(key_files(config));
@@ -74,6 +75,15 @@ async fn examine(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The same configuration without the right to create what is missing in the log: that is for `tidings migrate`.
+fn looking_only(config: &Config) -> Config {
+    let mut config = config.clone();
+    if let EngineChoice::Cluster(cluster) = &mut config.storage.engine {
+        cluster.manage = false;
+    }
+    config
 }
 
 /// Whether a service runs on the embedded engine's folder, which one process can open.

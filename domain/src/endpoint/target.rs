@@ -21,10 +21,13 @@ pub enum InvalidUrl {
     /// A fragment, which is never sent.
     #[error("must not contain a fragment (#…)")]
     Fragment,
-    /// Too long.
-    #[error("must be at most 2048 bytes long")]
+    /// Too long, as written or in normal form.
+    #[error("must be at most {MAX_BYTES} bytes long, each byte of what is not ASCII counted as three")]
     TooLong,
 }
+
+/// How long a URL may be. The log holds the normal form, which must be readable for ever: it is what counts.
+const MAX_BYTES: usize = 2048;
 
 /// An absolute `http` or `https` URL without credentials or fragment, in normal form (WHATWG URL).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,7 +50,7 @@ impl TryFrom<String> for TargetUrl {
     type Error = InvalidUrl;
 
     fn try_from(text: String) -> Result<Self, InvalidUrl> {
-        if text.len() > 2048 {
+        if text.len() > MAX_BYTES {
             return Err(InvalidUrl::TooLong);
         }
         let url = Url::parse(&text).map_err(|_| InvalidUrl::Malformed)?;
@@ -59,6 +62,10 @@ impl TryFrom<String> for TargetUrl {
         }
         if url.fragment().is_some() {
             return Err(InvalidUrl::Fragment);
+        }
+        // Percent-encoding makes three bytes of one.
+        if url.as_str().len() > MAX_BYTES {
+            return Err(InvalidUrl::TooLong);
         }
         Ok(Self(url))
     }
@@ -95,5 +102,15 @@ mod tests {
             parse(&format!("https://example.org/{}", "a".repeat(2048))),
             Err(InvalidUrl::TooLong)
         );
+    }
+
+    #[test]
+    fn whatever_is_accepted_can_be_read_again() {
+        let longest = format!("https://example.org/{}", "ä".repeat((MAX_BYTES - 20) / 6));
+        let url = TargetUrl::try_from(longest.clone()).unwrap();
+        assert_eq!(TargetUrl::try_from(String::from(url.clone())).unwrap(), url);
+        let longer = format!("{longest}ä");
+        assert!(longer.len() < MAX_BYTES);
+        assert_eq!(TargetUrl::try_from(longer), Err(InvalidUrl::TooLong));
     }
 }

@@ -12,6 +12,13 @@ fn settings(url: &str) -> EndpointSettings {
     }
 }
 
+fn change_to(url: &str) -> EndpointChange {
+    EndpointChange {
+        url: Some(TargetUrl::try_from(url.to_owned()).unwrap()),
+        ..EndpointChange::default()
+    }
+}
+
 fn created() -> EndpointEvent {
     EndpointEvent::Created {
         settings: settings("https://example.org/a"),
@@ -72,7 +79,7 @@ async fn an_endpoint_is_created_once_and_wants_something() {
 
 #[tokio::test]
 async fn a_change_tells_old_and_new() {
-    let change = EndpointCommand::Change(settings("https://example.org/b"));
+    let change = EndpointCommand::Change(change_to("https://example.org/b"));
     let changed = EndpointEvent::Changed {
         from: settings("https://example.org/a"),
         to: settings("https://example.org/b"),
@@ -82,6 +89,32 @@ async fn a_change_tells_old_and_new() {
         Ok(vec![changed.clone()])
     );
     assert_eq!(when(&[created(), changed], change).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn a_change_leaves_alone_what_it_does_not_name() {
+    let undescribed = EndpointSettings {
+        description: None,
+        ..settings("https://example.org/a")
+    };
+    let change = EndpointChange {
+        description: Some(None),
+        ..EndpointChange::default()
+    };
+    let changed = EndpointEvent::Changed {
+        from: settings("https://example.org/a"),
+        to: undescribed,
+    };
+    assert_eq!(
+        when(&[created()], EndpointCommand::Change(change)).await,
+        Ok(vec![changed])
+    );
+    let nothing = EndpointChange {
+        event_types: Some(vec![]),
+        ..EndpointChange::default()
+    };
+    let refused = when(&[created()], EndpointCommand::Change(nothing)).await;
+    assert_eq!(refused, Err(EndpointRejection::NoEventTypes));
 }
 
 #[tokio::test]
@@ -103,7 +136,7 @@ async fn disabling_and_enabling_are_told_once() {
 async fn nothing_can_be_asked_of_an_endpoint_that_is_not_there() {
     for history in [vec![], vec![created(), EndpointEvent::Removed {}]] {
         for command in [
-            EndpointCommand::Change(settings("https://example.org/b")),
+            EndpointCommand::Change(change_to("https://example.org/b")),
             EndpointCommand::Enable,
             EndpointCommand::Remove,
             EndpointCommand::Redrive(Selection::All),

@@ -1,12 +1,10 @@
 //! `/v1/endpoints`: where a tenant's events are delivered.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use delivery::Forbidden;
 use domain::endpoint::{
-    Description, Endpoint, EndpointCommand, EndpointRejection, EndpointSettings, EventTypeFilter, Reason,
-    TargetUrl,
+    Description, Endpoint, EndpointChange as Change, EndpointCommand, EndpointRejection, EndpointSettings,
+    EventTypeFilter, Reason, TargetUrl,
 };
 use domain::{EndpointId, Timestamp};
 use projections::{EndpointRow, EndpointStatus, Page};
@@ -242,26 +240,16 @@ async fn change_endpoint(
     if let Some(url) = &change.url {
         app.egress.check_url(url.as_url())?;
     }
-    let loaded = app
-        .dispatcher
-        .load::<Endpoint>(&member.tenant, id.as_str(), Duration::ZERO)
-        .await;
-    let loaded = loaded.map_err(|error| Problem::unavailable(&error))?;
-    let settings = loaded
-        .aggregate
-        .settings()
-        .ok_or_else(Problem::not_found)?
-        .clone();
-    let settings = EndpointSettings {
-        url: change.url.unwrap_or(settings.url),
-        event_types: change.event_types.unwrap_or(settings.event_types),
-        description: change.description.unwrap_or(settings.description),
+    let change = Change {
+        url: change.url,
+        event_types: change.event_types,
+        description: change.description,
     };
     execute(
         &app,
         &member,
         &id,
-        EndpointCommand::Change(settings),
+        EndpointCommand::Change(change),
         "ChangeEndpoint",
     )
     .await
