@@ -92,6 +92,7 @@ macro_rules! conformance_cases {
                 a_subject_may_come_twice_in_an_append
                 the_largest_append_is_stored_whole
                 malformed_appends_are_refused
+                the_largest_record_of_every_engine_is_stored
                 an_oversized_record_is_refused
                 logs_are_apart;
             repeat:
@@ -99,6 +100,7 @@ macro_rules! conformance_cases {
                 a_repeated_conditional_append_succeeds
                 a_repeated_append_succeeds_though_overtaken_by_others
                 an_append_known_in_part_stores_the_rest
+                a_conditional_append_known_in_part_conflicts
                 a_lost_acknowledgement_is_made_up_for
                 a_lost_acknowledgement_of_several_records_is_made_up_for
                 dropped_appends_do_no_harm;

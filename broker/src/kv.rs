@@ -35,7 +35,8 @@ pub enum KvError {
     /// The key is not in the state expected; nothing was changed.
     #[error("the key {0} is not in the state expected")]
     Conflict(Subject),
-    /// The value is over the limit of 1 MiB; nothing was changed.
+    /// The value is over the engine's limit, which is [`MAX_RECORD`](crate::MAX_RECORD) bytes at least; nothing was
+    /// changed.
     #[error("a value of {bytes} bytes is over the limit of {limit}")]
     TooLarge {
         /// The size refused.

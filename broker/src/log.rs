@@ -12,7 +12,14 @@ use crate::{Cause, Filter, Subject};
 /// The most records one append may hold: the limit of a JetStream atomic batch (ADR-50).
 pub const MAX_APPEND: usize = 1_000;
 
+/// The bytes of a payload that every engine takes, whatever it may take besides: NATS's default of 1 MiB for a
+/// message, less room for its headers. Who writes larger records works on one engine and not on the other.
+pub const MAX_RECORD: usize = (1 << 20) - 4_096;
+
 /// A record to append.
+///
+/// In one append no two records have the same message id, and every subject is one of the log's
+/// ([`subject_roots`](crate::layout::Log::subject_roots)); otherwise it is [`AppendError::Malformed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
     /// Where it belongs.
@@ -23,7 +30,7 @@ pub struct NewRecord {
     /// The sequence that must be the last on `subject`; `Some(0)`: the subject must be empty; `None`: any.
     /// Within one append only the first record on a subject may carry an expectation.
     pub expect: Option<u64>,
-    /// The record itself, kept verbatim.
+    /// The record itself, kept verbatim; up to [`MAX_RECORD`] bytes are always taken.
     pub payload: Bytes,
 }
 
@@ -133,7 +140,8 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// Stores the records, in the order given and with contiguous sequences, all or none of them.
     ///
     /// Where no record carries an expectation, those already stored under their message id keep their place and
-    /// are answered as duplicates, and only the others are appended.
+    /// are answered as duplicates, and only the others are appended. Where one does, an append known only in part is
+    /// another append than the one that stored that part: a [`AppendError::Conflict`], and nothing is stored.
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
 
     /// Up to `limit` records after a sequence, in order; only those the filter selects, if there is one.

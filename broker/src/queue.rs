@@ -70,7 +70,7 @@ pub struct DeadLetter {
 /// Why a queue call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The lease is over: it expired or was settled. Somebody else may be at the job; drop it.
+    /// The lease is over: it was settled, or expired and somebody else may be at the job; drop it.
     #[error("the lease on job {0} is over")]
     LeaseLost(Token),
     /// A payload is over the limit of [`Job::payload`]; nothing was stored.
@@ -91,6 +91,9 @@ pub enum QueueError {
 ///
 /// **At least once.** A job stays until a settlement is acknowledged; a lease that ends without one gives it to
 /// the next worker. Workers must bear seeing a job twice.
+///
+/// **Expiry.** A lease holds until `expires`. After that it may be lost at any moment; an engine that knows that
+/// nobody else has taken the job may still let it be settled or extended.
 ///
 /// **Idempotency.** Enqueueing an id that waits, is leased, or was enqueued within the last two minutes changes
 /// nothing.

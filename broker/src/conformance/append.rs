@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use crate::layout::{Layout, Log};
-use crate::{AppendError, EventLog, MAX_APPEND, NewRecord};
+use crate::{AppendError, EventLog, MAX_APPEND, MAX_RECORD, NewRecord};
 
 use super::Harness;
 use super::support::{
@@ -330,6 +330,24 @@ pub async fn malformed_appends_are_refused(harness: &dyn Harness) {
         vec![record("ev.t1.user.u1", &"x".repeat(256), Some(0))],
     )
     .await;
+}
+
+/// Records of the size that every engine takes are stored and come back, one alone and several together.
+pub async fn the_largest_record_of_every_engine_is_stored(harness: &dyn Harness) {
+    let log = events(harness).await;
+    let large = |id: &str| {
+        let mut large = record(&format!("ev.t1.user.{id}"), &id.repeat(256), Some(0));
+        large.payload = Bytes::from(vec![7; MAX_RECORD]);
+        large
+    };
+    append(log.as_ref(), vec![large("a")]).await;
+    append(log.as_ref(), vec![large("b"), large("c")]).await;
+    let sizes: Vec<_> = read_all(log.as_ref())
+        .await
+        .iter()
+        .map(|record| record.payload.len())
+        .collect();
+    assert_eq!(sizes, [MAX_RECORD; 3]);
 }
 
 /// A record too large for the log is refused with its size, and nothing of the append is stored.

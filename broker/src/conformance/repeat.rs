@@ -102,6 +102,28 @@ pub async fn an_append_known_in_part_stores_the_rest(harness: &dyn Harness) {
     assert_eq!(message_ids(&read_all(log.as_ref()).await), ["a", "b", "c", "d"]);
 }
 
+/// With an expectation, an append of which only some is stored is a conflict, wherever the known record stands and
+/// whether its own expectation holds, and the rest of it is not stored.
+pub async fn a_conditional_append_known_in_part_conflicts(harness: &dyn Harness) {
+    let log = events(harness).await;
+    let known = record("ev.t1.user.u1", "known", Some(0));
+    append(log.as_ref(), vec![known.clone()]).await;
+    let anyhow = NewRecord {
+        expect: None,
+        ..known.clone()
+    };
+    let new = |id: &str| record(&format!("ev.t1.user.{id}"), id, Some(0));
+    for partly in [
+        vec![known.clone(), new("a")],
+        vec![new("b"), known.clone()],
+        vec![anyhow.clone(), new("c")],
+        vec![new("d"), anyhow, record("ev.t1.user.d", "e", None)],
+    ] {
+        assert_conflict(log.append(partly).await, "ev.t1.user.u1");
+    }
+    assert_eq!(message_ids(&read_all(log.as_ref()).await), ["known"]);
+}
+
 /// After a lost acknowledgement the identical append answers where the record stands, it is stored once, and
 /// another writer with the same expectation meets a conflict.
 pub async fn a_lost_acknowledgement_is_made_up_for(harness: &dyn Harness) {

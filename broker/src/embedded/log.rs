@@ -15,15 +15,14 @@ use tokio::sync::watch;
 
 use crate::layout::Log;
 use crate::{
-    AppendError, Appended, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream, Subject,
+    AppendError, Appended, EventLog, Filter, LogState, MAX_RECORD, NewRecord, ReadError, Record,
+    RecordStream, Subject,
 };
 
 use super::append::check_form;
 use super::units;
 use super::writer::Writer;
 
-/// The largest payload of a record: NATS's default of 1 MiB for a message, less room for its headers.
-const MAX_PAYLOAD: usize = (1 << 20) - 4_096;
 /// A page of a follower: at most so many records, and about so many bytes.
 const PAGE: usize = 512;
 const PAGE_BYTES: usize = 4 << 20;
@@ -74,7 +73,7 @@ impl EventLog for EmbeddedLog {
         let parts = self
             .parts()
             .map_err(|refusal| AppendError::Unavailable(Box::new(refusal)))?;
-        check_form(&records, self.log.subject_roots(), MAX_PAYLOAD)?;
+        check_form(&records, self.log.subject_roots(), MAX_RECORD)?;
         parts.writer.append(parts.number, records).await
     }
 

@@ -7,10 +7,7 @@ use super::monitor::{Sync, sync_of};
 use super::names::Names;
 use super::streams::{self, Drift, Plan};
 use super::{MINIMUM_VERSION, Settings, queue};
-use crate::{Finding, OpenError, Severity};
-
-/// Values may be 1 MiB, with their headers.
-const WANTED_PAYLOAD: usize = 1024 * 1024;
+use crate::{Finding, MAX_RECORD, OpenError, Severity};
 
 /// Refuses a server older than [`MINIMUM_VERSION`].
 pub(super) fn require_version(settings: &Settings, connection: &Connection) -> Result<(), OpenError> {
@@ -71,13 +68,13 @@ fn parse_version(text: &str) -> Option<(u64, u64, u64)> {
 fn max_payload(connection: &Connection) -> Finding {
     let limit = connection.max_payload();
     let message = format!("a record or value may have {limit} bytes");
-    if limit >= WANTED_PAYLOAD {
+    if limit >= MAX_RECORD {
         finding(Severity::Fine, "max_payload", message)
     } else {
         let advice = format!(
-            "{message}, less than the 1 MiB of the embedded engine; set `max_payload: 2MB` on the server"
+            "{message}, less than the {MAX_RECORD} that records may have; set `max_payload: 2MB` on the server"
         );
-        finding(Severity::Warning, "max_payload", advice)
+        finding(Severity::Failure, "max_payload", advice)
     }
 }
 
