@@ -6,7 +6,8 @@
 //! know nothing of this: the adapter adds and strips it. Buckets are NATS key-value buckets (`tidings_receipts`),
 //! so that the usual tools can look into them.
 //!
-//! **Logs.** A lone record goes as a conditional publish, several as one atomic batch (ADR-50). What was stored
+//! **Logs.** A lone record goes as a conditional publish, several as one atomic batch (ADR-50), and where many
+//! appends wait in the process, one batch carries all of them (see `writer`). What was stored
 //! although its acknowledgement was lost is found again by its expectation: a conditional record is always the
 //! *first* on its subject after the sequence it expected, so one read at the stream's leader tells whether it is
 //! ours, at any later time. Records without an expectation rely on JetStream's duplicate window.
@@ -31,9 +32,11 @@ mod monitor;
 mod names;
 mod queue;
 mod streams;
+mod writer;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -139,6 +142,8 @@ pub struct JetStream {
     names: Names,
     connection: Arc<Connection>,
     queue: Arc<JobQueue>,
+    /// The logs asked for so far, each with its writer.
+    logs: Arc<Mutex<HashMap<Log, Arc<StreamLog>>>>,
 }
 
 impl JetStream {
@@ -159,6 +164,7 @@ impl JetStream {
             names,
             connection,
             queue: Arc::new(queue),
+            logs: Arc::default(),
         })
     }
 }
@@ -187,7 +193,11 @@ impl Engine for JetStream {
     }
 
     fn log(&self, log: Log) -> Arc<dyn EventLog> {
-        Arc::new(StreamLog::new(Arc::clone(&self.connection), &self.names, log))
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = logs
+            .entry(log)
+            .or_insert_with(|| Arc::new(StreamLog::new(Arc::clone(&self.connection), &self.names, log)));
+        Arc::clone(shared) as Arc<dyn EventLog>
     }
 
     fn queue(&self) -> Arc<dyn WorkQueue> {

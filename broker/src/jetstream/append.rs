@@ -1,46 +1,47 @@
-//! Appending: publish or atomic batch, retries under the same ids, and the decision of unknown outcomes.
+//! Appending by itself: publish or atomic batch, retries under the same ids, and the decision of unknown outcomes.
+//! (Appending in company is in `writer`; what fails there comes here.)
 //!
 //! One append is a loop of tries until a deadline. A try ends with an acknowledgement, a refusal, or silence.
 //! A refusal is judged by reading at the stream's leader; silence is followed by the identical try, and at the
 //! deadline by the same reading. No lock is held anywhere: any number of appends share the connection.
 
+pub(super) mod codes;
+
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::connection::{PublishError, Refusal, message_id};
-use super::log::StreamLog;
+use super::connection::{Connection, PublishError, Refusal, message_id};
+use super::names::Space;
+use crate::layout::Log;
 use crate::{AppendError, Appended, Cause, MAX_APPEND, NewRecord, Subject};
-
-/// Error codes of the JetStream API (nats-server `server/errors.json`).
-pub(super) mod codes {
-    /// A record is larger than the stream takes.
-    pub(in super::super) const MESSAGE_TOO_LARGE: u64 = 10_054;
-    /// The expected last sequence is not the last one.
-    pub(in super::super) const WRONG_LAST_SEQUENCE: u64 = 10_071;
-    /// As before, found against a write that is still under way.
-    pub(in super::super) const WRONG_LAST_SEQUENCE_IN_FLIGHT: u64 = 10_164;
-    /// The message id is just being stored.
-    pub(in super::super) const DUPLICATE_IN_FLIGHT: u64 = 10_158;
-    /// Part of an atomic batch is missing: it was lost on the way or abandoned.
-    pub(in super::super) const BATCH_INCOMPLETE: u64 = 10_176;
-    /// A message id of an atomic batch is stored already.
-    pub(in super::super) const BATCH_DUPLICATE: u64 = 10_201;
-    /// Too many atomic batches are under way.
-    pub(in super::super) const BATCHES_IN_FLIGHT: [u64; 2] = [10_210, 10_211];
-    /// The stream's leader has too much to do.
-    pub(in super::super) const TOO_MANY_REQUESTS: u64 = 10_167;
-}
 
 /// The pause between tries: doubled from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// How many leader reads one judgement has under way at once.
 const READS: usize = 16;
+
+/// Atomic batches of single appends this process has under way on one stream; the server allows 50 from all
+/// together, those of the writer included.
+const BATCHES: usize = 12;
+
+/// What appends to one stream need.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub(super) connection: Arc<Connection>,
+    log: Log,
+    stream: String,
+    space: Space,
+    /// A place for each atomic batch under way.
+    batches: Semaphore,
+}
 
 /// What a refusal turned out to mean.
 enum Verdict {
@@ -62,21 +63,25 @@ enum Failed {
     Decided(AppendError),
 }
 
-impl StreamLog {
-    /// See [`crate::EventLog::append`].
-    pub(super) async fn append_records(&self, records: &[NewRecord]) -> Result<Vec<Appended>, AppendError> {
-        self.check(records)?;
-        let deadline = Instant::now() + self.connection.timeouts.append;
-        self.append_until(records, deadline).await
+impl Appender {
+    pub(super) fn new(connection: Arc<Connection>, log: Log, stream: String, space: Space) -> Self {
+        Self {
+            connection,
+            log,
+            stream,
+            space,
+            batches: Semaphore::new(BATCHES),
+        }
     }
 
-    async fn append_until(
+    /// Appends until it is decided or the deadline is there. `maybe_stored`: an earlier try was not answered.
+    pub(super) async fn append_until(
         &self,
         records: &[NewRecord],
         deadline: Instant,
+        mut maybe_stored: bool,
     ) -> Result<Vec<Appended>, AppendError> {
         let mut pause = PAUSE.0;
-        let mut maybe_stored = false;
         loop {
             let failed = match self.attempt(records, deadline).await {
                 Ok(appended) => return Ok(appended),
@@ -108,7 +113,7 @@ impl StreamLog {
         let mut appended = Vec::with_capacity(records.len());
         for record in records {
             let deadline = Instant::now() + self.connection.timeouts.append;
-            let one = Box::pin(self.append_until(std::slice::from_ref(record), deadline)).await;
+            let one = Box::pin(self.append_until(std::slice::from_ref(record), deadline, false)).await;
             match one {
                 Ok(one) => appended.extend(one),
                 // Others of the append are stored by now.
@@ -120,25 +125,32 @@ impl StreamLog {
     }
 
     async fn attempt(&self, records: &[NewRecord], deadline: Instant) -> Result<Vec<Appended>, PublishError> {
-        let [earlier @ .., last] = records else {
-            return Ok(Vec::new());
-        };
-        if earlier.is_empty() {
-            let subject = self.space.wire(last.subject.as_str());
+        if let [record] = records {
+            let subject = self.space.wire(record.subject.as_str());
             let stored = self
                 .connection
-                .publish(subject, headers(last), last.payload.clone(), deadline)
+                .publish(subject, headers(record), record.payload.clone(), deadline)
                 .await?;
-            return Ok(vec![Appended {
-                sequence: stored.sequence,
-                duplicate: stored.duplicate,
-            }]);
+            return Ok(contiguous(stored.sequence, 1, stored.duplicate));
         }
         let _place = self
             .batches
             .acquire()
             .await
             .map_err(|closed| PublishError::NotSent(closed.into()))?;
+        let records: Vec<&NewRecord> = records.iter().collect();
+        self.publish_batch(&records, deadline).await
+    }
+
+    /// Stores the records, all or none, in one atomic batch; answers where they stand.
+    pub(super) async fn publish_batch(
+        &self,
+        records: &[&NewRecord],
+        deadline: Instant,
+    ) -> Result<Vec<Appended>, PublishError> {
+        let [earlier @ .., last] = records else {
+            return Ok(Vec::new());
+        };
         let batch = self.connection.unique();
         for (index, record) in earlier.iter().enumerate() {
             let headers = batch_headers(record, &batch, index);
@@ -287,7 +299,8 @@ impl StreamLog {
         failing.try_next().await
     }
 
-    fn check(&self, records: &[NewRecord]) -> Result<(), AppendError> {
+    /// Whether the append keeps the rules of [`NewRecord`] and the sizes the server takes.
+    pub(super) fn check(&self, records: &[NewRecord]) -> Result<(), AppendError> {
         if records.is_empty() || records.len() > MAX_APPEND {
             return Err(AppendError::Malformed(
                 "it is empty or has more than 1,000 records",

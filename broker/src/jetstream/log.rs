@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jetstream_extra::batch_fetch::{BatchFetchError, BatchFetchErrorKind, BatchFetchExt};
-use tokio::sync::Semaphore;
 
+use super::append::Appender;
 use super::connection::{Connection, message_id};
 use super::follow::follow;
 use super::names::{Names, Space};
+use super::writer::Writer;
 use crate::layout::Log;
 use crate::{
     AppendError, Appended, Cause, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream,
@@ -24,28 +25,25 @@ use crate::{
 /// The most records of one batch get (ADR-31).
 const PAGE: usize = 1_000;
 
-/// Atomic batches this process has under way on one stream; the server allows 50 from all together.
-const BATCHES: usize = 16;
-
-/// One log of the installation.
+/// One log of the installation. All handles of a log are this one, so that their appends meet in its writer.
 #[derive(Debug)]
 pub(super) struct StreamLog {
-    pub(super) connection: Arc<Connection>,
-    pub(super) log: Log,
-    pub(super) stream: String,
-    pub(super) space: Space,
-    /// A place for each atomic batch under way.
-    pub(super) batches: Semaphore,
+    connection: Arc<Connection>,
+    stream: String,
+    space: Space,
+    writer: Writer,
 }
 
 impl StreamLog {
     pub(super) fn new(connection: Arc<Connection>, names: &Names, log: Log) -> Self {
+        let stream = names.stream(log);
+        let space = names.log_space(log);
+        let appender = Appender::new(Arc::clone(&connection), log, stream.clone(), space.clone());
         Self {
             connection,
-            log,
-            stream: names.stream(log),
-            space: names.log_space(log),
-            batches: Semaphore::new(BATCHES),
+            stream,
+            space,
+            writer: Writer::new(Arc::new(appender)),
         }
     }
 }
@@ -53,7 +51,7 @@ impl StreamLog {
 #[async_trait]
 impl EventLog for StreamLog {
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
-        self.append_records(&records).await
+        self.writer.append(records).await
     }
 
     async fn read(
