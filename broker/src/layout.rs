@@ -66,15 +66,18 @@ pub enum Bucket {
     EndpointSecrets,
     /// What was answered to a repeated request: idempotency keys, client-chosen event ids.
     Receipts,
+    /// States of aggregates with long histories; all of it can be folded again from the log.
+    Snapshots,
 }
 
 impl Bucket {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Cursors,
         Self::Credentials,
         Self::EndpointSecrets,
         Self::Receipts,
+        Self::Snapshots,
     ];
 
     /// The bucket's name within the installation.
@@ -84,6 +87,7 @@ impl Bucket {
             Self::Credentials => "credentials",
             Self::EndpointSecrets => "endpoint-secrets",
             Self::Receipts => "receipts",
+            Self::Snapshots => "snapshots",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::layout::Log;
+use broker::layout::{Bucket, Log};
 use broker::{Engine, EventLog};
 use cqrs_es::event_sink::EventSink;
 use domain::{Meta, Position, Root, Source, TenantId};
@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::cache::AggregateCache;
 use crate::error::CommitError;
+use crate::snapshots::Snapshots;
 use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, metrics};
 
 /// How the dispatcher is set.
@@ -61,6 +62,7 @@ pub struct Loaded<A> {
 pub struct Dispatcher {
     log: Arc<dyn EventLog>,
     cache: AggregateCache,
+    snapshots: Snapshots,
     claim_key: ClaimKey,
     attempts: u32,
     turns: Arc<[Mutex<()>]>,
@@ -72,6 +74,7 @@ impl Dispatcher {
         Self {
             log: engine.log(Log::Events(SHARD)),
             cache: AggregateCache::new(settings.cached_aggregates),
+            snapshots: Snapshots::new(engine.bucket(Bucket::Snapshots)),
             claim_key: settings.claim_key,
             attempts: settings.attempts.max(1),
             turns: (0..1024).map(|_| Mutex::default()).collect(),
@@ -84,6 +87,7 @@ impl Dispatcher {
             tenant: tenant.clone(),
             log: self.log.clone(),
             cache: self.cache.clone(),
+            snapshots: self.snapshots.clone(),
             claim_key: self.claim_key.clone(),
         }
     }

@@ -14,6 +14,7 @@ mod error;
 mod metrics;
 mod publisher;
 mod receipts;
+mod snapshots;
 mod store;
 
 pub use claims::ClaimKey;

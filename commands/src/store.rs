@@ -10,9 +10,10 @@ use domain::{Commit, Meta, Root, TenantId, decode_event, encode_event};
 use crate::cache::AggregateCache;
 use crate::claims::{self, ClaimKey};
 use crate::error::{CommitError, LoadError};
+use crate::snapshots::Snapshots;
 
-/// Records read at a time.
-const PAGE: usize = 500;
+/// Records read at a time. A history that fills a page may have a snapshot worth asking for.
+const PAGE: usize = 250;
 
 /// The key of `cqrs_es` metadata under which a commit's [`Meta`] travels, as JSON.
 const META: &str = "meta";
@@ -29,7 +30,7 @@ pub struct Context<A> {
     /// The sequence of its last record, 0 before its first.
     pub sequence: u64,
     /// The hash of its last record.
-    prev: Option<Vec<u8>>,
+    pub(crate) prev: Option<Vec<u8>>,
 }
 
 impl<A: Root> Context<A> {
@@ -50,6 +51,15 @@ impl<A: Root> AggregateContext<A> for Context<A> {
     }
 }
 
+/// How far a catch-up came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// The last record there is.
+    End,
+    /// The end of a page; there may be more.
+    Page,
+}
+
 /// The aggregates of one tenant: the `cqrs_es` event store over a log.
 ///
 /// `cqrs_es` leaves out where the events came to stand, which every answer of Tidings names; the
@@ -59,6 +69,7 @@ pub struct TenantStore {
     pub(crate) tenant: TenantId,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) cache: AggregateCache,
+    pub(crate) snapshots: Snapshots,
     pub(crate) claim_key: ClaimKey,
 }
 
@@ -73,28 +84,57 @@ impl TenantStore {
         let subject = self.subject::<A>(id)?;
         let known = self.cache.get::<A>(subject.as_str()).map(|(context, _)| context);
         let mut context = known.unwrap_or_else(|| Context::new(id));
-        self.catch_up(&subject, &mut context, |_, _, _| {}).await?;
-        self.cache.put(subject.as_str().to_owned(), context.clone());
+        if self.catch_up(&subject, &mut context, |_, _, _| {}).await? == Reached::Page {
+            self.skip_ahead(&subject, &mut context).await?;
+            while self.catch_up(&subject, &mut context, |_, _, _| {}).await? == Reached::Page {}
+        }
+        // What does not exist is not remembered: anyone can ask for it under any name.
+        if context.version > 0 {
+            self.cache.put(subject.as_str().to_owned(), context.clone());
+        }
         Ok(context)
     }
 
-    /// Applies all records after the context's last, and shows each event to `see`.
+    /// Goes on from the aggregate's snapshot, if there is one further on that stands at a record of this log.
+    async fn skip_ahead<A: Root>(
+        &self,
+        subject: &Subject,
+        context: &mut Context<A>,
+    ) -> Result<(), LoadError> {
+        let snapshot = self.snapshots.get::<A>(&self.tenant, &context.id).await;
+        let Some(snapshot) = snapshot.filter(|snapshot| snapshot.sequence > context.sequence) else {
+            return Ok(());
+        };
+        let filter = Filter::exactly(subject);
+        let at = self.log.read(snapshot.sequence - 1, Some(&filter), 1).await?;
+        let fits = at.first().is_some_and(|record| {
+            record.sequence == snapshot.sequence && snapshot.prev == Some(Commit::hash(&record.payload))
+        });
+        if fits {
+            *context = snapshot;
+        } else {
+            tracing::warn!(%subject, "A snapshot does not stand at a record of the log; it is passed over.");
+        }
+        Ok(())
+    }
+
+    /// Applies a page of the records after the context's last, and shows each event to `see`.
     async fn catch_up<A: Root>(
         &self,
         subject: &Subject,
         context: &mut Context<A>,
         mut see: impl FnMut(&Context<A>, &A::Event, &Meta) + Send,
-    ) -> Result<(), LoadError> {
+    ) -> Result<Reached, LoadError> {
         let filter = Filter::exactly(subject);
-        loop {
-            let records = self.log.read(context.sequence, Some(&filter), PAGE).await?;
-            for record in &records {
-                self.fold(subject, context, record, &mut see)?;
-            }
-            if records.len() < PAGE {
-                return Ok(());
-            }
+        let records = self.log.read(context.sequence, Some(&filter), PAGE).await?;
+        for record in &records {
+            self.fold(subject, context, record, &mut see)?;
         }
+        Ok(if records.len() < PAGE {
+            Reached::End
+        } else {
+            Reached::Page
+        })
     }
 
     /// Applies a record, after making sure that it is the next one of this aggregate.
@@ -184,6 +224,8 @@ impl TenantStore {
             self.cache.forget(subject.as_str());
         } else {
             self.cache.put(subject.as_str().to_owned(), context.clone());
+            self.snapshots
+                .take_if_due(&self.tenant, commit.first_version - 1, &context);
         }
         Ok(context)
     }
@@ -206,12 +248,16 @@ impl<A: Root> EventStore<A> for TenantStore {
     async fn load_events(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
         let subject = self.subject::<A>(id).map_err(load_failure)?;
         let mut events = Vec::new();
-        let see = |context: &Context<A>, event: &A::Event, meta: &Meta| {
+        let mut see = |context: &Context<A>, event: &A::Event, meta: &Meta| {
             events.push(envelope(context, event.clone(), meta));
         };
-        self.catch_up(&subject, &mut Context::new(id), see)
+        let mut context = Context::new(id);
+        while self
+            .catch_up(&subject, &mut context, &mut see)
             .await
-            .map_err(load_failure)?;
+            .map_err(load_failure)?
+            == Reached::Page
+        {}
         Ok(events)
     }
 

@@ -16,6 +16,10 @@ pub trait Root:
     > + Clone
     + 'static
 {
+    /// The version of the fold: raised whenever `apply`, or the form of the state, changes, so that snapshots of the
+    /// old fold are passed over.
+    const FOLD: u32 = 1;
+
     /// The unique values an event takes or releases; they change in the same append as the event is stored.
     fn claims(event: &Self::Event) -> Vec<Claim> {
         let _ = event;
