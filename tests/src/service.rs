@@ -261,16 +261,18 @@ fn address_in(log: &std::path::Path, skip: u64) -> Option<String> {
         })
 }
 
-/// The binary `tidings`: `TIDINGS_BIN`, else the one beside the test's own executable.
+/// The binary `tidings`: `TIDINGS_BIN`, else the one beside this program, which for a test is one folder up.
 pub fn binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("TIDINGS_BIN") {
         return Ok(PathBuf::from(named));
     }
-    let test = std::env::current_exe()?;
-    let profile = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .context("where the tests were built")?;
+    let program = std::env::current_exe()?;
+    let folder = program.parent().context("where this program was built")?;
+    let profile = if folder.ends_with("deps") {
+        folder.parent().context("where the tests were built")?
+    } else {
+        folder
+    };
     let binary = profile.join("tidings");
     ensure!(
         binary.is_file(),

@@ -1,0 +1,11 @@
+//! The benchmarks: `cargo run --release -p tests --bin bench -- <suite> [--quick] [--json FILE] [--strict]`.
+//!
+//! It starts its own servers, prints a table, and says which bars were met. `--help` tells the rest.
+
+use clap::Parser;
+use tests::bench::{self, Options};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<std::process::ExitCode> {
+    bench::run(Options::parse()).await
+}
