@@ -15,7 +15,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
-use crate::config::{Config, EngineChoice, Profile, Secret};
+use crate::config::{Config, EngineChoice, Profile, Role, Secret};
 
 pub(crate) use delivery::MasterKey;
 
@@ -31,8 +31,8 @@ const API_KEYS: &str = "tidings/api-keys/v1";
 pub(crate) struct Keys {
     /// What the others are derived from.
     pub(crate) master: MasterKey,
-    /// The platform administrator's.
-    pub(crate) admin: Secret,
+    /// The platform administrator's; none where the process has no API to use it on.
+    pub(crate) admin: Option<Secret>,
     /// Where the admin key was kept just now, if it was drawn just now: the one time it is shown.
     pub(crate) new_admin_file: Option<PathBuf>,
 }
@@ -50,8 +50,13 @@ impl Keys {
             None => kept(folder, MASTER_FILE, || MasterKey::generate().reveal())?,
         };
         let (admin, fresh) = match &config.keys.admin {
-            Some(given) => (given.clone(), false),
-            None => kept(folder, ADMIN_FILE, draw_admin_key)?,
+            // What delivers never sees credentials (design §9), and must not make one up.
+            _ if !config.has(Role::Gateway) => (None, false),
+            Some(given) => (Some(given.clone()), false),
+            None => {
+                let (admin, fresh) = kept(folder, ADMIN_FILE, draw_admin_key)?;
+                (Some(admin), fresh)
+            }
         };
         let master = master
             .expose()

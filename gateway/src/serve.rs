@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, Parts};
 use crate::auth::Authority;
 use crate::cli::Failure;
-use crate::config::{Config, EngineChoice, Role};
+use crate::config::{Config, EngineChoice, Role, Secret};
 use crate::credentials::Credentials;
 use crate::health::{Background, Health};
 use crate::installation::{Installation, egress, in_full, open_read_models};
@@ -78,8 +78,8 @@ async fn serve(
         health: Arc::clone(&health),
         metrics,
     };
-    let served = read_models.as_ref().filter(|_| config.has(Role::Gateway));
-    let app = served.map(|read_models| app(config, &keys, engine.as_ref(), read_models));
+    let served = read_models.as_ref().zip(keys.admin.as_ref());
+    let app = served.map(|(read_models, admin)| app(config, &keys, admin, engine.as_ref(), read_models));
     let address = listeners.api.local_addr().unwrap_or(config.http.listen);
     let server = start_servers(config, app, operator, listeners, &stopping, &work);
     announce(config, &keys, address);
@@ -153,7 +153,13 @@ fn start_background(
     Ok(background)
 }
 
-fn app(config: &Config, keys: &Keys, engine: &dyn broker::Engine, read_models: &ReadModels) -> App {
+fn app(
+    config: &Config,
+    keys: &Keys,
+    admin: &Secret,
+    engine: &dyn broker::Engine,
+    read_models: &ReadModels,
+) -> App {
     let settings = commands::Settings {
         cached_aggregates: config.storage.cached_aggregates,
         ..commands::Settings::new(keys.claims())
@@ -163,7 +169,7 @@ fn app(config: &Config, keys: &Keys, engine: &dyn broker::Engine, read_models: &
     App::new(Parts {
         publisher: Publisher::new(engine),
         read_models: read_models.clone(),
-        authority: Authority::new(dispatcher.clone(), credentials, &keys.admin),
+        authority: Authority::new(dispatcher.clone(), credentials, admin),
         dispatcher,
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
         egress: egress(config),
@@ -254,8 +260,9 @@ fn announcement(config: &Config, keys: &Keys, address: SocketAddr) -> String {
         EngineChoice::Embedded => format!("embedded engine, data in {}", config.storage.data.display()),
         EngineChoice::Cluster(_) => "cluster engine".to_owned(),
     };
-    let new_key = keys.new_admin_file.as_ref().map(|file| {
-        let key = keys.admin.expose();
+    let new_key = keys.new_admin_file.as_ref().zip(keys.admin.as_ref());
+    let new_key = new_key.map(|(file, key)| {
+        let key = key.expose();
         format!(
             "platform admin key, shown this once and kept in {}: {key}\n",
             file.display()

@@ -42,6 +42,11 @@ impl Api {
         }
     }
 
+    /// The credential it calls with.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> anyhow::Result<Reply> {
         self.call(Method::GET, path, None, &[]).await
