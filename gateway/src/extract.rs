@@ -1,5 +1,7 @@
 //! Extractors: JSON bodies, queries and ids, whose refusals are problems that say where and why.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use axum::body::HttpBody as _;
@@ -7,8 +9,9 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use crate::app::App;
@@ -69,21 +72,52 @@ async fn read_json(request: Request, limit: usize) -> Result<Bytes, Problem> {
             "Send the body as JSON, with the header `Content-Type: application/json`.",
         ));
     }
+    // Told by the declared length, it need not be sent.
+    if request.body().size_hint().lower() > limit as u64 {
+        return Err(too_large(limit));
+    }
     axum::body::to_bytes(request.into_body(), limit)
         .await
         .map_err(|error| {
             let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
             while let Some(inner) = cause {
                 if inner.is::<http_body_util::LengthLimitError>() {
-                    return Problem::new(
-                        ProblemType::TooLarge,
-                        format!("The body of this request may be at most {limit} bytes."),
-                    );
+                    return too_large(limit);
                 }
                 cause = inner.source();
             }
             Problem::new(ProblemType::MalformedJson, "The body did not arrive whole.")
         })
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        ProblemType::TooLarge,
+        format!("The body of this request may be at most {limit} bytes."),
+    )
+}
+
+/// Takes an object inside a body: serde would take a list for one, by the order of its fields.
+pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
 }
 
 /// What is not JSON is told apart from JSON that is not what is asked for.

@@ -1,5 +1,7 @@
 //! What happens around every request: its id, its span, its measures, its limits, and the rendering of problems.
 
+mod unread;
+
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use ulid::Ulid;
 
 use crate::metrics;
 use crate::problem::{Problem, ProblemType};
+
+pub(crate) use unread::discard_unread;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: &str = "traceparent";

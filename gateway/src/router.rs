@@ -52,5 +52,6 @@ fn layered(router: Router, request_timeout: Duration) -> Router {
         .method_not_allowed_fallback(layers::method_not_allowed)
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn_with_state(request_timeout, layers::bound_time))
+        .layer(from_fn(layers::discard_unread))
         .layer(from_fn(layers::identify))
 }

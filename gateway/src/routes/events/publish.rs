@@ -14,7 +14,7 @@ use super::TAG;
 use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Member;
-use crate::extract::{Body, BulkBody};
+use crate::extract::{Body, BulkBody, object};
 use crate::problem::{Problem, ProblemBody};
 
 /// How deep arrays and objects of an event's data may lie in each other: many JSON libraries stop at about this.
@@ -48,9 +48,13 @@ struct NewEvent {
 #[serde(deny_unknown_fields)]
 struct NewEvents {
     /// 1 to 1,000 events.
-    #[schema(min_items = 1, max_items = 1000)]
-    events: Vec<NewEvent>,
+    #[schema(value_type = Vec<NewEvent>, min_items = 1, max_items = 1000)]
+    events: Vec<Item>,
 }
+
+/// One of several events: an object, whatever else serde would take for one.
+#[derive(Debug, Deserialize)]
+struct Item(#[serde(deserialize_with = "object")] NewEvent);
 
 /// An event that is in the log.
 #[derive(Debug, Serialize, ToSchema)]
@@ -133,7 +137,7 @@ async fn publish_events(
         ));
     }
     let drafts = new.events.into_iter().enumerate();
-    let drafts = drafts.map(|(index, event)| draft(event, &format!("events[{index}].data")));
+    let drafts = drafts.map(|(index, Item(event))| draft(event, &format!("events[{index}].data")));
     let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
     let results = app
         .publisher
@@ -229,5 +233,13 @@ mod tests {
             &draft.data[..],
             br#"{"n": 1.50, "x":"\u00e4", "n": 12345678901234567890123}"#
         );
+    }
+
+    #[test]
+    fn an_event_among_others_is_an_object() {
+        let parse = |body: &str| serde_json::from_str::<NewEvents>(body);
+        assert!(parse(r#"{"events":[{"type":"a.b","data":{"n":1.50}}]}"#).is_ok());
+        let error = parse(r#"{"events":[["a.b",{"n":1.50},null]]}"#).unwrap_err();
+        assert!(error.to_string().contains("expected an object"), "{error}");
     }
 }
