@@ -7,6 +7,7 @@ mod publish;
 use axum::extract::State;
 use axum::response::Response;
 use domain::{EventId, EventType, Position, TenantId, Timestamp};
+use futures::{StreamExt, TryStreamExt, stream};
 use projections::{Answer, MessageFilter, MessageRow, Page};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,6 +24,9 @@ use crate::problem::{Problem, ProblemBody, ProblemType};
 
 const TAG: &str = "events";
 const READ_MODEL: &[&str] = &["messages"];
+
+/// How many events an export reads from the log at once.
+const READS: usize = 16;
 
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
@@ -232,12 +236,10 @@ async fn export_events(
                 cursor,
             };
             let found = app.read_models.messages(&tenant).list(&filter, &page).await?;
-            let mut rows = Vec::with_capacity(found.data.data.len());
-            for row in found.data.data {
-                rows.extend(full(&app, &tenant, row).await?);
-            }
+            let events = found.data.data.into_iter().map(|row| full(&app, &tenant, row));
+            let rows: Vec<_> = stream::iter(events).buffered(READS).try_collect().await?;
             Ok(Part {
-                rows,
+                rows: rows.into_iter().flatten().collect(),
                 next: found.data.next_cursor,
             })
         }
