@@ -12,7 +12,7 @@ use crate::{doctor, migrate, serve, telemetry};
 
 /// Tidings: events in, signed webhooks out, and every step on the record.
 #[derive(Debug, Parser)]
-#[command(name = "tidings", version, about, max_term_width = 100)]
+#[command(name = "tidings", version, max_term_width = 100)]
 pub(crate) struct Cli {
     /// The configuration file [default: tidings.toml in the working directory, if it is there]
     #[arg(long, global = true, value_name = "FILE")]

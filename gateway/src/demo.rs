@@ -41,10 +41,10 @@ pub(crate) struct DemoArgs {
     /// How many events to publish; the file is read again from its start where it has fewer [default: each once]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     events: Option<u32>,
-    /// Run on the cluster engine: the NATS server, as <nats://127.0.0.1:4222> (needs --database too)
+    /// Run on the cluster engine: the NATS server, as `nats://127.0.0.1:4222` (needs --database too)
     #[arg(long, value_name = "URL", requires = "database")]
     nats: Option<String>,
-    /// Run on the cluster engine: the PostgreSQL server, as <postgres://postgres@127.0.0.1/postgres>; the demo makes a
+    /// Run on the cluster engine: the PostgreSQL server, as `postgres://postgres@127.0.0.1/postgres`; the demo makes a
     /// database of its own there and removes it
     #[arg(long, value_name = "URL", requires = "nats")]
     database: Option<String>,
