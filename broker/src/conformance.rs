@@ -121,6 +121,7 @@ macro_rules! conformance_cases {
                 a_filter_selects_what_is_followed
                 followers_agree_on_the_order
                 a_long_history_comes_whole
+                a_history_of_large_records_comes_whole
                 following_resumes_after_our_restart
                 following_survives_a_crash_of_the_storage;
             queue:

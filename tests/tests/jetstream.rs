@@ -111,6 +111,30 @@ async fn an_append_overtaken_on_its_subject_is_still_recognised() {
     );
 }
 
+/// A refusal tells nothing of the try before it, which went unanswered and was stored.
+#[tokio::test]
+async fn a_refusal_after_silence_is_not_taken_for_nothing_stored() {
+    for expect in [Some(0), None] {
+        let harness = JetStreamHarness::start().await.unwrap();
+        harness.open_engine(Layout::default()).await.unwrap();
+        let mine = vec![record("ev.t.user.u", "mine", expect)];
+        let appending = harness.append_into_silence(EVENTS, mine).await.unwrap();
+        let client = async_nats::connect(harness.server().lock().await.url())
+            .await
+            .unwrap();
+        let context = async_nats::jetstream::new(client);
+        let stream = context.get_stream("TEST_EVENTS-0").await.unwrap();
+        let mut config = stream.cached_info().config.clone();
+        config.sealed = true;
+        context.update_stream(config).await.unwrap();
+        match (expect, finish(&harness, appending).await) {
+            (Some(_), Ok(appended)) => assert_eq!((appended[0].sequence, appended[0].duplicate), (1, true)),
+            (None, Err(AppendError::Unknown(_))) => {}
+            (_, other) => panic!("it is stored, but the caller hears {other:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn silence_from_the_server_ends_in_unknown_and_the_same_append_then_succeeds() {
     let harness = JetStreamHarness::start().await.unwrap();

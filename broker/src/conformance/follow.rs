@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::join_all;
 
-use crate::EventLog;
 use crate::layout::Layout;
+use crate::{EventLog, MAX_RECORD};
 
 use super::Harness;
 use super::support::{
@@ -123,6 +124,23 @@ pub async fn a_long_history_comes_whole(harness: &dyn Harness) {
     let records = take(&mut follower, 3_000).await;
     assert_contiguous(&records, 1);
     assert_silent(&mut follower).await;
+}
+
+/// So does one of records so large that a server or a client would not hold many of them at once.
+pub async fn a_history_of_large_records_comes_whole(harness: &dyn Harness) {
+    const RECORDS: usize = 40;
+    let log = events(harness).await;
+    for number in 0..RECORDS {
+        let mut large = record("ev.t1.user.u1", &number.to_string(), None);
+        large.payload = Bytes::from(vec![7; MAX_RECORD]);
+        append(log.as_ref(), vec![large]).await;
+    }
+    let mut follower = log.follow(0, None).await.expect("the log can be followed");
+    let records = take(&mut follower, RECORDS).await;
+    assert_contiguous(&records, 1);
+    assert!(records.iter().all(|record| record.payload.len() == MAX_RECORD));
+    append(log.as_ref(), vec![record("ev.t1.user.u1", "live", None)]).await;
+    assert_eq!(message_ids(&take(&mut follower, 1).await), ["live"]);
 }
 
 /// After a restart of our process, following from the last position seen goes on without gap or repeat.

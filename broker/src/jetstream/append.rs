@@ -89,6 +89,10 @@ impl Appender {
             };
             let last = match failed {
                 Ok(appended) => return Ok(appended),
+                // This try was refused; of an earlier one that says nothing.
+                Err(Failed::Decided(AppendError::Unavailable(cause))) if maybe_stored => {
+                    return self.decide(records, cause).await;
+                }
                 Err(Failed::Decided(error)) => return Err(error),
                 Err(Failed::Alone) => return self.append_each(records).await,
                 Err(Failed::Again { cause, sent }) => {

@@ -23,6 +23,9 @@ use crate::{Cause, ReadError, Record, RecordStream};
 
 /// Messages asked for at once; more are asked for when half of them have come.
 const BATCH: usize = 1_000;
+/// The most bytes of one request, unless a single message may have more: the server sends at once all that was asked
+/// for, and what is not taken yet lies in this process's memory.
+const BATCH_BYTES: usize = 8 << 20;
 /// How long one request for messages stands.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server says that it is there.
@@ -152,6 +155,8 @@ struct Feed {
     messages: Subscriber,
     /// Messages asked for that have not come.
     wanted: usize,
+    /// The most bytes to ask for at once.
+    bytes: usize,
     /// The consumer's sequence of the last message.
     delivered: u64,
 }
@@ -186,6 +191,7 @@ impl Feed {
             inbox,
             messages,
             wanted: 0,
+            bytes: BATCH_BYTES.max(2 * client.max_payload()),
             delivered: 0,
         })
     }
@@ -200,7 +206,7 @@ impl Feed {
             match message.status.unwrap_or(StatusCode::OK) {
                 StatusCode::OK => return self.delivery(message),
                 StatusCode::IDLE_HEARTBEAT => {}
-                // A request has run out; it says how much of it was left.
+                // A request has run out of time or bytes; it says how much of it was left.
                 StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED => {
                     let headers = message.headers.as_ref();
                     let left = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
@@ -215,6 +221,7 @@ impl Feed {
     async fn want(&mut self) -> Option<()> {
         let request = pull::BatchConfig {
             batch: BATCH,
+            max_bytes: self.bytes,
             expires: Some(EXPIRES),
             idle_heartbeat: HEARTBEAT,
             ..Default::default()
