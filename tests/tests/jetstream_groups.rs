@@ -98,7 +98,7 @@ async fn the_stale_one_of_many_conflicts_and_no_other() {
     for (n, outcome) in outcomes.iter().enumerate() {
         match outcome {
             Err(AppendError::Conflict { subject }) if n == 150 => {
-                assert_eq!(subject.as_str(), "ev.t.user.u150")
+                assert_eq!(subject.as_str(), "ev.t.user.u150");
             }
             outcome => assert!(n != 150 && outcome.is_ok(), "{n}: {outcome:?}"),
         }
