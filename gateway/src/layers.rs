@@ -3,21 +3,23 @@
 mod unread;
 
 use std::any::Any;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use ulid::Ulid;
 
+use crate::listener::Peer;
 use crate::metrics;
 use crate::problem::{Problem, ProblemType};
 
@@ -56,8 +58,8 @@ impl RequestContext {
                 .unwrap_or_default(),
             origin: parts
                 .extensions
-                .get::<ConnectInfo<SocketAddr>>()
-                .map(|info| info.0.ip()),
+                .get::<ConnectInfo<Peer>>()
+                .map(|info| info.0.0.ip()),
             traceparent: traceparent
                 .filter(|text| text.len() == 55 && text.is_ascii())
                 .map(str::to_owned),
@@ -149,6 +151,21 @@ pub(crate) async fn bound_time(State(limit): State<Duration>, request: Request, 
         )
         .into_response(),
     }
+}
+
+/// Tells the client that its connection closes, once the service is asked to stop.
+pub(crate) async fn part(
+    State(stopping): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if stopping.is_cancelled() {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Answers for a handler that panicked.

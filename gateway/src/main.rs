@@ -18,6 +18,7 @@ mod health;
 mod installation;
 mod keys;
 mod layers;
+mod listener;
 mod metrics;
 mod migrate;
 mod openapi;

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::middleware::from_fn_with_state;
 use broker::layout::Bucket;
 use commands::{Dispatcher, Publisher};
 use delivery::{Delivery, SecretWriter};
@@ -24,8 +25,12 @@ use crate::credentials::Credentials;
 use crate::health::{Background, Health};
 use crate::installation::{Installation, egress, in_full, open_read_models};
 use crate::keys::{ADMIN_FILE, Keys};
+use crate::listener::{Peer, UntilStopped};
 use crate::routes::health::Operator;
-use crate::{metrics, profile, router, shutdown};
+use crate::{layers, metrics, profile, router, shutdown};
+
+/// How long a silent read database may hold up the end of the process.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// Runs the subcommand.
 pub(crate) async fn run(config: Config) -> Result<ExitCode, Failure> {
@@ -86,8 +91,10 @@ async fn serve(
     let served = until_stopped(server, config, &stopping).await;
     work.cancel();
     health.background_ended().await;
-    if let Some(read_models) = read_models {
-        read_models.close().await;
+    if let Some(read_models) = read_models
+        && tokio::time::timeout(CLOSING, read_models.close()).await.is_err()
+    {
+        tracing::warn!("the read database did not answer the farewell");
     }
     served
 }
@@ -177,6 +184,10 @@ fn app(
     })
 }
 
+/// How long open connections are still served after the stop, each answer saying that its connection closes: a client
+/// in the middle of its requests then closes it itself, where it would otherwise lose one that crosses with our closing.
+const PARTING: Duration = Duration::from_millis(500);
+
 type Server = JoinHandle<std::io::Result<()>>;
 
 /// Starts the API on its address, health and metrics beside it or on theirs, and answers the first server. A process
@@ -232,18 +243,19 @@ async fn until_stopped(
 }
 
 fn spawn(listener: TcpListener, router: Router, stop: &CancellationToken) -> Server {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stop = stop.clone().cancelled_owned();
-    tokio::spawn(
+    let router = router.layer(from_fn_with_state(stop.clone(), layers::part));
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let listener = UntilStopped::new(listener, stop.clone())?;
+        let parted = async move {
+            stop.cancelled().await;
+            tokio::time::sleep(PARTING).await;
+        };
         axum::serve(listener, service)
-            .with_graceful_shutdown(stop)
-            .into_future(),
-    )
+            .with_graceful_shutdown(parted)
+            .await
+    })
 }
 
 /// Tells on stdout where the service is and how to try it; a closed stdout is no reason not to serve.

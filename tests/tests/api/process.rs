@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::json;
 use tests::for_each_engine;
 use tests::service::Tidings;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -161,4 +162,64 @@ async fn what_is_in_flight_is_finished() -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
+}
+
+/// Clients in the middle of their requests lose none of them to the stop: each is answered, or its connection refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_clients_lose_no_request_to_the_stop() -> anyhow::Result<()> {
+    let mut service = Tidings::start(tests::service::Engine::Embedded).await?;
+    let address = service.url().trim_start_matches("http://").to_owned();
+    let clients: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(ask_until_refused(address.clone())))
+        .collect();
+    tokio::time::timeout(PATIENCE, answered(&address)).await??;
+    let status = service.terminate().await?;
+    assert!(status.success(), "{status}: {}", service.output());
+    let mut answers = 0;
+    for client in clients {
+        answers += tokio::time::timeout(PATIENCE, client).await???;
+    }
+    assert!(answers > 0, "nobody asked anything");
+    Ok(())
+}
+
+/// Waits until the service answers a connection of its own.
+async fn answered(address: &str) -> anyhow::Result<()> {
+    let mut connection = BufReader::new(TcpStream::connect(address).await?);
+    ask(&mut connection).await.map(drop)
+}
+
+/// Asks again and again, on one connection as long as it is kept; the number of answers when it is refused.
+async fn ask_until_refused(address: String) -> anyhow::Result<u32> {
+    let mut answers = 0;
+    loop {
+        let Ok(stream) = TcpStream::connect(&address).await else {
+            return Ok(answers);
+        };
+        let mut connection = BufReader::new(stream);
+        while ask(&mut connection).await.context("a request was lost")? {
+            answers += 1;
+        }
+        answers += 1;
+    }
+}
+
+/// One request and its answer; whether the connection is kept.
+async fn ask(connection: &mut BufReader<TcpStream>) -> anyhow::Result<bool> {
+    connection
+        .write_all(b"GET /docs/problems/not_found HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await?;
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        anyhow::ensure!(
+            connection.read_line(&mut head).await? > 0,
+            "closed after {head:?}"
+        );
+    }
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.context("no length")?.parse()?];
+    connection.read_exact(&mut body).await?;
+    Ok(!head.contains("connection: close"))
 }
