@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long projectors may take to commit what they have in hand, should their database be silent.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
 
 /// What runs in the background of this process.
 #[derive(Default)]
@@ -99,8 +101,12 @@ impl Health {
         if let Some(delivery) = background.delivery {
             delivery.join().await;
         }
-        if let Some(projectors) = background.projectors {
-            projectors.join().await;
+        if let Some(projectors) = background.projectors
+            && tokio::time::timeout(LAST_COMMIT, projectors.join())
+                .await
+                .is_err()
+        {
+            tracing::warn!("projectors did not end in time: what they had in hand will be folded again");
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Service {
     volumes: Vec<String>,
     #[serde(default)]
     networks: Vec<String>,
+    #[serde(default)]
+    pub(crate) stop_grace_period: String,
 }
 
 /// The file's text, and what it says.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tests::http::Api;
 use tests::nats::{NatsServer, Options};
 use tests::postgres::{self, Database};
+use tests::proxy::{Fault, Proxy};
 use tests::receiver::{Answer, Receiver};
 use tests::sample::github_events;
 use tests::service::{ADMIN_KEY, binary};
@@ -26,6 +27,9 @@ struct Cluster {
     compose: Compose,
     nats: NatsServer,
     database: Database,
+    /// Where processes find the two, as `127.0.0.1:1234`.
+    nats_address: String,
+    database_address: String,
     folder: Folder,
 }
 
@@ -42,8 +46,12 @@ impl Cluster {
             options = options.environment(&format!("NATS_{user}_PASSWORD"), &format!("\"{NATS_PASSWORD}\""));
         }
         let (nats, database) = tokio::try_join!(options.start(), postgres::database())?;
+        let (_, place) = database.url.rsplit_once('@').context("a database URL")?;
+        let (database_address, _) = place.split_once('/').context("a database URL")?;
         Ok(Self {
             compose: compose()?.1,
+            nats_address: nats.address(),
+            database_address: database_address.to_owned(),
             nats,
             database,
             folder: Folder::new()?,
@@ -52,12 +60,11 @@ impl Cluster {
 
     /// A value of `compose.yaml` with secrets and addresses of this cluster.
     fn resolved(&self, value: &str) -> anyhow::Result<String> {
-        let (server, _) = self.database.url.rsplit_once('@').context("a database URL")?;
-        let place = &self.database.url[server.len()..];
+        let (_, name) = self.database.url.rsplit_once('/').context("a database URL")?;
         let mut value = value
-            .replace("@nats:4222", &format!("@{}", self.nats.address()))
+            .replace("@nats:4222", &format!("@{}", self.nats_address))
             .replace("http://nats:8222", &self.nats.monitor_url())
-            .replace("@postgres/tidings", place);
+            .replace("@postgres/tidings", &format!("@{}/{name}", self.database_address));
         let secrets = BTreeMap::from([
             ("NATS_OWNER_PASSWORD", NATS_PASSWORD),
             ("NATS_GATEWAY_PASSWORD", NATS_PASSWORD),
@@ -270,5 +277,33 @@ async fn each_duty_does_with_its_own_rights() -> anyhow::Result<()> {
     assert_eq!(cluster.refusals(), Vec::<String>::new());
     cluster.be_refused().await?;
     assert_eq!(cluster.refusals().len(), 1, "the control");
+    Ok(())
+}
+
+/// Asked to stop, a process ends within the time that `compose.yaml` gives it, even if a server has fallen silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_does_not_keep_a_process_from_ending() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start().await?;
+    cluster.run("migrate", &cluster.command("migrate")).await?;
+    let nats = Proxy::start(cluster.nats.address()).await?;
+    let database = Proxy::start(cluster.database_address.clone()).await?;
+    cluster.nats_address = nats.address();
+    cluster.database_address = database.address();
+    for (service, silent) in [("gateway", &database), ("gateway", &nats), ("delivery", &nats)] {
+        let grace = &cluster.compose.services[service].stop_grace_period;
+        let grace = grace.strip_suffix('s').context("seconds")?.parse()?;
+        let mut serving = cluster.serve(service).await?;
+        silent.set(Fault::HalfOpen);
+        // Whoever works has noticed by then that no answer comes, or waits for one.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        serving.running.signal("TERM")?;
+        let ended = serving.running.ended(Duration::from_secs(grace)).await;
+        ensure!(
+            ended.is_ok(),
+            "{service} goes on: {}",
+            serving.running.last_output()
+        );
+        silent.cut_and_heal();
+    }
     Ok(())
 }
