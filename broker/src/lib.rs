@@ -25,8 +25,8 @@ pub mod jetstream;
 pub use engine::{Engine, Finding, OpenError, Severity};
 pub use kv::{Entry, Expect, KeyValue, KvError};
 pub use log::{
-    AppendError, Appended, EventLog, FollowError, LogState, MAX_APPEND, MAX_RECORD, NewRecord, ReadError, Record,
-    RecordStream,
+    AppendError, Appended, EventLog, FollowError, LogState, MAX_APPEND, MAX_RECORD, NewRecord, ReadError,
+    Record, RecordStream,
 };
 pub use queue::{DeadLetter, DeadLetters, Job, Lease, LeaseToken, QueueError, Settlement, WorkQueue};
 pub use subject::{Filter, InvalidSubject, Subject, Token};

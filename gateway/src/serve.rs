@@ -32,9 +32,6 @@ use crate::{layers, metrics, profile, router, shutdown};
 /// How long a silent read database may hold up the end of the process.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// How long a silent read database may hold up the end of the process.
-const CLOSING: Duration = Duration::from_secs(3);
-
 /// Runs the subcommand.
 pub(crate) async fn run(config: Config) -> Result<ExitCode, Failure> {
     let stopping = shutdown::on_signal().map_err(|error| {
