@@ -41,7 +41,7 @@ enum Interrupted {
          restored before this projection can go on"
     )]
     Backwards { log: Log, at: u64, end: u64 },
-    #[error("its tables were folded by a newer program: run that one, or replay the projection")]
+    #[error("its tables were folded by a newer program: run that one")]
     Newer,
 }
 
