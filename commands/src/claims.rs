@@ -61,23 +61,10 @@ pub(crate) async fn records(
     for ((kind, hash), claim) in last {
         let subject = Subject::new(ClaimRecord::subject(tenant, kind, &hash))
             .map_err(|error| CommitError::Unwritable(Box::new(error)))?;
-        let present = log.last(&subject).await?;
-        let (sequence, held_by) = match &present {
-            None => (0, None),
-            Some(record) => {
-                let claim = ClaimRecord::decode(&record.payload)
-                    .map_err(|error| CommitError::Unwritable(Box::new(error)))?;
-                (record.sequence, claim.holder)
-            }
-        };
+        let (sequence, held_by) = present(log, &subject).await?;
         let take = matches!(claim, Claim::Take { .. });
-        match held_by.as_deref() {
-            Some(other) if take && other != holder => return Err(CommitError::Taken(kind)),
-            // Ours already, or not ours to give back.
-            Some(_) if take => continue,
-            Some(other) if other != holder => continue,
-            None if !take => continue,
-            _ => {}
+        if !changes(take, held_by.as_deref(), holder).ok_or(CommitError::Taken(kind))? {
+            continue;
         }
         let record = ClaimRecord {
             v: ClaimRecord::VERSION,
@@ -93,4 +80,24 @@ pub(crate) async fn records(
         });
     }
     Ok(records)
+}
+
+/// The last claim on a value: its sequence, and who holds the value by it.
+async fn present(log: &dyn EventLog, subject: &Subject) -> Result<(u64, Option<String>), CommitError> {
+    let Some(record) = log.last(subject).await? else {
+        return Ok((0, None));
+    };
+    let claim =
+        ClaimRecord::decode(&record.payload).map_err(|error| CommitError::Unwritable(Box::new(error)))?;
+    Ok((record.sequence, claim.holder))
+}
+
+/// Whether taking a value, or giving it back, changes who holds it; none where another has what is to be taken.
+fn changes(take: bool, held_by: Option<&str>, holder: &str) -> Option<bool> {
+    match held_by {
+        Some(other) if take && other != holder => None,
+        // What is held already need not be taken; what is not ours is not ours to give back.
+        Some(other) => Some(!take && other == holder),
+        None => Some(take),
+    }
 }
