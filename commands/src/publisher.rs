@@ -221,47 +221,42 @@ impl Publisher {
         place: Option<broker::Appended>,
     ) -> Result<Published, PublishError> {
         let Prepared { id, known, draft } = event;
-        let position = |sequence| Position {
-            source: Source::Messages,
-            shard: SHARD,
-            sequence,
-        };
-        match (known, place) {
-            (Some(Known::Other), _) => Err(PublishError::IdReused(id)),
-            (Some(Known::Stored(position)), _) => Ok(Published {
-                id,
-                position,
-                duplicate: true,
-            }),
-            (_, None) => Err(PublishError::TooLarge {
-                bytes: draft.data.len(),
-                limit: MAX_DATA_BYTES,
-            }),
-            (None, Some(place)) => Ok(Published {
-                id,
-                position: position(place.sequence),
-                duplicate: place.duplicate,
-            }),
-            (
-                Some(Known::Open {
-                    key,
-                    content,
-                    revision,
-                }),
-                Some(place),
-            ) => {
-                let position = position(place.sequence);
-                // The event is in the log: a receipt that could not be finished must not turn that into an error.
-                if let Err(error) = self.receipts.finish(&key, content, revision, position).await {
-                    tracing::warn!(%id, %error, "the receipt of a published event could not be finished");
-                }
-                Ok(Published {
+        let open = match known {
+            Some(Known::Other) => return Err(PublishError::IdReused(id)),
+            Some(Known::Stored(position)) => {
+                return Ok(Published {
                     id,
                     position,
-                    duplicate: place.duplicate,
-                })
+                    duplicate: true,
+                });
             }
+            Some(Known::Open {
+                key,
+                content,
+                revision,
+            }) => Some((key, content, revision)),
+            None => None,
+        };
+        let place = place.ok_or(PublishError::TooLarge {
+            bytes: draft.data.len(),
+            limit: MAX_DATA_BYTES,
+        })?;
+        let position = Position {
+            source: Source::Messages,
+            shard: SHARD,
+            sequence: place.sequence,
+        };
+        // The event is in the log: a receipt that could not be finished must not turn that into an error.
+        if let Some((key, content, revision)) = open
+            && let Err(error) = self.receipts.finish(&key, content, revision, position).await
+        {
+            tracing::warn!(%id, %error, "the receipt of a published event could not be finished");
         }
+        Ok(Published {
+            id,
+            position,
+            duplicate: place.duplicate,
+        })
     }
 }
 
