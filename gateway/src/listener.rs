@@ -3,19 +3,20 @@
 //! Closing it says "connection refused" to whoever comes later, who can safely ask elsewhere. Connections that the
 //! kernel had taken already are still served: closing on them would lose what their clients have sent.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
-use futures::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// A listener that ends with a token.
 pub(crate) struct UntilStopped {
     listener: Option<TcpListener>,
+    taken: VecDeque<(TcpStream, SocketAddr)>,
     address: SocketAddr,
     stopping: CancellationToken,
 }
@@ -26,27 +27,41 @@ impl UntilStopped {
         Ok(Self {
             address: listener.local_addr()?,
             listener: Some(listener),
+            taken: VecDeque::new(),
             stopping,
         })
     }
 
     async fn next(&mut self) -> (TcpStream, SocketAddr) {
-        let Some(listener) = &mut self.listener else {
-            return pending().await;
-        };
-        if !self.stopping.is_cancelled() {
+        if let Some(listener) = &mut self.listener {
             tokio::select! {
                 accepted = Listener::accept(listener) => return accepted,
                 () = self.stopping.cancelled() => {}
             }
         }
-        // What the kernel has taken already is served still.
-        if let Some(Ok(accepted)) = TcpListener::accept(listener).now_or_never() {
-            return accepted;
+        if let Some(listener) = self.listener.take() {
+            self.taken = close(listener).unwrap_or_else(|error| {
+                tracing::debug!(%error, "connections at the closing door are lost");
+                VecDeque::new()
+            });
         }
-        self.listener = None;
-        pending().await
+        match self.taken.pop_front() {
+            Some(accepted) => accepted,
+            None => pending().await,
+        }
     }
+}
+
+/// Closes a listener, and answers the connections the kernel had taken already. The kernel itself is asked: what the
+/// runtime knows of them is a moment old.
+fn close(listener: TcpListener) -> io::Result<VecDeque<(TcpStream, SocketAddr)>> {
+    let listener = listener.into_std()?;
+    let mut taken = VecDeque::new();
+    while let Ok((stream, peer)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        taken.push_back((TcpStream::from_std(stream)?, peer));
+    }
+    Ok(taken)
 }
 
 impl Listener for UntilStopped {
@@ -73,5 +88,39 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 impl Connected<IncomingStream<'_, UntilStopped>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UntilStopped>) -> Self {
         Self(*stream.remote_addr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_taken_before_the_stop_is_served_and_nothing_after() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stopping = CancellationToken::new();
+        let mut listener = UntilStopped::new(listener, stopping.clone()).unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        stopping.cancel();
+        let mut served = Vec::new();
+        for _ in 0..3 {
+            let accepted = tokio::time::timeout(Duration::from_secs(10), Listener::accept(&mut listener));
+            served.push(accepted.await.unwrap().1);
+        }
+        served.sort_unstable();
+        let mut asked: Vec<_> = clients
+            .iter()
+            .map(|client| client.local_addr().unwrap())
+            .collect();
+        asked.sort_unstable();
+        assert_eq!(served, asked);
+        let refused = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -189,7 +189,8 @@ async fn answered(address: &str) -> anyhow::Result<()> {
     ask(&mut connection).await.map(drop)
 }
 
-/// Asks again and again, on one connection as long as it is kept; the number of answers when it is refused.
+/// Asks again and again, on one connection as long as it is kept; the number of answers when it is refused. A connection
+/// that ends before its first answer counts as refused: it can cross with the closing of the listener.
 async fn ask_until_refused(address: String) -> anyhow::Result<u32> {
     let mut answers = 0;
     loop {
@@ -197,10 +198,14 @@ async fn ask_until_refused(address: String) -> anyhow::Result<u32> {
             return Ok(answers);
         };
         let mut connection = BufReader::new(stream);
-        while ask(&mut connection).await.context("a request was lost")? {
+        let Ok(mut kept) = ask(&mut connection).await else {
+            return Ok(answers);
+        };
+        answers += 1;
+        while kept {
+            kept = ask(&mut connection).await.context("a request was lost")?;
             answers += 1;
         }
-        answers += 1;
     }
 }
 
