@@ -49,6 +49,7 @@ struct DeadLetterQuery {
 
 /// Which dead letters are meant: exactly one of the three.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({ "all": true }))]
 #[serde(deny_unknown_fields)]
 struct Which {
     /// These deliveries: 1 to 1,000.

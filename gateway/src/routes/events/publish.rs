@@ -29,6 +29,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 
 /// An event to publish.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({ "type": "invoice.paid", "data": { "amount": "12.50" } }))]
 #[serde(deny_unknown_fields)]
 struct NewEvent {
     /// What it is about: dotted words.
@@ -241,5 +242,13 @@ mod tests {
         assert!(parse(r#"{"events":[{"type":"a.b","data":{"n":1.50}}]}"#).is_ok());
         let error = parse(r#"{"events":[["a.b",{"n":1.50},null]]}"#).unwrap_err();
         assert!(error.to_string().contains("expected an object"), "{error}");
+    }
+
+    #[test]
+    fn what_the_page_proposes_can_be_published() {
+        let schema = serde_json::to_value(<NewEvent as utoipa::PartialSchema>::schema()).unwrap();
+        let example = schema["example"].to_string();
+        let event: NewEvent = serde_json::from_str(&example).unwrap();
+        assert_eq!(event.event_type.as_str(), "invoice.paid");
     }
 }
