@@ -274,6 +274,34 @@ async fn a_log_that_is_gone_is_not_an_empty_one() {
     assert!(log.follow(0, None).await.is_err());
 }
 
+/// A log made anew under a follower's feet is told, not waited for until it is as long as the old one.
+#[tokio::test]
+async fn a_follower_tells_of_a_log_that_was_made_anew() {
+    let mut server = NatsServer::start().await.unwrap();
+    let engine = JetStream::connect(settings(&server)).await.unwrap();
+    let log = engine.log(EVENTS);
+    for n in 0..3 {
+        log.append(vec![record("ev.t.user.u", &n.to_string(), None)])
+            .await
+            .unwrap();
+    }
+    let mut follower = log.follow(0, None).await.unwrap();
+    for _ in 0..3 {
+        tokio::time::timeout(PATIENCE, follower.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+    server.kill().await.unwrap();
+    std::fs::remove_dir_all(server.store()).unwrap();
+    server.restart().await.unwrap();
+    let anew = JetStream::connect(settings(&server)).await.unwrap();
+    let told = tokio::time::timeout(PATIENCE, follower.next()).await.unwrap();
+    assert!(matches!(told, Some(Err(_))), "{told:?}");
+    anew.close().await;
+}
+
 #[tokio::test]
 async fn following_survives_cuts_silence_and_a_killed_server() {
     let harness = JetStreamHarness::start().await.unwrap();

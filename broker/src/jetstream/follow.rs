@@ -108,7 +108,10 @@ impl Follower {
         loop {
             self.connects.mark_unchanged();
             let error = match Feed::open(self).await {
-                Ok(feed) => return Ok(feed),
+                Ok(feed) => {
+                    self.check_end().await?;
+                    return Ok(feed);
+                }
                 Err(error) if is_gone(&error) => return Err(ReadError::Unavailable(error.into())),
                 Err(error) => error,
             };
@@ -118,6 +121,24 @@ impl Follower {
             tokio::time::sleep(Duration::from_millis(10)).await;
             pause = (pause * 2).min(PAUSE);
         }
+    }
+
+    /// A stream that ends before the last record delivered is another one, or has lost its end: a feed after that
+    /// record would be silent, and what is appended meanwhile would be passed over.
+    async fn check_end(&self) -> Result<(), ReadError> {
+        let asking = || self.connection.context.get_stream(&self.stream);
+        let stream = self.connection.repeat(asking).await;
+        let stream = stream.map_err(|error| ReadError::Unavailable(error.into()))?;
+        let sequence = stream.cached_info().state.last_sequence;
+        if sequence < self.last {
+            let cause: Cause = format!(
+                "the stream ends there, after {} was delivered: it has gone backwards",
+                self.last
+            )
+            .into();
+            return Err(ReadError::Damaged { sequence, cause });
+        }
+        Ok(())
     }
 
     fn record(&self, delivery: Delivery) -> Result<Record, ReadError> {
