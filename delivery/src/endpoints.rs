@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use broker::layout::{Log, Shard};
-use broker::{Engine, EventLog, Filter, ReadError, Record};
+use broker::{Engine, EventLog, Filter, ReadError, Record, RecordStream};
 use domain::{EndpointId, Message, TenantId};
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -34,6 +34,8 @@ enum FollowError {
     Log(#[from] ReadError),
     #[error("the log has no record {expected}: {found} came instead")]
     Gap { expected: u64, found: u64 },
+    #[error("the log ends at {end}, but {applied} records of it are in the index: it has gone backwards")]
+    Backwards { applied: u64, end: u64 },
     #[error("the log's stream of records ended")]
     Ended,
 }
@@ -129,9 +131,9 @@ impl Part {
         {
             return error;
         }
-        let records = match self.log.follow(self.applied(), None).await {
+        let records = match self.follow_on().await {
             Ok(records) => records,
-            Err(error) => return error.into(),
+            Err(error) => return error,
         };
         let mut batches = records.ready_chunks(PAGE);
         while let Some(batch) = next(&mut batches, episode).await {
@@ -141,6 +143,15 @@ impl Part {
             episode.recovered();
         }
         FollowError::Ended
+    }
+
+    /// What comes after the records in the index, of a log that still has those.
+    async fn follow_on(&self) -> Result<RecordStream, FollowError> {
+        let (applied, end) = (self.applied(), self.log.state().await?.last);
+        if end < applied {
+            return Err(FollowError::Backwards { applied, end });
+        }
+        Ok(self.log.follow(applied, None).await?)
     }
 
     fn take(&self, batch: Vec<Result<Record, ReadError>>) -> Result<(), FollowError> {
