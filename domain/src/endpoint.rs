@@ -3,8 +3,8 @@
 //! Rules:
 //! * An endpoint has an `http` or `https` URL and at least one event type it wants.
 //! * While disabled or after its removal it gets nothing new; a removed endpoint never comes back.
-//! * Dead letters can be redriven or discarded and deliveries asked for again while it exists; this is said here
-//!   as a fact, and the delivery side acts on it.
+//! * Dead letters can be redriven and deliveries asked for again while it exists, and discarded even afterwards; this
+//!   is said here as a fact, and the delivery side acts on it.
 
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
@@ -222,6 +222,10 @@ impl cqrs_es::Aggregate for Endpoint {
                 settings: checked(settings)?,
             }),
             (_, EndpointCommand::Create(_)) => return Err(EndpointRejection::AlreadyCreated),
+            // What it left behind can still be cleared away.
+            (State::Removed, EndpointCommand::Discard(selection)) => Some(EndpointEvent::DiscardRequested {
+                selection: bounded(selection)?,
+            }),
             (State::Absent | State::Removed, _) => return Err(EndpointRejection::NotFound),
             (State::Present { settings, enabled }, command) => decide(settings, *enabled, command)?,
         };

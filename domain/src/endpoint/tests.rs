@@ -140,11 +140,21 @@ async fn nothing_can_be_asked_of_an_endpoint_that_is_not_there() {
             EndpointCommand::Enable,
             EndpointCommand::Remove,
             EndpointCommand::Redrive(Selection::All),
-            EndpointCommand::Discard(Selection::All),
         ] {
             assert_eq!(when(&history, command).await, Err(EndpointRejection::NotFound));
         }
     }
+}
+
+#[tokio::test]
+async fn dead_letters_can_be_discarded_even_after_the_endpoint_is_removed() {
+    let discard = EndpointCommand::Discard(Selection::All);
+    let requested = EndpointEvent::DiscardRequested {
+        selection: Selection::All,
+    };
+    let removed = [created(), EndpointEvent::Removed {}];
+    assert_eq!(when(&removed, discard.clone()).await, Ok(vec![requested]));
+    assert_eq!(when(&[], discard).await, Err(EndpointRejection::NotFound));
 }
 
 #[tokio::test]

@@ -160,6 +160,7 @@ async fn ask(
     command: fn(Selection) -> EndpointCommand,
     name: &str,
 ) -> Result<Written<AskedFor>, Problem> {
+    let one_named = which.endpoint.is_some();
     let (selections, mut unknown) = select(app, member, which).await?;
     let mut requests = Vec::with_capacity(selections.len());
     for (endpoint, selection) in selections {
@@ -176,8 +177,8 @@ async fn ask(
                     count,
                 });
             }
-            // The endpoint was removed: its dead letters cannot be sent, and nobody can be asked to.
-            Err(problem) if problem.kind() == ProblemType::NotFound && ids.is_some() => {
+            // A removed endpoint's dead letters can be discarded, but nobody can be asked to send them.
+            Err(problem) if problem.kind() == ProblemType::NotFound && !one_named => {
                 unknown.extend(ids.into_iter().flatten());
             }
             Err(problem) => return Err(problem),
@@ -209,20 +210,13 @@ async fn select(app: &App, member: &Member, which: Which) -> Result<(Selections,
 
 /// All dead letters of every endpoint that has some.
 async fn of_all(app: &App, member: &Member) -> Result<Selections, Problem> {
-    let endpoints = app.read_models.endpoints(&member.tenant);
     let found = app
         .read_models
         .deliveries(&member.tenant)
         .dead_letter_endpoints()
         .await?;
-    let mut selections = Vec::new();
-    for row in found.data {
-        // A removed endpoint keeps dead letters that nobody can send any more.
-        if endpoints.get(&row.endpoint).await?.data.is_some() {
-            selections.push((row.endpoint, Selection::All));
-        }
-    }
-    Ok(selections)
+    let endpoints = found.data.into_iter().map(|row| row.endpoint);
+    Ok(endpoints.map(|endpoint| (endpoint, Selection::All)).collect())
 }
 
 async fn by_ids(

@@ -1,5 +1,6 @@
 //! `/v1/deliveries` and `/v1/dead-letters`, with a real receiver.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tests::receiver::{Answer, Receiver};
 use tests::service::Tidings;
@@ -81,6 +82,18 @@ for_each_engine! {
         let all = api.post("/v1/dead-letters/redrive", &json!({ "all": true })).await?.expect(202)?;
         assert_eq!(all["requests"][0]["endpoint"], endpoint);
         until(&api, "/v1/deliveries?status=delivered", |body| rows(body) == 2).await?;
+        until(&api, "/v1/dead-letters", |body| rows(body) == 0).await?;
+
+        receiver.script("/hook", [Answer::Status(500)]);
+        api.post("/v1/events", &json!({ "type": "invoice.paid", "data": 4 })).await?.expect(202)?;
+        until(&api, "/v1/dead-letters", |body| rows(body) == 1).await?;
+        let removed = api.call(Method::DELETE, &format!("/v1/endpoints/{endpoint}"), None, &[]).await?;
+        assert_eq!(removed.status, 204);
+        let all = api.post("/v1/dead-letters/redrive", &json!({ "all": true })).await?.expect(202)?;
+        assert_eq!(all["requests"], json!([]), "a removed endpoint cannot be sent anything");
+        let named = api.post("/v1/dead-letters/redrive", &json!({ "endpoint": endpoint })).await?;
+        assert_eq!(named.problem(404)?, "not_found");
+        api.post("/v1/dead-letters/discard", &json!({ "all": true })).await?.expect(202)?;
         until(&api, "/v1/dead-letters", |body| rows(body) == 0).await?;
 
         for body in [json!({}), json!({ "all": false }), json!({ "ids": [], "all": true }), json!({ "ids": [] })] {
