@@ -13,8 +13,8 @@ use crate::jetstream::append::Appender;
 use crate::jetstream::connection::PublishError;
 use crate::{MAX_APPEND, NewRecord};
 
-/// Batches under way at a time: while the server stores one, the next is put together and sent. More than two only
-/// made them smaller (`docs/benchmarks.md`).
+/// Batches under way at a time: while the server stores one, the next is put together and sent. Of one, two and four,
+/// two did best (`docs/benchmarks.md`).
 const BATCHES: usize = 2;
 
 /// How long a batch waits for as many appends as the last one had: those who were answered just now come again.
