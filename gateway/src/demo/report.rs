@@ -28,7 +28,7 @@ pub(crate) fn step(what: &str, text: &str) {
 pub(crate) fn progress(count: usize) -> Progress {
     println!("\nPublishing {count} events and receiving them as webhooks");
     let bar = ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stdout());
-    let template = "  {bar:40} {pos}/{len} received, {per_sec}, {eta} left";
+    let template = "  {bar:40} {pos}/{len} received, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
     }
