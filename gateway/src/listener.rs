@@ -35,8 +35,10 @@ impl UntilStopped {
     async fn next(&mut self) -> (TcpStream, SocketAddr) {
         if let Some(listener) = &mut self.listener {
             tokio::select! {
-                accepted = Listener::accept(listener) => return accepted,
+                // The stop comes first: with connections always waiting, a draw would keep the door open.
+                biased;
                 () = self.stopping.cancelled() => {}
+                accepted = Listener::accept(listener) => return accepted,
             }
         }
         if let Some(listener) = self.listener.take() {
