@@ -114,7 +114,7 @@ async fn do_duties(nats: &Nats) -> anyhow::Result<()> {
     gateway_writes(&gateway).await?;
     delivery_follows_and_writes(&delivery).await?;
     assert_eq!(gateway.log(Log::Attempts).read(0, None, 10).await?.len(), 1);
-    delivery_works_the_queue(&delivery, &gateway).await
+    delivery_works_the_queue(&delivery).await
 }
 
 async fn gateway_writes(gateway: &JetStream) -> anyhow::Result<()> {
@@ -171,7 +171,7 @@ async fn delivery_follows_and_writes(delivery: &JetStream) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn delivery_works_the_queue(delivery: &JetStream, gateway: &JetStream) -> anyhow::Result<()> {
+async fn delivery_works_the_queue(delivery: &JetStream) -> anyhow::Result<()> {
     let (tenant, lane, id) = (Token::new("t")?, Token::new("e")?, Token::new("j")?);
     let job = Job {
         id: id.clone(),
@@ -195,7 +195,7 @@ async fn delivery_works_the_queue(delivery: &JetStream, gateway: &JetStream) -> 
     queue
         .settle(&leases[0], Settlement::Dead { payload: "3".into() })
         .await?;
-    let letters = gateway.dead_letters();
+    let letters = delivery.dead_letters();
     assert_eq!(letters.list(&tenant, None, 0, 10).await?.len(), 1);
     assert!(letters.redrive(&tenant, &lane, &id, None).await?);
     let leases = queue.lease(1, DEADLINE).await?;
@@ -293,6 +293,15 @@ async fn the_gateway_writes_endpoint_secrets_and_cannot_read_them() -> anyhow::R
         "$JS.API.CONSUMER.DURABLE.CREATE.KV_tidings_endpoint-secrets.c",
         "$JS.API.CONSUMER.MSG.NEXT.KV_tidings_endpoint-secrets.c",
         "$KV.tidings_cursors.t",
+        "tidings.job.t.e.j",
+        "tidings.later.t.e.j",
+        "tidings.dead.t.e.j",
+        "tidings.att.t.e",
+        "$JS.API.CONSUMER.MSG.NEXT.TIDINGS_DELIVERIES.workers",
+        "$JS.API.STREAM.MSG.GET.TIDINGS_DELIVERIES",
+        "$JS.API.STREAM.MSG.DELETE.TIDINGS_DELIVERIES",
+        "$JS.API.STREAM.MSG.GET.TIDINGS_DEADLETTERS",
+        "$JS.API.STREAM.MSG.DELETE.TIDINGS_DEADLETTERS",
     ] {
         assert!(
             gateway.may_not_publish(subject).await?,
