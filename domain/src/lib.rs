@@ -3,13 +3,15 @@
 //! Pure by design: no I/O, no clock, no randomness. Times, ids and secrets' hashes arrive inside commands, so a
 //! test or a replay decides exactly what happens.
 //!
-//! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`endpoint`].
+//! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`endpoint`],
+//!   [`settings`].
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
 
 mod aggregate;
 pub mod api_key;
+mod bounded;
 mod claim;
 mod commit;
 mod delivery;
@@ -17,12 +19,14 @@ pub mod endpoint;
 mod id;
 mod message;
 mod position;
+pub mod settings;
 pub mod tenant;
 mod text;
 mod time;
 pub mod user;
 
 pub use aggregate::{DecodeEventError, Root, decode_event, encode_event};
+pub use bounded::{Bounded, OutOfBounds};
 pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
