@@ -7,7 +7,7 @@ use domain::{Claim, ClaimRecord, TenantId};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::error::CommitError;
+use crate::error::{CommitError, LoadError};
 
 /// The key of the hashes under which unique values stand in the log. It must never change for an installation:
 /// under another key every value would look free.
@@ -80,6 +80,22 @@ pub(crate) async fn records(
         });
     }
     Ok(records)
+}
+
+/// Who holds a value, as `user.usr_…`, by the log's last word on it.
+pub(crate) async fn holder(
+    log: &dyn EventLog,
+    key: &ClaimKey,
+    tenant: &TenantId,
+    kind: &str,
+    value: &str,
+) -> Result<Option<String>, LoadError> {
+    let subject = ClaimRecord::subject(tenant, kind, &key.hash(tenant, kind, value));
+    let subject = Subject::new(subject).map_err(LoadError::InvalidId)?;
+    match present(log, &subject).await {
+        Ok((_, held_by)) => Ok(held_by),
+        Err(error) => Err(LoadError::Unavailable(Box::new(error))),
+    }
 }
 
 /// The last claim on a value: its sequence, and who holds the value by it.

@@ -1,5 +1,6 @@
 //! The dispatcher: executes commands with optimistic concurrency.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::cache::AggregateCache;
 use crate::error::CommitError;
 use crate::snapshots::Snapshots;
-use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, metrics};
+use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, claims, metrics};
 
 /// How the dispatcher is set.
 #[derive(Debug, Clone)]
@@ -61,10 +62,10 @@ pub struct Loaded<A> {
 #[derive(Clone)]
 pub struct Dispatcher {
     log: Arc<dyn EventLog>,
-    cache: AggregateCache,
+    pub(crate) cache: AggregateCache,
     snapshots: Snapshots,
     claim_key: ClaimKey,
-    attempts: u32,
+    pub(crate) attempts: u32,
     turns: Arc<[Mutex<()>]>,
 }
 
@@ -172,12 +173,35 @@ impl Dispatcher {
         Err(Error::Contended)
     }
 
+    /// Who holds a unique value of a tenant, as `user.usr_…`: what the log says now, which an append may overtake.
+    pub async fn holder(
+        &self,
+        tenant: &TenantId,
+        kind: &str,
+        value: &str,
+    ) -> Result<Option<String>, LoadError> {
+        claims::holder(&*self.log, &self.claim_key, tenant, kind, value).await
+    }
+
     async fn turn(&self, subject: &str) -> MutexGuard<'_, ()> {
+        self.turns[self.place(subject)].lock().await
+    }
+
+    /// The turns of two aggregates, taken in one order everywhere, so that nobody waits in a circle.
+    pub(crate) async fn turns(&self, one: &str, other: &str) -> Vec<MutexGuard<'_, ()>> {
+        let places = BTreeSet::from([self.place(one), self.place(other)]);
+        let mut turns = Vec::with_capacity(places.len());
+        for place in places {
+            turns.push(self.turns[place].lock().await);
+        }
+        turns
+    }
+
+    fn place(&self, subject: &str) -> usize {
         let mut hasher = DefaultHasher::new();
         subject.hash(&mut hasher);
         let count = self.turns.len() as u64;
-        let index = usize::try_from(hasher.finish() % count).unwrap_or_default();
-        self.turns[index].lock().await
+        usize::try_from(hasher.finish() % count).unwrap_or_default()
     }
 }
 
@@ -208,7 +232,7 @@ async fn try_once<A: Root>(
     store.append(context, &events, meta).await.map_err(Tried::Failed)
 }
 
-fn receipt<A>(context: &Context<A>) -> Receipt {
+pub(crate) fn receipt<A>(context: &Context<A>) -> Receipt {
     let position = Position {
         source: Source::Events,
         shard: SHARD,
@@ -220,7 +244,7 @@ fn receipt<A>(context: &Context<A>) -> Receipt {
     }
 }
 
-fn failure<R: std::error::Error>(error: CommitError) -> Error<R> {
+pub(crate) fn failure<R: std::error::Error>(error: CommitError) -> Error<R> {
     match error {
         CommitError::Conflict => Error::Contended,
         CommitError::Taken(kind) => Error::Taken { kind },

@@ -64,6 +64,17 @@ pub enum Error<R: std::error::Error> {
     Damaged(#[source] Cause),
 }
 
+/// Which of two aggregates that decide together says no.
+#[derive(Debug, thiserror::Error)]
+pub enum Either<A, B> {
+    /// The first.
+    #[error(transparent)]
+    First(A),
+    /// The second.
+    #[error(transparent)]
+    Second(B),
+}
+
 impl<R: std::error::Error> From<LoadError> for Error<R> {
     fn from(error: LoadError) -> Self {
         match error {

@@ -16,12 +16,14 @@ mod publisher;
 mod receipts;
 mod snapshots;
 mod store;
+mod together;
 
 pub use claims::ClaimKey;
 pub use dispatcher::{Dispatcher, Loaded, Receipt, Settings};
-pub use error::{Error, LoadError};
+pub use error::{Either, Error, LoadError};
 pub use publisher::{Draft, MAX_BULK, MAX_DATA_BYTES, Origin, PublishError, Published, Publisher};
 pub use store::{Context, TenantStore};
+pub use together::Order;
 
 /// The shard every tenant's records are in. Tenants move to other shards when the map of tenants to shards
 /// becomes data; the logs, subjects and positions already name theirs.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use broker::{EventLog, Filter, NewRecord, Record, Subject};
+use broker::{Appended, EventLog, Filter, NewRecord, Record, Subject};
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use domain::{Commit, Meta, Root, TenantId, decode_event, encode_event};
 
@@ -49,6 +49,13 @@ impl<A: Root> AggregateContext<A> for Context<A> {
     fn aggregate(&mut self) -> &mut A {
         &mut self.aggregate
     }
+}
+
+/// A commit on its way into the log: the context after it, but for where it will stand.
+pub(crate) struct Prepared<A> {
+    context: Context<A>,
+    subject: Subject,
+    before: u64,
 }
 
 /// How far a catch-up came.
@@ -178,10 +185,23 @@ impl TenantStore {
     /// events make, all or nothing; answers the context after it.
     pub(crate) async fn append<A: Root>(
         &self,
-        mut context: Context<A>,
+        context: Context<A>,
         events: &[A::Event],
         meta: &Meta,
     ) -> Result<Context<A>, CommitError> {
+        let (prepared, records) = self.prepare(context, events, meta).await?;
+        let appended = self.log.append(records).await?;
+        Ok(self.stored(prepared, &appended))
+    }
+
+    /// The records that append does store: claims first, the commit last, so that whoever sees it can rely on its
+    /// claims. The context after them waits for where they come to stand.
+    pub(crate) async fn prepare<A: Root>(
+        &self,
+        mut context: Context<A>,
+        events: &[A::Event],
+        meta: &Meta,
+    ) -> Result<(Prepared<A>, Vec<NewRecord>), CommitError> {
         let unwritable = |error: broker::Cause| CommitError::Unwritable(error);
         let subject = self
             .subject::<A>(&context.id)
@@ -206,16 +226,32 @@ impl TenantStore {
         let mut records =
             claims::records(&*self.log, &self.claim_key, tenant, &holder, command_id, claims).await?;
         let payload = commit.encode();
-        context.prev = Some(Commit::hash(&payload));
-        context.version = commit.last_version();
-        // The commit comes last: whoever sees it can rely on its claims.
         records.push(NewRecord {
             subject: subject.clone(),
             message_id: format!("{tenant}:{command_id}"),
             expect: Some(context.sequence),
-            payload: payload.into(),
+            payload: payload.clone().into(),
         });
-        let appended = self.log.append(records).await?;
+        context.prev = Some(Commit::hash(&payload));
+        context.version = commit.last_version();
+        let before = commit.first_version - 1;
+        Ok((
+            Prepared {
+                context,
+                subject,
+                before,
+            },
+            records,
+        ))
+    }
+
+    /// The context after its records, of which `appended` tells where they stand; remembered.
+    pub(crate) fn stored<A: Root>(&self, prepared: Prepared<A>, appended: &[Appended]) -> Context<A> {
+        let Prepared {
+            mut context,
+            subject,
+            before,
+        } = prepared;
         if let Some(commit) = appended.last() {
             context.sequence = commit.sequence;
         }
@@ -224,10 +260,9 @@ impl TenantStore {
             self.cache.forget(subject.as_str());
         } else {
             self.cache.put(subject.as_str().to_owned(), context.clone());
-            self.snapshots
-                .take_if_due(&self.tenant, commit.first_version - 1, &context);
+            self.snapshots.take_if_due(&self.tenant, before, &context);
         }
-        Ok(context)
+        context
     }
 }
 

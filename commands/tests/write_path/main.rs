@@ -9,3 +9,5 @@ mod executing;
 mod installation;
 mod loading;
 mod publishing;
+mod together;
+mod wavering;
