@@ -5,6 +5,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use broker::embedded::Embedded;
+use broker::jetstream::{JetStream, Settings};
+use broker::layout::{Layout, Log};
+use broker::{Record, Token};
 
 use crate::http::Api;
 use crate::nats::NatsServer;
@@ -16,6 +20,8 @@ pub const ADMIN_KEY: &str = "tdk_admin_only_for_tests_4f8b2c6d9e1a7035";
 
 const START: Duration = Duration::from_mins(1);
 const STOP: Duration = Duration::from_mins(1);
+/// How many records are read from a log at once.
+const PAGE: usize = 500;
 
 /// What a service keeps its data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +63,7 @@ impl Tidings {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect::<Vec<_>>();
         installation.migrate(&env).await?;
-        let (running, url) = installation.serve(&env).await?;
+        let (running, url) = installation.serve("serve", &env).await?;
         Ok(Self {
             running,
             url,
@@ -130,8 +136,43 @@ impl Tidings {
     /// Starts it again on the same data, killing it first if it runs.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.running.kill().await?;
-        (self.running, self.url) = self.installation.serve(&self.env).await?;
+        (self.running, self.url) = self.installation.serve("serve", &self.env).await?;
         Ok(())
+    }
+
+    /// Starts another process of the same installation beside it, with the same settings and keys: on the cluster
+    /// engine, since a data folder serves one process only.
+    pub async fn beside(&self) -> anyhow::Result<Beside> {
+        ensure!(
+            self.installation.nats.is_some(),
+            "two processes need the cluster engine"
+        );
+        let (running, url) = self.installation.serve("beside", &self.env).await?;
+        Ok(Beside { running, url })
+    }
+
+    /// Every record of its log of events, in order, read through the broker's port. On the embedded engine the
+    /// process must have ended: its data folder serves one at a time.
+    pub async fn events(&mut self) -> anyhow::Result<Vec<Record>> {
+        let engine: Box<dyn broker::Engine> = match &self.installation.nats {
+            None => Box::new(Embedded::open(&self.data(), Layout::default()).await?),
+            Some(nats) => {
+                let settings = Settings::new(nats.url(), Token::new("tidings")?, Layout::default());
+                Box::new(JetStream::connect(settings).await?)
+            }
+        };
+        let log = engine.log(Log::Events(0));
+        let mut records = Vec::new();
+        loop {
+            let after = records.last().map_or(0, |record: &Record| record.sequence);
+            let page = log.read(after, None, PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            records.extend(page);
+        }
+        engine.close().await;
+        Ok(records)
     }
 
     /// Runs another subcommand of the binary on the same data and settings, as `doctor`; answers how it ended and
@@ -147,6 +188,36 @@ impl Tidings {
         let mut running = program.start()?;
         let status = running.ended(STOP).await?;
         Ok((status, running.output()))
+    }
+}
+
+/// A second process of an installation. Dropped, it is killed; drop it before the first.
+#[derive(Debug)]
+pub struct Beside {
+    running: Running,
+    url: String,
+}
+
+impl Beside {
+    /// Calls it with a tenant's key.
+    pub fn tenant(&self, key: &str) -> anyhow::Result<Api> {
+        Ok(Api::new(&self.url)?.with_key(key))
+    }
+
+    /// Kills it (SIGKILL), as a crash would.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.running.kill().await
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "the second process's last output:\n{}",
+                self.running.last_output()
+            );
+        }
     }
 }
 
@@ -223,8 +294,9 @@ impl Installation {
         Ok(())
     }
 
-    async fn serve(&self, env: &[(String, String)]) -> anyhow::Result<(Running, String)> {
-        let log = self.folder.path().join("serve.log");
+    /// Starts `tidings serve`, its output in a file of this name, and waits until it is ready.
+    async fn serve(&self, name: &str, env: &[(String, String)]) -> anyhow::Result<(Running, String)> {
+        let log = self.folder.path().join(format!("{name}.log"));
         let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
         let mut program = self.program(&log, env)?;
         program.command().arg("serve");
