@@ -108,6 +108,22 @@ typed_id!(
     "key_"
 );
 
+typed_id!(
+    /// Names a role.
+    RoleId,
+    "rol_"
+);
+typed_id!(
+    /// Names a team.
+    TeamId,
+    "team_"
+);
+typed_id!(
+    /// Names an invitation; not secret.
+    InvitationId,
+    "inv_"
+);
+
 impl DeliveryId {
     /// The delivery of a message to an endpoint has one id, whoever computes it and however often: matching
     /// the same message again therefore makes no second delivery.

@@ -18,6 +18,7 @@ mod delivery;
 pub mod endpoint;
 mod id;
 mod message;
+mod permission;
 mod position;
 pub mod settings;
 pub mod tenant;
@@ -30,8 +31,11 @@ pub use bounded::{Bounded, OutOfBounds};
 pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
-pub use id::{DeliveryId, EndpointId, EventId, InvalidId, KeyId, TenantId, UserId};
+pub use id::{
+    DeliveryId, EndpointId, EventId, InvalidId, InvitationId, KeyId, RoleId, TeamId, TenantId, UserId,
+};
 pub use message::{EventType, InvalidEventType, Message};
+pub use permission::{Grant, InvalidPermission, Permission, Scope};
 pub use position::{InvalidPosition, Position, Source};
 pub use text::{InvalidText, Text};
 pub use time::{InvalidTimestamp, Timestamp};

@@ -5,14 +5,18 @@
 //! works as soon as its tenant is acknowledged; that somebody holds it is proved against [`Credentials`]. The
 //! platform administrator's key is any other `tdk_…`, given by the operator or drawn at the first start.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::api_key::ApiKey;
 use domain::tenant::Tenant;
-use domain::{Actor, KeyId, Meta, TenantId, Timestamp};
+use domain::{Actor, Grant, KeyId, Meta, TenantId, Timestamp};
 use subtle::ConstantTimeEq;
 use ulid::Ulid;
 use zeroize::Zeroizing;
@@ -20,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::config::Secret;
 use crate::credentials::Credentials;
-use crate::keys::draw;
+use crate::draw::Draw;
 use crate::layers::RequestContext;
 use crate::problem::{Problem, ProblemType};
 
@@ -30,9 +34,6 @@ const SECRET: usize = 43;
 
 /// How old what is known of a key or tenant may be: a revocation takes effect within this time in every process.
 const MAX_AGE: Duration = Duration::from_secs(5);
-
-/// What a key must be allowed to do; scopes of single resources come with permissions.
-const EVERYTHING: &str = "*";
 
 /// A new API key; its text is shown to its holder once.
 pub(crate) struct NewKey {
@@ -44,11 +45,12 @@ pub(crate) struct NewKey {
 
 impl NewKey {
     /// Draws a key for a tenant.
-    pub(crate) fn draw(tenant: Ulid) -> Self {
-        let key = Ulid::generate();
+    pub(crate) fn draw(tenant: Ulid, draw: &Draw) -> Self {
+        let key = draw.ulid("api key");
+        let secret = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(draw.secret("api key").as_slice()));
         Self {
             id: KeyId::new(key),
-            text: Zeroizing::new(format!("{PREFIX}{tenant}{key}{}", draw().as_str())),
+            text: Zeroizing::new(format!("{PREFIX}{tenant}{key}{}", secret.as_str())),
         }
     }
 }
@@ -67,10 +69,23 @@ fn named(text: &str) -> Option<(TenantId, KeyId)> {
 }
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Principal {
+#[derive(Debug, Clone)]
+pub(crate) enum Principal {
+    /// The platform's administrator.
     Administrator,
-    Key(TenantId, KeyId),
+    /// The holder of a tenant's key.
+    Key(Arc<KeyHolder>),
+}
+
+/// The holder of a tenant's key.
+#[derive(Debug)]
+pub(crate) struct KeyHolder {
+    /// For whom they act.
+    pub(crate) tenant: TenantId,
+    /// Their key.
+    pub(crate) key: KeyId,
+    /// What it may be used for.
+    pub(crate) scopes: Vec<Grant>,
 }
 
 /// Tells who holds a credential.
@@ -97,15 +112,15 @@ impl Authority {
         kept.map_err(|error| Problem::unavailable(&error))
     }
 
-    async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
+    /// Who holds the credential that a request carries.
+    pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
         let refused = || {
             Problem::new(
                 ProblemType::Unauthenticated,
                 "Send the header `Authorization: Bearer <key>` with a valid API key.",
             )
         };
-        let text = parts
-            .headers
+        let text = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .ok_or_else(refused)?;
@@ -119,27 +134,38 @@ impl Authority {
             return Ok(Principal::Administrator);
         }
         let (tenant, id) = named(key).ok_or_else(refused)?;
-        if self.vouches(&tenant, &id, &hash).await? {
-            Ok(Principal::Key(tenant, id))
-        } else {
-            Err(refused())
-        }
+        self.holder(tenant, id, &hash)
+            .await?
+            .map(|holder| Principal::Key(Arc::new(holder)))
+            .ok_or_else(refused)
     }
 
-    async fn vouches(&self, tenant: &TenantId, id: &KeyId, hash: &[u8; 32]) -> Result<bool, Problem> {
-        let key = self.load::<ApiKey>(tenant, id.as_str()).await?;
-        if !key.is_valid() || !key.scopes().iter().any(|scope| scope == EVERYTHING) {
-            return Ok(false);
+    /// Who holds the key with this hash; none if it is not valid.
+    async fn holder(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        hash: &[u8; 32],
+    ) -> Result<Option<KeyHolder>, Problem> {
+        let key = self.load::<ApiKey>(&tenant, id.as_str()).await?;
+        if !key.is_valid() {
+            return Ok(None);
         }
-        let proved = self.credentials.matches(tenant, id, hash).await;
+        let proved = self.credentials.matches(&tenant, &id, hash).await;
         if !proved.map_err(|error| Problem::unavailable(&error))? {
-            return Ok(false);
+            return Ok(None);
         }
         // A key is issued before its tenant is provisioned: it is worth nothing until then.
-        Ok(self
-            .load::<Tenant>(&TenantId::platform(), tenant.as_str())
-            .await?
-            .exists())
+        let platform = TenantId::platform();
+        if !self.load::<Tenant>(&platform, tenant.as_str()).await?.exists() {
+            return Ok(None);
+        }
+        let scopes = key.scopes().iter().filter_map(|scope| scope.parse().ok());
+        Ok(Some(KeyHolder {
+            scopes: scopes.collect(),
+            tenant,
+            key: id,
+        }))
     }
 
     /// Loads what vouches; that something does not exist is believed only of the log itself.
@@ -155,29 +181,37 @@ impl Authority {
 }
 
 /// The caller of a tenant's route: the holder of one of its keys.
-#[derive(Debug)]
 pub(crate) struct Member {
     /// For whom everything is done.
     pub(crate) tenant: TenantId,
+    holder: Arc<KeyHolder>,
     caller: Caller,
 }
 
 /// The caller of a platform route: the platform's administrator.
-#[derive(Debug)]
 pub(crate) struct Administrator {
     caller: Caller,
 }
 
-#[derive(Debug)]
+#[derive(Clone)]
 struct Caller {
     actor: Actor,
     request: RequestContext,
+    draw: Draw,
 }
 
 impl Caller {
+    fn of(parts: &Parts, actor: Actor) -> Self {
+        Self {
+            actor,
+            request: RequestContext::of(parts),
+            draw: parts.extensions.get().cloned().unwrap_or_else(Draw::fresh),
+        }
+    }
+
     fn meta(&self, command: &str) -> Meta {
         Meta {
-            command_id: Ulid::generate().to_string(),
+            command_id: self.draw.ulid(command).to_string(),
             command: command.to_owned(),
             actor: self.actor.clone(),
             request_id: Some(self.request.id.clone()),
@@ -191,9 +225,38 @@ impl Caller {
 }
 
 impl Member {
-    /// Where a command of this caller comes from.
+    /// Where a command of this caller comes from. A request that sends the same command several times takes each
+    /// from [`Member::nth`].
     pub(crate) fn meta(&self, command: &str) -> Meta {
         self.caller.meta(command)
+    }
+
+    /// What this request draws: ids and secrets.
+    pub(crate) fn draw(&self) -> &Draw {
+        &self.caller.draw
+    }
+
+    /// The ULID that this request draws under a name.
+    pub(crate) fn ulid(&self, name: &str) -> Ulid {
+        self.caller.draw.ulid(name)
+    }
+
+    /// The same caller for the n-th of several like things in one request.
+    pub(crate) fn nth(&self, n: usize) -> Self {
+        let draw = self.caller.draw.nth(n);
+        Self {
+            tenant: self.tenant.clone(),
+            holder: self.holder.clone(),
+            caller: Caller {
+                draw,
+                ..self.caller.clone()
+            },
+        }
+    }
+
+    /// Whether the caller's key grants all that this grants: nobody hands on more than they have.
+    pub(crate) fn holds(&self, grant: &Grant) -> bool {
+        self.holder.scopes.iter().any(|own| own.implies(grant))
     }
 
     /// Where an event published by this caller comes from.
@@ -212,47 +275,49 @@ impl Administrator {
     pub(crate) fn meta(&self, command: &str) -> Meta {
         self.caller.meta(command)
     }
+
+    /// What this request draws: ids and secrets.
+    pub(crate) fn draw(&self) -> &Draw {
+        &self.caller.draw
+    }
 }
 
 impl FromRequestParts<App> for Member {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        match app.authority.authenticate(parts).await? {
-            Principal::Key(tenant, key) => {
-                tracing::Span::current().record("tenant.id", tenant.as_str());
-                let caller = Caller {
-                    actor: Actor::ApiKey(key.into()),
-                    request: RequestContext::of(parts),
-                };
-                Ok(Self { tenant, caller })
-            }
-            Principal::Administrator => Err(Problem::new(
-                ProblemType::Forbidden,
-                "The platform administrator's key manages tenants only; use a tenant's own key here.",
-            )),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let Some(Principal::Key(holder)) = parts.extensions.get::<Principal>() else {
+            return Err(unguarded());
+        };
+        let holder = holder.clone();
+        tracing::Span::current().record("tenant.id", holder.tenant.as_str());
+        Ok(Self {
+            tenant: holder.tenant.clone(),
+            caller: Caller::of(parts, Actor::ApiKey(holder.key.as_str().to_owned())),
+            holder,
+        })
     }
 }
 
 impl FromRequestParts<App> for Administrator {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        match app.authority.authenticate(parts).await? {
-            Principal::Administrator => {
-                let caller = Caller {
-                    actor: Actor::PlatformAdmin,
-                    request: RequestContext::of(parts),
-                };
-                Ok(Self { caller })
-            }
-            Principal::Key(..) => Err(Problem::new(
-                ProblemType::Forbidden,
-                "Only the platform administrator's key can do this.",
-            )),
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        match parts.extensions.get::<Principal>() {
+            Some(Principal::Administrator) => Ok(Self {
+                caller: Caller::of(parts, Actor::PlatformAdmin),
+            }),
+            _ => Err(unguarded()),
         }
     }
+}
+
+/// Whatever the guard did not let through has no caller.
+fn unguarded() -> Problem {
+    Problem::new(
+        ProblemType::Forbidden,
+        "This address does not say what it needs, so nobody may use it.",
+    )
 }
 
 #[cfg(test)]
@@ -262,14 +327,14 @@ mod tests {
     #[test]
     fn a_key_names_its_tenant_and_itself() {
         let tenant = Ulid::generate();
-        let key = NewKey::draw(tenant);
+        let key = NewKey::draw(tenant, &Draw::fresh());
         assert_eq!(named(&key.text), Some((TenantId::new(tenant), key.id.clone())));
         assert_eq!(key.text.len(), PREFIX.len() + 2 * ULID + SECRET);
     }
 
     #[test]
     fn what_has_not_the_form_of_a_key_names_nothing() {
-        let good = NewKey::draw(Ulid::generate()).text.to_string();
+        let good = NewKey::draw(Ulid::generate(), &Draw::fresh()).text.to_string();
         let lower = good.to_lowercase();
         let (short, long) = (&good[..good.len() - 1], format!("{good}A"));
         let foreign = format!("tdk_{}", "ä".repeat(47));

@@ -76,6 +76,36 @@ problem_types! {
     EmailTaken => "email_taken", CONFLICT, "This e-mail address is taken";
     /// Another tenant has the slug.
     SlugTaken => "slug_taken", CONFLICT, "This slug is taken";
+    /// Another role of the tenant has the name.
+    RoleNameTaken => "role_name_taken", CONFLICT, "This role name is taken";
+    /// Another team under the same parent has the name.
+    TeamNameTaken => "team_name_taken", CONFLICT, "This team name is taken";
+    /// An invitation to this address is open.
+    AlreadyInvited => "already_invited", CONFLICT, "This address is invited already";
+    /// The thing is not in a state that allows it.
+    NotPossible => "not_possible", CONFLICT, "This is not possible as things stand";
+    /// Something else depends on it.
+    InUse => "in_use", CONFLICT, "Something else depends on this";
+    /// It would inherit from, or stand under, itself.
+    Cycle => "cycle", CONFLICT, "This would make a circle";
+    /// A quota or a bound is used up.
+    LimitReached => "limit_reached", CONFLICT, "A limit is reached";
+    /// The request under this key is still being worked on.
+    RequestRunning => "request_running", CONFLICT, "The first request with this key is still running";
+    /// The invitation was accepted, revoked, or is too old.
+    InvitationGone => "invitation_gone", GONE, "This invitation can no longer be accepted";
+    /// The tenant is suspended.
+    TenantSuspended => "tenant_suspended", FORBIDDEN, "The tenant is suspended";
+    /// The tenant was terminated.
+    TenantTerminated => "tenant_terminated", FORBIDDEN, "The tenant was terminated";
+    /// The key was used with another request.
+    IdempotencyKeyReused => "idempotency_key_reused", UNPROCESSABLE_ENTITY, "This Idempotency-Key was used for another request";
+    /// Data do not have the form that their event type asks for.
+    SchemaViolation => "schema_violation", UNPROCESSABLE_ENTITY, "The data do not fit the event type";
+    /// The caller sends more than it may.
+    RateLimited => "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
+    /// More is waiting to be written than the service takes.
+    Overloaded => "overloaded", SERVICE_UNAVAILABLE, "The service has more to do than it can";
     /// Another event was published under the id.
     EventIdReused => "event_id_reused", CONFLICT, "Another event was published under this id";
     /// The event was published, and retention has removed its data.
@@ -152,7 +182,12 @@ impl Problem {
     /// Of a type, with this occurrence in words.
     pub(crate) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         let headers = match kind {
-            ProblemType::Unavailable | ProblemType::OutcomeUnknown | ProblemType::Timeout => {
+            ProblemType::Unavailable
+            | ProblemType::OutcomeUnknown
+            | ProblemType::Timeout
+            | ProblemType::Overloaded
+            | ProblemType::RequestRunning
+            | ProblemType::RateLimited => {
                 vec![(RETRY_AFTER, HeaderValue::from_static("1"))]
             }
             ProblemType::Unauthenticated => {

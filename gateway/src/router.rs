@@ -9,6 +9,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
+use crate::guard::{Guard, guard};
 use crate::routes::health::Operator;
 use crate::{layers, openapi, routes};
 
@@ -31,6 +32,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
 pub(crate) fn api(app: &App, operator: Option<Operator>) -> Router {
     let (router, document) = operations();
     let router = router
+        .route_layer(from_fn_with_state(Guard::new(app, &document), guard))
         .merge(routes::docs::router(document))
         .with_state(app.clone());
     let router = match operator {

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Limit, Parameters};
+use crate::guard::{may, needs};
 use crate::problem::Problem;
 
 const TAG: &str = "audit";
@@ -23,8 +24,8 @@ const READ_MODEL: &[&str] = &["audit"];
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(list_audit))
-        .routes(routes!(export_audit))
+        .routes(needs(may::READ_AUDIT, routes!(list_audit)))
+        .routes(needs(may::READ_AUDIT, routes!(export_audit)))
 }
 
 /// One change.

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Limit, Parameters};
+use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemType};
 
 const TAG: &str = "dead letters";
@@ -28,9 +29,9 @@ const TAG: &str = "dead letters";
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(list_dead_letters))
-        .routes(routes!(redrive_dead_letters))
-        .routes(routes!(discard_dead_letters))
+        .routes(needs(may::READ_DELIVERIES, routes!(list_dead_letters)))
+        .routes(needs(may::RESEND_DELIVERIES, routes!(redrive_dead_letters)))
+        .routes(needs(may::RESEND_DELIVERIES, routes!(discard_dead_letters)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

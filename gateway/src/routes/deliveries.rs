@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Id, Limit, Parameters};
+use crate::guard::{may, needs};
 use crate::problem::Problem;
 
 const TAG: &str = "deliveries";
@@ -26,10 +27,10 @@ pub(super) const READ_MODEL: &[&str] = &["deliveries"];
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(list_deliveries))
-        .routes(routes!(show_delivery))
-        .routes(routes!(list_attempts))
-        .routes(routes!(resend_delivery))
+        .routes(needs(may::READ_DELIVERIES, routes!(list_deliveries)))
+        .routes(needs(may::READ_DELIVERIES, routes!(show_delivery)))
+        .routes(needs(may::READ_DELIVERIES, routes!(list_attempts)))
+        .routes(needs(may::RESEND_DELIVERIES, routes!(resend_delivery)))
 }
 
 /// A delivery: one event for one endpoint.

@@ -9,7 +9,6 @@ use domain::endpoint::{
 use domain::{EndpointId, Timestamp};
 use projections::{EndpointRow, EndpointStatus, Page};
 use serde::{Deserialize, Deserializer, Serialize};
-use ulid::Ulid;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -19,6 +18,7 @@ use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, OptionalBody, Parameters};
+use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 
 const TAG: &str = "endpoints";
@@ -28,10 +28,15 @@ const BY_REQUEST: &str = "disabled by request";
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(create_endpoint, list_endpoints))
-        .routes(routes!(show_endpoint, change_endpoint, remove_endpoint))
-        .routes(routes!(enable_endpoint))
-        .routes(routes!(disable_endpoint))
+        .routes(needs(may::WRITE_ENDPOINTS, routes!(create_endpoint)))
+        .routes(needs(may::READ_ENDPOINTS, routes!(list_endpoints)))
+        .routes(needs(may::READ_ENDPOINTS, routes!(show_endpoint)))
+        .routes(needs(
+            may::WRITE_ENDPOINTS,
+            routes!(change_endpoint, remove_endpoint),
+        ))
+        .routes(needs(may::WRITE_ENDPOINTS, routes!(enable_endpoint)))
+        .routes(needs(may::WRITE_ENDPOINTS, routes!(disable_endpoint)))
 }
 
 /// An endpoint to create.
@@ -152,7 +157,7 @@ async fn create_endpoint(
     if new.event_types.is_empty() {
         return Err(EndpointRejection::NoEventTypes.into());
     }
-    let id = EndpointId::new(Ulid::generate());
+    let id = EndpointId::new(member.ulid("endpoint"));
     let secret = app
         .secrets
         .seal_new(&member.tenant, &id)

@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Id, Limit, Parameters};
+use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 
 const TAG: &str = "events";
@@ -32,9 +33,9 @@ const READS: usize = 16;
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(publish::router())
-        .routes(routes!(list_events))
-        .routes(routes!(export_events))
-        .routes(routes!(show_event))
+        .routes(needs(may::READ_EVENTS, routes!(list_events)))
+        .routes(needs(may::READ_EVENTS, routes!(export_events)))
+        .routes(needs(may::READ_EVENTS, routes!(show_event)))
 }
 
 /// An event without its data.

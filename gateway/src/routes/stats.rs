@@ -13,13 +13,14 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found};
+use crate::guard::{may, needs};
 use crate::problem::Problem;
 
 const TAG: &str = "stats";
 
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(show_stats))
+    OpenApiRouter::new().routes(needs(may::READ_STATS, routes!(show_stats)))
 }
 
 /// A tenant's figures.

@@ -6,7 +6,6 @@ use domain::tenant::{PlanName, Slug, Tenant, TenantCommand, TenantName, TenantRe
 use domain::{TenantId, Timestamp};
 use projections::{Page, TenantRow};
 use serde::{Deserialize, Serialize};
-use ulid::Ulid;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,6 +15,7 @@ use crate::app::App;
 use crate::auth::{Administrator, NewKey};
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, Parameters};
+use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 
 const TAG: &str = "tenants";
@@ -26,8 +26,14 @@ const ALL_SCOPES: &str = "*";
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(provision_tenant, list_tenants))
-        .routes(routes!(show_tenant, rename_tenant))
+        .routes(needs(
+            may::ADMINISTER_PLATFORM,
+            routes!(provision_tenant, list_tenants),
+        ))
+        .routes(needs(
+            may::ADMINISTER_PLATFORM,
+            routes!(show_tenant, rename_tenant),
+        ))
 }
 
 /// A tenant to provision.
@@ -116,9 +122,10 @@ async fn provision_tenant(
     State(app): State<App>,
     Body(new): Body<NewTenant>,
 ) -> Result<Written<Provisioned>, Problem> {
-    let ulid = Ulid::generate();
+    let draw = administrator.draw();
+    let ulid = draw.ulid("tenant");
     let id = TenantId::new(ulid);
-    let key = NewKey::draw(ulid);
+    let key = NewKey::draw(ulid, draw);
     let issue = ApiKeyCommand::Issue {
         name: KeyName::new(OWNER_KEY).map_err(|error| Problem::caused(ProblemType::Internal, "", &error))?,
         scopes: vec![ALL_SCOPES.to_owned()],

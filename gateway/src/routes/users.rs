@@ -5,7 +5,6 @@ use domain::user::{Email, User, UserCommand, UserName, UserRejection};
 use domain::{Timestamp, UserId};
 use projections::{Page, UserRow};
 use serde::{Deserialize, Serialize};
-use ulid::Ulid;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,6 +14,7 @@ use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, Parameters};
+use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 
 const TAG: &str = "users";
@@ -23,8 +23,10 @@ const READ_MODEL: &[&str] = &["users"];
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(register_user, list_users))
-        .routes(routes!(show_user, update_user))
+        .routes(needs(may::WRITE_USERS, routes!(register_user)))
+        .routes(needs(may::READ_USERS, routes!(list_users)))
+        .routes(needs(may::READ_USERS, routes!(show_user)))
+        .routes(needs(may::WRITE_USERS, routes!(update_user)))
 }
 
 /// A user to register.
@@ -103,7 +105,7 @@ async fn register_user(
     State(app): State<App>,
     Body(new): Body<NewUser>,
 ) -> Result<Written<Registered>, Problem> {
-    let id = UserId::new(Ulid::generate());
+    let id = UserId::new(member.ulid("user"));
     let command = UserCommand::Register {
         email: new.email,
         name: new.name,

@@ -15,6 +15,7 @@ use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Member;
 use crate::extract::{Body, BulkBody, object};
+use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody};
 
 /// How deep arrays and objects of an event's data may lie in each other: many JSON libraries stop at about this.
@@ -23,8 +24,8 @@ const MAX_DEPTH: usize = 100;
 /// The operations that publish.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(publish_event))
-        .routes(routes!(publish_events))
+        .routes(needs(may::PUBLISH_EVENTS, routes!(publish_event)))
+        .routes(needs(may::PUBLISH_EVENTS, routes!(publish_events)))
 }
 
 /// An event to publish.

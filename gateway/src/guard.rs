@@ -1,0 +1,230 @@
+//! The guard: which permission each route needs, and who has it.
+//!
+//! Every operation is registered with [`needs`], which writes the need into its OpenAPI description; the guard reads
+//! its table from there, so what is documented is what is checked. Handlers learn who calls from the guard alone: a
+//! route that names no need has no caller, and is refused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use domain::Permission;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{OpenApi, PathItem};
+use utoipa_axum::router::UtoipaMethodRouter;
+
+use crate::app::App;
+use crate::auth::Principal;
+use crate::draw::Draw;
+use crate::problem::{Problem, ProblemType};
+
+/// Where an operation's need stands in the OpenAPI document.
+const EXTENSION: &str = "x-permission";
+/// The need of the platform administrator's routes.
+const PLATFORM: &str = "platform";
+/// The need of routes that carry their proof in the body.
+const NOTHING: &str = "none";
+
+/// What a route needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A tenant's key that is granted this.
+    Permission(Permission),
+    /// The platform administrator.
+    Platform,
+    /// Nobody in particular: the request proves itself otherwise.
+    Nothing,
+}
+
+/// What the routes need, by the names handlers' files use.
+pub(crate) mod may {
+    use domain::Permission;
+
+    use super::Need;
+
+    const fn on_tenant(resource: &'static str, action: &'static str) -> Need {
+        Need::Permission(Permission::on_tenant(resource, action))
+    }
+
+    pub(crate) const ADMINISTER_PLATFORM: Need = Need::Platform;
+    pub(crate) const READ_USERS: Need = on_tenant("users", "read");
+    pub(crate) const WRITE_USERS: Need = on_tenant("users", "write");
+    pub(crate) const READ_ENDPOINTS: Need = on_tenant("endpoints", "read");
+    pub(crate) const WRITE_ENDPOINTS: Need = on_tenant("endpoints", "write");
+    pub(crate) const READ_EVENTS: Need = on_tenant("events", "read");
+    pub(crate) const PUBLISH_EVENTS: Need = on_tenant("events", "publish");
+    pub(crate) const READ_DELIVERIES: Need = on_tenant("deliveries", "read");
+    pub(crate) const RESEND_DELIVERIES: Need = on_tenant("deliveries", "resend");
+    pub(crate) const READ_AUDIT: Need = on_tenant("audit", "read");
+    pub(crate) const READ_STATS: Need = on_tenant("stats", "read");
+}
+
+impl Need {
+    fn as_text(&self) -> String {
+        match self {
+            Self::Permission(permission) => permission.to_string(),
+            Self::Platform => PLATFORM.to_owned(),
+            Self::Nothing => NOTHING.to_owned(),
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            PLATFORM => Some(Self::Platform),
+            NOTHING => Some(Self::Nothing),
+            text => text.parse().ok().map(Self::Permission),
+        }
+    }
+}
+
+/// Registers operations with what they need.
+#[expect(clippy::needless_pass_by_value, reason = "reads as a constant at each route")]
+pub(crate) fn needs(need: Need, routes: UtoipaMethodRouter<App>) -> UtoipaMethodRouter<App> {
+    let (schemas, mut paths, router) = routes;
+    for item in paths.paths.values_mut() {
+        for operation in operations_of(item) {
+            let named = ExtensionsBuilder::new().add(EXTENSION, need.as_text()).build();
+            operation.extensions.get_or_insert_default().merge(named);
+        }
+    }
+    (schemas, paths, router)
+}
+
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.post,
+        &mut item.put,
+        &mut item.patch,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Who may call what.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    app: App,
+    needs: Arc<HashMap<(Method, String), Need>>,
+}
+
+impl Guard {
+    /// With the needs that the document names.
+    pub(crate) fn new(app: &App, document: &OpenApi) -> Self {
+        let mut needs = HashMap::new();
+        for (path, item) in &document.paths.paths {
+            let operations = [
+                (Method::GET, &item.get),
+                (Method::POST, &item.post),
+                (Method::PUT, &item.put),
+                (Method::PATCH, &item.patch),
+                (Method::DELETE, &item.delete),
+            ];
+            for (method, operation) in operations {
+                if let Some(need) = operation.as_ref().and_then(need_of) {
+                    needs.insert((method, path.clone()), need);
+                }
+            }
+        }
+        Self {
+            app: app.clone(),
+            needs: Arc::new(needs),
+        }
+    }
+
+    fn need(&self, request: &Request) -> Option<&Need> {
+        let path = request.extensions().get::<MatchedPath>()?.as_str().to_owned();
+        let method = match *request.method() {
+            Method::HEAD => Method::GET,
+            ref method => method.clone(),
+        };
+        self.needs.get(&(method, path))
+    }
+}
+
+fn need_of(operation: &Operation) -> Option<Need> {
+    let named = operation.extensions.as_ref()?.get(EXTENSION)?;
+    named.as_str().and_then(Need::read)
+}
+
+/// Lets a request through to its handler with who calls, or answers why not.
+pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    // What names no need goes on without a caller: the router refuses the method, or the handler the missing caller.
+    if let Some(need) = guard.need(&request).cloned()
+        && let Err(problem) = admit(&guard.app, &need, &mut request).await
+    {
+        return problem.into_response();
+    }
+    next.run(request).await
+}
+
+async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<(), Problem> {
+    if request.extensions().get::<Draw>().is_none() {
+        request.extensions_mut().insert(Draw::fresh());
+    }
+    if *need == Need::Nothing {
+        return Ok(());
+    }
+    // A call that carries others has been authenticated once for all of them.
+    let known = request.extensions().get::<Principal>().cloned();
+    let principal = match known {
+        Some(principal) => principal,
+        None => app.authority.authenticate(request.headers()).await?,
+    };
+    authorize(need, &principal)?;
+    request.extensions_mut().insert(principal);
+    Ok(())
+}
+
+fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {
+    let refusal = match (need, principal) {
+        (Need::Nothing, _) | (Need::Platform, Principal::Administrator) => return Ok(()),
+        (Need::Platform, Principal::Key(_)) => {
+            "Only the platform administrator's key can do this.".to_owned()
+        }
+        (Need::Permission(_), Principal::Administrator) => {
+            "The platform administrator's key manages tenants only; use a tenant's own key here.".to_owned()
+        }
+        (Need::Permission(permission), Principal::Key(key)) => {
+            if key.scopes.iter().any(|grant| grant.covers(permission)) {
+                return Ok(());
+            }
+            format!("This needs the permission {permission}, which no scope of this key covers.")
+        }
+    };
+    Err(Problem::new(ProblemType::Forbidden, refusal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router;
+
+    /// Deny by default would refuse it anyway; this finds it before anybody calls.
+    #[test]
+    fn every_operation_names_what_it_needs() {
+        let (_, mut document) = router::operations();
+        for (path, item) in &mut document.paths.paths {
+            for operation in operations_of(item) {
+                assert!(
+                    need_of(operation).is_some(),
+                    "{path}: {:?}",
+                    operation.operation_id
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn needs_are_read_as_they_are_written() {
+        for need in [may::READ_USERS, Need::Platform, Need::Nothing] {
+            assert_eq!(Need::read(&need.as_text()), Some(need));
+        }
+        assert_eq!(Need::read("anything else"), None);
+    }
+}
