@@ -94,6 +94,8 @@ macro_rules! conformance_cases {
                 malformed_appends_are_refused
                 the_largest_record_of_every_engine_is_stored
                 an_oversized_record_is_refused
+                what_finds_no_room_is_refused_and_not_stored
+                a_stale_append_among_many_fails_alone
                 logs_are_apart;
             repeat:
                 a_repeated_record_keeps_its_place

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::backlog::Backlog;
 use crate::layout::{Bucket, Layout, Log, Retention};
 use crate::{DeadLetters, Engine, EventLog, Finding, KeyValue, OpenError, WorkQueue};
 
@@ -87,6 +88,7 @@ impl Embedded {
                 readers: readers.clone(),
                 writer: writer.clone(),
                 head,
+                backlog: Backlog::new(row.log, layout.waiting),
             };
             (row.log, Arc::new(parts))
         });

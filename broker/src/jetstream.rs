@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::backlog::Backlog;
 use crate::layout::{Bucket, Layout, Log};
 use crate::{DeadLetters, Engine, EventLog, Finding, KeyValue, OpenError, Token, WorkQueue};
 
@@ -194,9 +195,15 @@ impl Engine for JetStream {
 
     fn log(&self, log: Log) -> Arc<dyn EventLog> {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = logs
-            .entry(log)
-            .or_insert_with(|| Arc::new(StreamLog::new(Arc::clone(&self.connection), &self.names, log)));
+        let shared = logs.entry(log).or_insert_with(|| {
+            let backlog = Backlog::new(log, self.settings.layout.waiting);
+            Arc::new(StreamLog::new(
+                Arc::clone(&self.connection),
+                &self.names,
+                log,
+                backlog,
+            ))
+        });
         Arc::clone(shared) as Arc<dyn EventLog>
     }
 

@@ -92,6 +92,26 @@ impl Bucket {
     }
 }
 
+/// How much one process may have waiting to be appended to one log, answered or not yet; more is
+/// [`AppendError::Busy`](crate::AppendError::Busy). An append that alone is larger goes in when nothing else waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Records.
+    pub records: usize,
+    /// Bytes of their payloads.
+    pub bytes: usize,
+}
+
+impl Default for Waiting {
+    /// What either engine writes in a second or two.
+    fn default() -> Self {
+        Self {
+            records: 65_536,
+            bytes: 64 << 20,
+        }
+    }
+}
+
 /// Shape of an installation's storage, the same for both engines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -103,6 +123,8 @@ pub struct Layout {
     pub attempts: Retention,
     /// How long a worker may hold a job before it goes to another.
     pub lease: Duration,
+    /// How much may wait to be appended to each log, in each process.
+    pub waiting: Waiting,
 }
 
 impl Default for Layout {
@@ -113,6 +135,7 @@ impl Default for Layout {
             messages: Retention::Age(days(30)),
             attempts: Retention::Age(days(90)),
             lease: Duration::from_secs(30),
+            waiting: Waiting::default(),
         }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! This crate moves bytes: it knows subjects, sequences and leases, and nothing of tenants' events.
 
+mod backlog;
 mod engine;
 mod kv;
 pub mod layout;

@@ -89,6 +89,10 @@ pub enum AppendError {
     /// The append breaks a rule of [`NewRecord`] or is empty or over [`MAX_APPEND`]; nothing was stored.
     #[error("the append is malformed: {0}")]
     Malformed(&'static str),
+    /// More waits to be appended than this process keeps ([`Waiting`](crate::layout::Waiting)); nothing was stored.
+    /// A moment later there is room again.
+    #[error("too much is waiting to be appended")]
+    Busy,
     /// The log could not be reached or refused the write; nothing was stored.
     #[error("the log is unavailable")]
     Unavailable(#[source] Cause),
@@ -132,6 +136,9 @@ pub type RecordStream = Pin<Box<dyn Stream<Item = Result<Record, FollowError>> +
 /// **Idempotency.** A record whose `message_id` is already in the log (for at least two minutes; longer is the
 /// adapter's freedom) is not stored again. An append repeated as a whole answers what the first answered, with
 /// `duplicate` set, even when its expectations have meanwhile been overtaken by itself.
+///
+/// **Pressure.** What one process has handed over and was not yet answered is bounded, in records and in bytes; an
+/// append beyond that is refused at once as [`AppendError::Busy`].
 ///
 /// **Cancellation.** Dropping a future of `append` leaves the outcome unknown, as [`AppendError::Unknown`] does.
 /// Every other call may be dropped freely.

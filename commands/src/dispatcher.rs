@@ -38,6 +38,25 @@ impl Settings {
     }
 }
 
+/// One call of a command: where it comes from, and whether it may have happened already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// What its record says of where it comes from. `command_id` names the command for ever.
+    pub meta: Meta,
+    /// It belongs to a request that is being repeated: the log is asked for its record before it is decided.
+    pub repeated: bool,
+}
+
+impl From<Meta> for Call {
+    /// A command that cannot have happened yet.
+    fn from(meta: Meta) -> Self {
+        Self {
+            meta,
+            repeated: false,
+        }
+    }
+}
+
 /// A command's success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
@@ -115,22 +134,25 @@ impl Dispatcher {
 
     /// Lets the aggregate decide on the command and appends what it decided.
     ///
-    /// The receipt is given after the log's acknowledgement. `meta.command_id` names the command for ever:
-    /// executing it again after [`Error::Unknown`] cannot make it happen twice.
+    /// The receipt is given after the log's acknowledgement. Where the call is a repetition, a record of its command
+    /// that is in the aggregate's history already is the answer, whatever has happened since.
     pub async fn execute<A: Root>(
         &self,
         tenant: &TenantId,
         id: &str,
         command: A::Command,
-        meta: Meta,
+        call: impl Into<Call>,
     ) -> Result<Receipt, Error<A::Error>> {
         let started = Instant::now();
-        let result = self.decide_and_append::<A>(tenant, id, command, meta).await;
+        let result = self
+            .decide_and_append::<A>(tenant, id, command, call.into())
+            .await;
         let outcome = match &result {
             Ok(_) => "done",
             Err(Error::Rejected(_)) => "rejected",
             Err(Error::Taken { .. }) => "taken",
             Err(Error::Contended) => "contended",
+            Err(Error::Busy) => "busy",
             Err(_) => "failed",
         };
         ::metrics::counter!(metrics::COMMANDS, "aggregate" => A::TYPE, "outcome" => outcome).increment(1);
@@ -143,8 +165,9 @@ impl Dispatcher {
         tenant: &TenantId,
         id: &str,
         command: A::Command,
-        meta: Meta,
+        call: Call,
     ) -> Result<Receipt, Error<A::Error>> {
+        let Call { meta, repeated } = call;
         let store = self.store(tenant);
         let subject = store.subject::<A>(id)?;
         // Commands on one aggregate in this process take turns: racing each other would only make conflicts.
@@ -156,6 +179,10 @@ impl Dispatcher {
             None => store.load(id).await?,
         };
         for attempt in 1..=self.attempts {
+            // Asked after the state was read, so that what the state has of this command is found.
+            if repeated && let Some(receipt) = store.find::<A>(id, &meta.command_id).await? {
+                return Ok(receipt);
+            }
             match try_once(&store, context, command.clone(), &meta).await {
                 // Another process may have changed what the cache remembers: a "no" is said only on the log's word.
                 Err(Tried::Rejected(_) | Tried::Nothing(_)) if from_cache => {}
@@ -164,6 +191,7 @@ impl Dispatcher {
                 Err(Tried::Failed(CommitError::Conflict)) => {
                     ::metrics::counter!(metrics::CONFLICTS, "aggregate" => A::TYPE).increment(1);
                     tracing::debug!(%subject, attempt, "the aggregate changed meanwhile; deciding again");
+                    tokio::time::sleep(pause(attempt)).await;
                 }
                 Err(Tried::Failed(error)) => return Err(failure(error)),
             }
@@ -203,6 +231,18 @@ impl Dispatcher {
         let count = self.turns.len() as u64;
         usize::try_from(hasher.finish() % count).unwrap_or_default()
     }
+}
+
+/// The longest pause between two decisions.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The pause after the n-th conflict: anything up to a bound that doubles from a millisecond. Two processes on one
+/// aggregate would otherwise meet again and again.
+pub(crate) fn pause(attempt: u32) -> Duration {
+    let bound = Duration::from_millis(1)
+        .saturating_mul(2_u32.saturating_pow(attempt - 1))
+        .min(LONGEST_PAUSE);
+    bound.mul_f64(rand::random())
 }
 
 /// Why one decision did not lead to an append.
@@ -249,6 +289,7 @@ pub(crate) fn failure<R: std::error::Error>(error: CommitError) -> Error<R> {
         CommitError::Conflict => Error::Contended,
         CommitError::Taken(kind) => Error::Taken { kind },
         CommitError::TooLarge { bytes, limit } => Error::TooLarge { bytes, limit },
+        CommitError::Busy => Error::Busy,
         CommitError::Unavailable(cause) => Error::Unavailable(cause),
         CommitError::Unwritable(cause) => Error::Damaged(cause),
         CommitError::Unknown(cause) => Error::Unknown(cause),

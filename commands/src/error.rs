@@ -52,6 +52,9 @@ pub enum Error<R: std::error::Error> {
         /// The size allowed.
         limit: usize,
     },
+    /// More waits to be stored than this process takes. Nothing happened; it can be sent again a moment later.
+    #[error("too much is waiting to be stored")]
+    Busy,
     /// The log is away. Nothing happened.
     #[error("the log is unavailable")]
     Unavailable(#[source] Cause),
@@ -94,6 +97,8 @@ pub(crate) enum CommitError {
     Taken(&'static str),
     #[error("{bytes} bytes are more than the {limit} allowed")]
     TooLarge { bytes: usize, limit: usize },
+    #[error("too much is waiting to be stored")]
+    Busy,
     #[error("the log is unavailable")]
     Unavailable(#[source] Cause),
     #[error("the outcome is unknown")]
@@ -107,6 +112,7 @@ impl From<AppendError> for CommitError {
         match error {
             AppendError::Conflict { .. } => Self::Conflict,
             AppendError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
+            AppendError::Busy => Self::Busy,
             AppendError::Unavailable(cause) => Self::Unavailable(cause),
             AppendError::Unknown(cause) => Self::Unknown(cause),
             AppendError::Malformed(_) => Self::Unwritable(Box::new(error)),

@@ -19,7 +19,7 @@ mod store;
 mod together;
 
 pub use claims::ClaimKey;
-pub use dispatcher::{Dispatcher, Loaded, Receipt, Settings};
+pub use dispatcher::{Call, Dispatcher, Loaded, Receipt, Settings};
 pub use error::{Either, Error, LoadError};
 pub use publisher::{Draft, MAX_BULK, MAX_DATA_BYTES, Origin, PublishError, Published, Publisher};
 pub use store::{Context, TenantStore};

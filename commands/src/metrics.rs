@@ -1,6 +1,6 @@
 //! What the write path measures.
 
-/// Commands, by `aggregate` and `outcome` (`done`, `rejected`, `taken`, `contended`, `failed`).
+/// Commands, by `aggregate` and `outcome` (`done`, `rejected`, `taken`, `contended`, `busy`, `failed`).
 pub(crate) const COMMANDS: &str = "tidings_commands_total";
 /// From the call to the answer of a command, in seconds, by `aggregate`.
 pub(crate) const COMMAND_SECONDS: &str = "tidings_command_seconds";

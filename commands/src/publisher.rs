@@ -84,6 +84,9 @@ pub enum PublishError {
         /// The number allowed.
         limit: usize,
     },
+    /// More waits to be stored than this process takes. Nothing happened; it can be sent again a moment later.
+    #[error("too much is waiting to be stored")]
+    Busy,
     /// The log is away. Nothing happened.
     #[error("the log is unavailable")]
     Unavailable(#[source] Cause),
@@ -96,6 +99,7 @@ impl From<AppendError> for PublishError {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
+            AppendError::Busy => Self::Busy,
             AppendError::Unknown(cause) => Self::Unknown(cause),
             AppendError::Unavailable(cause) => Self::Unavailable(cause),
             AppendError::Conflict { .. } | AppendError::Malformed(_) => Self::Unavailable(Box::new(error)),

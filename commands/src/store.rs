@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use broker::{Appended, EventLog, Filter, NewRecord, Record, Subject};
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
-use domain::{Commit, Meta, Root, TenantId, decode_event, encode_event};
+use domain::{Commit, Meta, Position, Root, Source, TenantId, decode_event, encode_event};
 
 use crate::cache::AggregateCache;
 use crate::claims::{self, ClaimKey};
 use crate::error::{CommitError, LoadError};
 use crate::snapshots::Snapshots;
+use crate::{Receipt, SHARD};
 
 /// Records read at a time. A history that fills a page may have a snapshot worth asking for.
 const PAGE: usize = 250;
@@ -100,6 +101,28 @@ impl TenantStore {
             self.cache.put(subject.as_str().to_owned(), context.clone());
         }
         Ok(context)
+    }
+
+    /// The receipt of a command that is in the aggregate's history, if it is.
+    pub(crate) async fn find<A: Root>(
+        &self,
+        id: &str,
+        command_id: &str,
+    ) -> Result<Option<Receipt>, LoadError> {
+        let subject = self.subject::<A>(id)?;
+        let filter = Filter::exactly(&subject);
+        let message_id = message_id(&self.tenant, command_id);
+        let mut after = 0;
+        loop {
+            let records = self.log.read(after, Some(&filter), PAGE).await?;
+            if let Some(found) = records.iter().find(|record| record.message_id == message_id) {
+                return receipt_of(&subject, found).map(Some);
+            }
+            match records.last() {
+                Some(last) if records.len() == PAGE => after = last.sequence,
+                _ => return Ok(None),
+            }
+        }
     }
 
     /// Goes on from the aggregate's snapshot, if there is one further on that stands at a record of this log.
@@ -228,7 +251,7 @@ impl TenantStore {
         let payload = commit.encode();
         records.push(NewRecord {
             subject: subject.clone(),
-            message_id: format!("{tenant}:{command_id}"),
+            message_id: message_id(tenant, command_id),
             expect: Some(context.sequence),
             payload: payload.clone().into(),
         });
@@ -264,6 +287,27 @@ impl TenantStore {
         }
         context
     }
+}
+
+/// The id under which the log knows the commit of a command.
+fn message_id(tenant: &TenantId, command_id: &str) -> String {
+    format!("{tenant}:{command_id}")
+}
+
+fn receipt_of(subject: &Subject, record: &Record) -> Result<Receipt, LoadError> {
+    let commit = Commit::decode(&record.payload).map_err(|error| LoadError::Damaged {
+        subject: subject.to_string(),
+        sequence: record.sequence,
+        reason: error.to_string(),
+    })?;
+    Ok(Receipt {
+        position: Position {
+            source: Source::Events,
+            shard: SHARD,
+            sequence: record.sequence,
+        },
+        version: commit.last_version(),
+    })
 }
 
 fn envelope<A: Root>(context: &Context<A>, payload: A::Event, meta: &Meta) -> EventEnvelope<A> {
@@ -339,6 +383,7 @@ fn load_failure<E: std::error::Error>(error: LoadError) -> AggregateError<E> {
 fn commit_failure<E: std::error::Error>(error: CommitError) -> AggregateError<E> {
     match error {
         CommitError::Conflict | CommitError::Taken(_) => AggregateError::AggregateConflict,
+        CommitError::Busy => AggregateError::DatabaseConnectionError(Box::new(error)),
         CommitError::Unavailable(cause) | CommitError::Unknown(cause) => {
             AggregateError::DatabaseConnectionError(cause)
         }

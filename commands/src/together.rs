@@ -6,9 +6,9 @@ use broker::Appended;
 use cqrs_es::event_sink::EventSink;
 use domain::{Meta, Root, TenantId};
 
-use crate::dispatcher::{failure, receipt};
+use crate::dispatcher::{failure, pause, receipt};
 use crate::error::CommitError;
-use crate::{Context, Dispatcher, Either, Error, LoadError, Receipt, TenantStore, metrics};
+use crate::{Call, Context, Dispatcher, Either, Error, LoadError, Receipt, TenantStore, metrics};
 
 /// A command for one of the two.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct Order<'a, A: Root> {
     /// What is asked of it.
     pub command: A::Command,
     /// Where it comes from; the command ids of two orders differ.
-    pub meta: Meta,
+    pub meta: Call,
 }
 
 /// What an aggregate decided: its state after that, and the events, of which there may be none.
@@ -46,6 +46,7 @@ impl Dispatcher {
             Err(Error::Rejected(_)) => "rejected",
             Err(Error::Taken { .. }) => "taken",
             Err(Error::Contended) => "contended",
+            Err(Error::Busy) => "busy",
             Err(_) => "failed",
         };
         for aggregate in [A::TYPE, B::TYPE] {
@@ -76,6 +77,11 @@ impl Dispatcher {
                 let second = second.map_err(|error| Error::Rejected(Either::Second(error)));
                 Ok::<_, LoadError>((first, second))
             };
+            let decided = decided.await?;
+            // Asked after the states were read, so that what they have of these commands is found.
+            if let Some(receipts) = self.happened(&store, &first, &second).await? {
+                return Ok(receipts);
+            }
             let (
                 Decided {
                     context: a,
@@ -85,7 +91,7 @@ impl Dispatcher {
                     context: b,
                     events: theirs,
                 },
-            ) = match decided.await? {
+            ) = match decided {
                 (Ok(first), Ok(second)) => (first, second),
                 _ if from_cache => continue,
                 (Err(error), _) | (_, Err(error)) => return Err(error),
@@ -93,7 +99,12 @@ impl Dispatcher {
             if from_cache && (ours.is_empty() || theirs.is_empty()) {
                 continue;
             }
-            let appended = append(&store, (a, &ours, &first.meta), (b, &theirs, &second.meta)).await;
+            let appended = append(
+                &store,
+                (a, &ours, &first.meta.meta),
+                (b, &theirs, &second.meta.meta),
+            )
+            .await;
             match appended {
                 Ok(receipts) => return Ok(receipts),
                 Err(CommitError::Conflict) => {
@@ -101,11 +112,39 @@ impl Dispatcher {
                         ::metrics::counter!(metrics::CONFLICTS, "aggregate" => aggregate).increment(1);
                     }
                     tracing::debug!(%one, %other, attempt, "one of two changed meanwhile; deciding again");
+                    tokio::time::sleep(pause(attempt)).await;
                 }
                 Err(error) => return Err(failure(error)),
             }
         }
         Err(Error::Contended)
+    }
+
+    /// The receipts of two commands that are repeated, where they happened: as one append, so that one record tells
+    /// of both. That one of them changed nothing leaves no record; its receipt is then its aggregate's last.
+    async fn happened<A: Root, B: Root>(
+        &self,
+        store: &TenantStore,
+        first: &Order<'_, A>,
+        second: &Order<'_, B>,
+    ) -> Result<Option<(Receipt, Receipt)>, LoadError> {
+        if !(first.meta.repeated || second.meta.repeated) {
+            return Ok(None);
+        }
+        let ours = store.find::<A>(first.id, &first.meta.meta.command_id).await?;
+        let theirs = store.find::<B>(second.id, &second.meta.meta.command_id).await?;
+        if ours.is_none() && theirs.is_none() {
+            return Ok(None);
+        }
+        let ours = match ours {
+            Some(found) => found,
+            None => receipt(&store.load::<A>(first.id).await?),
+        };
+        let theirs = match theirs {
+            Some(found) => found,
+            None => receipt(&store.load::<B>(second.id).await?),
+        };
+        Ok(Some((ours, theirs)))
     }
 
     async fn decide<A: Root>(

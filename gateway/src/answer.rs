@@ -79,7 +79,7 @@ where
                 "Nothing was changed; send the request again.",
             ),
             commands::Error::TooLarge { limit, .. } => too_large(limit),
-            commands::Error::Unavailable(_) => Self::unavailable(&error),
+            commands::Error::Busy | commands::Error::Unavailable(_) => Self::unavailable(&error),
             commands::Error::Unknown(_) => outcome_unknown(&error),
             commands::Error::Damaged(_) => Self::caused(
                 ProblemType::Internal,
@@ -101,7 +101,7 @@ impl From<PublishError> for Problem {
             PublishError::TooMany { limit } => {
                 Self::invalid_body("events", format!("must hold at most {limit} events"))
             }
-            PublishError::Unavailable(_) => Self::unavailable(&error),
+            PublishError::Busy | PublishError::Unavailable(_) => Self::unavailable(&error),
             PublishError::Unknown(_) => outcome_unknown(&error),
         }
     }

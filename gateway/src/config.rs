@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use broker::Token;
-use broker::layout::{Layout, Retention};
+use broker::layout::{Layout, Retention, Waiting};
 use delivery::{EgressPolicy, Schedule};
 
 use crate::cli::Failure;
@@ -263,7 +263,13 @@ fn read_storage(reader: &mut Reader<'_>, roles: Option<&[Role]>) -> Option<Stora
     let messages = reader.get("messages_max_age", parse::age);
     let attempts = reader.get("attempts_max_age", parse::age);
     let cached_aggregates = reader.get("cached_aggregates", parse::number);
+    let waiting_records = reader.get("append_queue_records", parse::count);
+    let waiting_bytes = reader.get("append_queue_bytes", parse::size);
     let layout = Layout {
+        waiting: Waiting {
+            records: waiting_records?,
+            bytes: waiting_bytes?,
+        },
         messages: Retention::Age(messages?),
         attempts: Retention::Age(attempts?),
         ..Layout::default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 
-use crate::layout::{Layout, Log};
+use crate::layout::{Layout, Log, Waiting};
 use crate::{AppendError, EventLog, MAX_APPEND, MAX_RECORD, NewRecord};
 
 use super::Harness;
@@ -370,6 +370,78 @@ pub async fn an_oversized_record_is_refused(harness: &dyn Harness) {
         append(log.as_ref(), vec![record("ev.t1.user.u1", "small", Some(0))]).await,
         1
     );
+}
+
+/// What finds no room in the process is refused as busy and not stored; the rest is stored, and there is room again.
+pub async fn what_finds_no_room_is_refused_and_not_stored(harness: &dyn Harness) {
+    let bounds = [(8, usize::MAX), (usize::MAX, 8_000)].map(|(records, bytes)| Waiting { records, bytes });
+    for (round, waiting) in bounds.into_iter().enumerate() {
+        let layout = Layout {
+            waiting,
+            ..Layout::default()
+        };
+        let log = harness.open(layout).await.log(EVENTS);
+        let before = read_all(log.as_ref()).await.len();
+        let appends = (0..300).map(|number| {
+            let id = format!("{round}:{number}");
+            let mut record = record(&format!("ev.t1.user.u{number}"), &id, None);
+            record.payload = Bytes::from(vec![7; 1_000]);
+            let log = Arc::clone(&log);
+            async move { (id, log.append(vec![record]).await) }
+        });
+        let mut stored = Vec::new();
+        let mut refused = 0;
+        for (id, outcome) in within("the appends", join_all(appends)).await {
+            match outcome {
+                Ok(_) => stored.push(id),
+                Err(AppendError::Busy) => refused += 1,
+                Err(other) => panic!("an append under pressure: {other:?}"),
+            }
+        }
+        assert!(refused > 0 && !stored.is_empty(), "{refused} of 300 were refused");
+        let records = read_all(log.as_ref()).await.split_off(before);
+        let mut found = message_ids(&records);
+        found.sort_unstable();
+        stored.sort_unstable();
+        assert_eq!(found, stored, "what is stored is not what was acknowledged");
+        // More than the bound at once goes in when nothing else waits.
+        let large = (0..20).map(|number| record("ev.t1.user.all", &format!("{round}:all:{number}"), None));
+        append(log.as_ref(), large.collect()).await;
+    }
+}
+
+/// A stale append fails alone, whoever waits beside it: its neighbours are stored by the same call.
+pub async fn a_stale_append_among_many_fails_alone(harness: &dyn Harness) {
+    const STALE: [usize; 3] = [0, 77, 199];
+    let log = events(harness).await;
+    for stale in STALE {
+        append(
+            log.as_ref(),
+            vec![record(
+                &format!("ev.t1.user.u{stale}"),
+                &format!("first{stale}"),
+                Some(0),
+            )],
+        )
+        .await;
+    }
+    let appends = (0..200).map(|number| {
+        let record = record(&format!("ev.t1.user.u{number}"), &format!("{number}"), Some(0));
+        let log = Arc::clone(&log);
+        async move { log.append(vec![record]).await }
+    });
+    let outcomes = within("the appends", join_all(appends)).await;
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        if STALE.contains(&number) {
+            assert_conflict(outcome, &format!("ev.t1.user.u{number}"));
+        } else {
+            assert!(
+                outcome.is_ok(),
+                "{number} failed with a stale neighbour: {outcome:?}"
+            );
+        }
+    }
+    assert_eq!(read_all(log.as_ref()).await.len(), 200);
 }
 
 /// Logs have sequences, subjects and message ids of their own.

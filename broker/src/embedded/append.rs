@@ -11,6 +11,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::oneshot;
 
+use crate::backlog::Room;
 use crate::{AppendError, Appended};
 
 use super::units;
@@ -31,6 +32,7 @@ pub(super) struct Batch {
 struct Outcome {
     result: Result<Vec<Appended>, AppendError>,
     reply: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    _room: Room,
 }
 
 impl Batch {
@@ -71,6 +73,7 @@ impl Batch {
             self.outcomes.push(Outcome {
                 result,
                 reply: request.reply,
+                _room: request.room,
             });
         }
         for ledger in &mut self.ledgers {

@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{FromRow, Row};
 use tokio::sync::watch;
 
+use crate::backlog::Backlog;
 use crate::layout::Log;
 use crate::{
     AppendError, Appended, EventLog, Filter, LogState, MAX_RECORD, NewRecord, ReadError, Record,
@@ -35,6 +36,8 @@ pub(super) struct Parts {
     pub(super) writer: Writer,
     /// The last durable sequence; its sender is gone once the engine is closed.
     pub(super) head: watch::Receiver<u64>,
+    /// What waits to be appended.
+    pub(super) backlog: Backlog,
 }
 
 /// A log in the file.
@@ -74,7 +77,8 @@ impl EventLog for EmbeddedLog {
             .parts()
             .map_err(|refusal| AppendError::Unavailable(Box::new(refusal)))?;
         check_form(&records, self.log.subject_roots(), MAX_RECORD)?;
-        parts.writer.append(parts.number, records).await
+        let room = parts.backlog.enter(&records)?;
+        parts.writer.append(parts.number, records, room).await
     }
 
     async fn read(

@@ -1,6 +1,7 @@
 //! The one writer: a task that owns the writing connection and commits what waits in groups.
 //!
-//! Operations queue in a bounded channel. The task takes all that wait (bounded by count and bytes), runs them in
+//! Operations queue in a bounded channel; appends take room in their log's backlog before, and are refused where there
+//! is none, while the changes of queue and buckets wait their turn: our own workers make few of them at a time. The task takes all that wait (bounded by count and bytes), runs them in
 //! one transaction, commits once, which is one fsync, and only then answers each. Operations decide before they
 //! write (a conflict writes nothing), so none needs a savepoint of its own; what is left to fail is the storage,
 //! and that fails the whole group, rolled back.
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::backlog::Room;
 use crate::{AppendError, Appended, NewRecord};
 
 use super::database::Database;
@@ -105,6 +107,8 @@ pub(super) struct AppendRequest {
     pub(super) log: i64,
     pub(super) records: Vec<NewRecord>,
     pub(super) reply: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    /// Held until it is answered.
+    pub(super) room: Room,
 }
 
 enum Message {
@@ -168,9 +172,15 @@ impl Writer {
         &self,
         log: i64,
         records: Vec<NewRecord>,
+        room: Room,
     ) -> Result<Vec<Appended>, AppendError> {
         let (reply, answer) = oneshot::channel();
-        let request = AppendRequest { log, records, reply };
+        let request = AppendRequest {
+            log,
+            records,
+            reply,
+            room,
+        };
         if self.sender.send(Message::Append(request)).await.is_err() {
             return Err(AppendError::Unavailable(Box::new(Failure::Closed)));
         }

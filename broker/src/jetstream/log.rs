@@ -16,6 +16,7 @@ use super::connection::{Connection, message_id};
 use super::follow::follow;
 use super::names::{Names, Space};
 use super::writer::Writer;
+use crate::backlog::Backlog;
 use crate::layout::Log;
 use crate::{
     AppendError, Appended, Cause, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream,
@@ -35,7 +36,7 @@ pub(super) struct StreamLog {
 }
 
 impl StreamLog {
-    pub(super) fn new(connection: Arc<Connection>, names: &Names, log: Log) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, names: &Names, log: Log, backlog: Backlog) -> Self {
         let stream = names.stream(log);
         let space = names.log_space(log);
         let appender = Appender::new(Arc::clone(&connection), log, stream.clone(), space.clone());
@@ -43,7 +44,7 @@ impl StreamLog {
             connection,
             stream,
             space,
-            writer: Writer::new(Arc::new(appender)),
+            writer: Writer::new(Arc::new(appender), backlog),
         }
     }
 }

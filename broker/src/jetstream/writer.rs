@@ -24,18 +24,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::append::Appender;
+use crate::backlog::{Backlog, Room};
 use crate::{AppendError, Appended, NewRecord};
 
 /// Appends that go by themselves at a time: about as many as cost what a batch does.
 const ALONE: usize = 16;
 
-/// Appends that may wait for the writer before callers wait for room.
+/// Appends that may wait for the writer before callers wait for a slot; how many may wait at all, the backlog says.
 const WAITING: usize = 4_096;
 
 /// An append that waits for the writer.
 struct Request {
     records: Vec<NewRecord>,
     deadline: Instant,
+    room: Room,
     reply: oneshot::Sender<Turn>,
 }
 
@@ -47,6 +49,8 @@ enum Turn {
     Alone {
         /// What was handed over.
         records: Vec<NewRecord>,
+        /// Held until it is answered.
+        room: Room,
         /// A batch that held it was not answered.
         maybe_stored: bool,
         /// Its place among those that go by themselves, where it never was in a batch.
@@ -77,6 +81,7 @@ impl Lane {
 /// The one way to append to a stream in this process.
 pub(super) struct Writer {
     appender: Arc<Appender>,
+    backlog: Backlog,
     lane: Arc<Lane>,
     /// To the task, which the first append that needs it starts, and which ends with the writer.
     queue: OnceLock<mpsc::Sender<Request>>,
@@ -89,13 +94,14 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn new(appender: Arc<Appender>) -> Self {
+    pub(super) fn new(appender: Arc<Appender>, backlog: Backlog) -> Self {
         let lane = Lane {
             places: Arc::new(Semaphore::new(ALONE)),
             grouping: AtomicBool::new(false),
         };
         Self {
             appender,
+            backlog,
             lane: Arc::new(lane),
             queue: OnceLock::new(),
         }
@@ -104,34 +110,40 @@ impl Writer {
     /// See [`crate::EventLog::append`].
     pub(super) async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
         self.appender.check(&records)?;
+        let room = self.backlog.enter(&records)?;
         let deadline = Instant::now() + self.appender.connection.timeouts.append;
         if let Some(_place) = self.lane.enter(&records) {
             return self.appender.append_until(&records, deadline, false).await;
         }
-        match self.wait_for_turn(records, deadline).await? {
+        match self.wait_for_turn(records, room, deadline).await? {
             Turn::Stored(appended) => Ok(appended),
             Turn::Alone {
                 records,
+                room: _room,
                 maybe_stored,
                 place: _place,
             } => self.appender.append_until(&records, deadline, maybe_stored).await,
-            Turn::Late => Err(AppendError::Unavailable(
-                "the append's time was over before its turn".into(),
-            )),
+            Turn::Late => Err(AppendError::Busy),
         }
     }
 
-    async fn wait_for_turn(&self, records: Vec<NewRecord>, deadline: Instant) -> Result<Turn, AppendError> {
+    async fn wait_for_turn(
+        &self,
+        records: Vec<NewRecord>,
+        room: Room,
+        deadline: Instant,
+    ) -> Result<Turn, AppendError> {
         let queue = self
             .queue
             .get_or_init(|| task::start(Arc::clone(&self.appender), Arc::clone(&self.lane)));
-        let room = tokio::time::timeout_at(deadline, queue.reserve()).await;
-        let room = room.map_err(|_| AppendError::Unavailable("too many appends are waiting".into()))?;
-        let room = room.map_err(|closed| AppendError::Unavailable(closed.into()))?;
+        let slot = tokio::time::timeout_at(deadline, queue.reserve()).await;
+        let slot = slot.map_err(|_| AppendError::Busy)?;
+        let slot = slot.map_err(|closed| AppendError::Unavailable(closed.into()))?;
         let (reply, turn) = oneshot::channel();
-        room.send(Request {
+        slot.send(Request {
             records,
             deadline,
+            room,
             reply,
         });
         turn.await.map_err(|lost| AppendError::Unknown(lost.into()))

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use commands::{Dispatcher, Error};
+use commands::{Call, Dispatcher, Error};
 use domain::tenant::{Slug, Tenant, TenantCommand};
 use domain::user::{User, UserCommand, UserRejection};
-use domain::{Commit, TenantId, Text, UserId};
+use domain::{Commit, Meta, TenantId, Text, UserId};
 
 use crate::installation::{Installation, email, meta, register, rename, tenant, user};
 
@@ -201,12 +201,71 @@ async fn the_same_command_sent_again_happens_once() {
     // As after an unknown outcome: a fresh process knows only the command id.
     let again = installation
         .dispatcher()
-        .execute::<User>(&tenant, user.as_str(), register("ada@example.org"), command)
+        .execute::<User>(
+            &tenant,
+            user.as_str(),
+            register("ada@example.org"),
+            command.clone(),
+        )
         .await;
     assert!(
         matches!(again, Err(Error::Rejected(UserRejection::AlreadyRegistered))),
         "{again:?}"
     );
-    assert_eq!(installation.commits(&tenant, &user).await.len(), 1);
-    assert_eq!(first.version, 1);
+    // Known to be a repetition, it is answered what it was answered then, whatever has happened since.
+    let dispatcher = installation.dispatcher();
+    let other = rename("Grace");
+    dispatcher
+        .execute::<User>(&tenant, user.as_str(), other, meta("Rename"))
+        .await
+        .unwrap();
+    for dispatcher in [dispatcher, installation.dispatcher()] {
+        let call = Call {
+            meta: command.clone(),
+            repeated: true,
+        };
+        let again = dispatcher
+            .execute::<User>(&tenant, user.as_str(), register("ada@example.org"), call)
+            .await;
+        assert_eq!(again.unwrap(), first);
+    }
+    assert_eq!(installation.commits(&tenant, &user).await.len(), 2);
+}
+
+/// Hundreds of calls of the same few commands, on two processes, each a repetition of the others: each happens once,
+/// also where it is possible again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_repetitions_of_a_command_happen_once() {
+    let installation = Installation::new().await;
+    let (tenant, user) = (tenant(), user());
+    let dispatchers = [installation.dispatcher(), installation.dispatcher()];
+    let id = user.as_str();
+    dispatchers[0]
+        .execute::<User>(&tenant, id, register("ada@example.org"), meta("Register"))
+        .await
+        .unwrap();
+    let commands: Vec<Meta> = (0..10).map(|_| meta("Rename")).collect();
+    let racers = (0..300).map(async |number: usize| {
+        let meta = commands[number % 10].clone();
+        let command = rename(&format!("name {}", number % 10));
+        loop {
+            let call = Call {
+                meta: meta.clone(),
+                repeated: true,
+            };
+            match dispatchers[number / 10 % 2]
+                .execute::<User>(&tenant, id, command.clone(), call)
+                .await
+            {
+                Ok(receipt) => return (number % 10, receipt),
+                Err(Error::Contended) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    });
+    let mut receipts = futures::future::join_all(racers).await;
+    receipts.sort_by_key(|(command, receipt)| (*command, receipt.position));
+    receipts.dedup();
+    assert_eq!(receipts.len(), 10, "a command has two receipts: {receipts:?}");
+    assert_eq!(installation.commits(&tenant, &user).await.len(), 11);
 }

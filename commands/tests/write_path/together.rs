@@ -1,6 +1,6 @@
 //! Two commands together: never one without the other, whatever happens in between.
 
-use commands::{ClaimKey, Dispatcher, Either, Error, Order, Receipt, Settings};
+use commands::{Call, ClaimKey, Dispatcher, Either, Error, Order, Receipt, Settings};
 use domain::api_key::{ApiKey, ApiKeyCommand, ApiKeyRejection};
 use domain::user::{User, UserRejection};
 use domain::{KeyId, Meta, TenantId, UserId};
@@ -27,17 +27,17 @@ impl Pair {
         }
     }
 
-    async fn begin(&self, dispatcher: &Dispatcher, address: &str, metas: [Meta; 2]) -> Outcome {
-        let [first, second] = metas;
+    async fn begin(&self, dispatcher: &Dispatcher, address: &str, calls: [impl Into<Call>; 2]) -> Outcome {
+        let [first, second] = calls;
         let key = Order::<ApiKey> {
             id: self.key.as_str(),
             command: revocable(),
-            meta: first,
+            meta: first.into(),
         };
         let user = Order::<User> {
             id: self.user.as_str(),
             command: register(address),
-            meta: second,
+            meta: second.into(),
         };
         dispatcher.execute_together(&self.tenant, key, user).await
     }
@@ -66,6 +66,24 @@ fn revocable() -> ApiKeyCommand {
 
 fn metas() -> [Meta; 2] {
     [meta("IssueApiKey"), meta("RegisterUser")]
+}
+
+/// Repeated by a process that knows only the command ids, they are answered what they were answered then.
+#[tokio::test]
+async fn both_repeated_happen_once() {
+    let installation = Installation::new().await;
+    let pair = Pair::of(&tenant());
+    let calls = metas().map(|meta| Call { meta, repeated: true });
+    let first = pair
+        .begin(&installation.dispatcher(), "ada@example.org", calls.clone())
+        .await
+        .unwrap();
+    let again = pair
+        .begin(&installation.dispatcher(), "ada@example.org", calls)
+        .await
+        .unwrap();
+    assert_eq!(again, first);
+    assert!(pair.exist(&installation).await);
 }
 
 #[tokio::test]
@@ -140,7 +158,7 @@ async fn a_conflict_on_either_decides_both_again() {
     let revoke = Order::<ApiKey> {
         id: pair.key.as_str(),
         command: ApiKeyCommand::Revoke,
-        meta: meta("RevokeApiKey"),
+        meta: meta("RevokeApiKey").into(),
     };
     let change = Order::<User> {
         id: pair.user.as_str(),
@@ -148,7 +166,7 @@ async fn a_conflict_on_either_decides_both_again() {
             email: Some(email("ada@example.net")),
             name: None,
         },
-        meta: meta("UpdateUser"),
+        meta: meta("UpdateUser").into(),
     };
     let (key, user) = here.execute_together(&pair.tenant, revoke, change).await.unwrap();
     assert_eq!((key.version, user.version), (2, 3));

@@ -167,6 +167,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How many aggregates the write side keeps in memory.",
     ),
     plain(
+        "append_queue_records",
+        "65536",
+        "How many records may wait to be stored in each log, in this process; beyond that requests are answered 503.",
+    ),
+    plain(
+        "append_queue_bytes",
+        "64MiB",
+        "How many bytes may wait to be stored in each log, in this process; beyond that requests are answered 503.",
+    ),
+    plain(
         "log",
         "info",
         "What is logged on stderr: a level, or directives such as info,broker=debug.",

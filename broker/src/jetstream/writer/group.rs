@@ -92,6 +92,8 @@ mod tests {
 
     use super::*;
     use crate::NewRecord;
+    use crate::backlog::Backlog;
+    use crate::layout::{Log, Waiting};
 
     /// An append of records given as subject, id and expectation.
     fn append(records: &[(&str, &str, Option<u64>)]) -> Request {
@@ -108,6 +110,9 @@ mod tests {
         Request {
             records: records.collect(),
             deadline: Instant::now(),
+            room: Backlog::new(Log::Events(0), Waiting::default())
+                .enter(&[])
+                .unwrap(),
             reply: oneshot::channel().0,
         }
     }

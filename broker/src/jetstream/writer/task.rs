@@ -150,6 +150,7 @@ fn go_alone(request: Request, maybe_stored: bool, place: Option<OwnedSemaphorePe
     // A caller that has gone away gives its place back by not taking it.
     drop(request.reply.send(Turn::Alone {
         records: request.records,
+        room: request.room,
         maybe_stored,
         place,
     }));
