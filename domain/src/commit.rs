@@ -128,6 +128,18 @@ impl Commit {
     /// The version written.
     pub const VERSION: u8 = 1;
 
+    /// What an event happened to: its kind and id. That is the aggregate itself, as `user` and `usr_…`, unless the
+    /// aggregate keeps many things and the event's data names one under the first word of the event's name: a tenant's
+    /// `roles` tell `role.renamed` of the `role` in its data.
+    pub fn subject_of<'c>(&'c self, event: &'c EventRecord) -> (&'c str, &'c str) {
+        let (kind, _) = event.event_type.split_once('.').unwrap_or_default();
+        let named = event.data.get(kind).and_then(Value::as_str);
+        match named {
+            Some(id) if kind != self.aggregate => (kind, id),
+            _ => (&self.aggregate, &self.id),
+        }
+    }
+
     /// The version of the last event.
     pub fn last_version(&self) -> u64 {
         self.first_version + (self.events.len() as u64).saturating_sub(1)
@@ -205,6 +217,28 @@ mod tests {
             "{error}"
         );
         assert!(matches!(Commit::decode(b"\xc1"), Err(DecodeError::Malformed(_))));
+    }
+
+    #[test]
+    fn an_event_of_one_of_many_things_tells_which() {
+        let event = |name: &str, data| EventRecord {
+            event_type: name.into(),
+            schema: 1,
+            data,
+        };
+        let mut commit = example();
+        let itself = ("user", "usr_00000000000000000000000008");
+        // What a user's own event says of users does not make it another user's.
+        let own = event("user.merged", json!({ "user": "usr_2" }));
+        assert_eq!(commit.subject_of(&own), itself);
+        assert_eq!(commit.subject_of(&event("user.renamed", json!({}))), itself);
+        (commit.aggregate, commit.id) = ("roles".into(), "ten_1".into());
+        let of_role = event("role.renamed", json!({ "role": "rol_1", "to": "x" }));
+        assert_eq!(commit.subject_of(&of_role), ("role", "rol_1"));
+        assert_eq!(
+            commit.subject_of(&event("roles.counted", json!({ "role": "rol_1" }))),
+            ("roles", "ten_1")
+        );
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! Pure by design: no I/O, no clock, no randomness. Times, ids and secrets' hashes arrive inside commands, so a
 //! test or a replay decides exactly what happens.
 //!
-//! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`endpoint`],
-//!   [`settings`].
+//! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`role`], [`endpoint`],
+//!   [`settings`]; [`access`] tells what a user may do.
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
 
+pub mod access;
 mod aggregate;
 pub mod api_key;
 mod bounded;
@@ -20,12 +21,15 @@ mod id;
 mod message;
 mod permission;
 mod position;
+mod properties;
+pub mod role;
 pub mod settings;
 pub mod tenant;
 mod text;
 mod time;
 pub mod user;
 
+pub use access::Effect;
 pub use aggregate::{DecodeEventError, Root, decode_event, encode_event};
 pub use bounded::{Bounded, OutOfBounds};
 pub use claim::{Claim, ClaimRecord};
@@ -37,5 +41,6 @@ pub use id::{
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};
 pub use position::{InvalidPosition, Position, Source};
+pub use properties::{InvalidProperties, Properties};
 pub use text::{InvalidText, Text};
 pub use time::{InvalidTimestamp, Timestamp};

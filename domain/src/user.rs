@@ -3,72 +3,45 @@
 //! Rules:
 //! * A user is registered once, under an e-mail address no other user of the tenant has; upper and lower case
 //!   count as the same.
-//! * Name and address can change; a changed address is free for others at once.
+//! * Name, address and attributes can change; a changed address is free for others at once.
+//! * A user has what its roles grant and what it is allowed by itself; what it is denied by itself wins.
+//! * A deactivated user may do nothing. Its profile can still be put right and its rights taken away (roles revoked,
+//!   permissions denied); rights and preferences are given only to active users.
+//! * A removed user stays in the log and takes no more commands; its address is free for others.
+//! * Asking for what is so already changes nothing and is no error.
+//!
+//! Whether a role exists is judged by whoever asks, before: a role that is retired meanwhile grants nothing.
 
-use std::fmt;
+mod decide;
+mod email;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use cqrs_es::event_sink::EventSink;
-use email_address::{EmailAddress, Options};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::aggregate::domain_event;
-use crate::{Claim, Root, Text};
+use crate::properties::{InvalidProperties, Properties};
+use crate::{Claim, Effect, Permission, RoleId, Root, Text};
 
-/// A text that is not an e-mail address people can be reached at.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be an e-mail address such as ada@example.org, at most 254 bytes long")]
-pub struct InvalidEmail;
-
-/// An e-mail address as its owner writes it (RFC 5321, without display name or address literal).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Email(String);
-
-impl Email {
-    /// The address as written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The form in which addresses are compared: RFC 5321 lets the part before the `@` differ by case, people
-    /// and mail systems do not.
-    pub fn folded(&self) -> String {
-        self.0.to_lowercase()
-    }
-}
-
-impl TryFrom<String> for Email {
-    type Error = InvalidEmail;
-
-    fn try_from(text: String) -> Result<Self, InvalidEmail> {
-        let rules = Options::default()
-            .with_required_tld()
-            .without_display_text()
-            .without_domain_literal();
-        let text = text.trim();
-        let fits = text.len() <= 254 && EmailAddress::parse_with_options(text, rules).is_ok();
-        if fits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidEmail)
-        }
-    }
-}
-
-impl From<Email> for String {
-    fn from(email: Email) -> Self {
-        email.0
-    }
-}
-
-impl fmt::Display for Email {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use email::{Email, InvalidEmail};
 
 /// A user's display name.
 pub type UserName = Text<100>;
+/// Why a user is deactivated.
+pub type Reason = Text<500>;
+/// What a tenant keeps about a user, under at most 64 keys.
+pub type Attributes = Properties<64>;
+/// What a user keeps for itself, under at most 256 keys.
+pub type Preferences = Properties<256>;
+
+/// The most roles a user can have.
+pub const MAX_ROLES: usize = 32;
+/// The most permissions a user can be allowed or denied by itself.
+pub const MAX_PERMISSIONS: usize = 256;
 
 /// The state of one user.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +53,45 @@ pub struct User {
 struct Registered {
     email: Email,
     name: UserName,
+    status: UserStatus,
+    attributes: Attributes,
+    preferences: Preferences,
+    roles: BTreeSet<RoleId>,
+    permissions: BTreeMap<Permission, Effect>,
+}
+
+/// What a user is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserStatus {
+    /// It may do what it has rights for.
+    Active,
+    /// It may do nothing until it is reactivated.
+    Deactivated,
+    /// It is no more.
+    Removed,
+}
+
+impl User {
+    /// What it is; none where there is no such user.
+    pub fn status(&self) -> Option<UserStatus> {
+        self.registered.as_ref().map(|user| user.status)
+    }
+
+    /// The roles it has.
+    pub fn roles(&self) -> impl Iterator<Item = &RoleId> {
+        self.registered.iter().flat_map(|user| &user.roles)
+    }
+
+    /// What it is allowed and denied by itself.
+    pub fn permissions(&self) -> impl Iterator<Item = (&Permission, Effect)> {
+        let users = self.registered.iter();
+        users.flat_map(|user| {
+            user.permissions
+                .iter()
+                .map(|(permission, effect)| (permission, *effect))
+        })
+    }
 }
 
 /// What can be asked of a user.
@@ -91,6 +103,10 @@ pub enum UserCommand {
         email: Email,
         /// The display name.
         name: UserName,
+        /// What the tenant keeps about the user.
+        attributes: Attributes,
+        /// The roles it has from the start.
+        roles: BTreeSet<RoleId>,
     },
     /// Change what is given, leave what is not.
     Update {
@@ -98,6 +114,44 @@ pub enum UserCommand {
         email: Option<Email>,
         /// The new display name.
         name: Option<UserName>,
+        /// A merge patch (RFC 7396) of the attributes.
+        attributes: Option<Map<String, Value>>,
+    },
+    /// Let the user do nothing for now.
+    Deactivate {
+        /// Why.
+        reason: Option<Reason>,
+    },
+    /// Let the user do again what it has rights for.
+    Reactivate,
+    /// End the user for ever.
+    Remove,
+    /// Put these preferences in the place of the old.
+    SetPreferences {
+        /// The new ones.
+        preferences: Preferences,
+    },
+    /// Give the user a role.
+    GrantRole {
+        /// Which one.
+        role: RoleId,
+    },
+    /// Take a role from the user.
+    RevokeRole {
+        /// Which one.
+        role: RoleId,
+    },
+    /// Allow or deny one permission, whatever the roles say.
+    SetPermission {
+        /// Which one.
+        permission: Permission,
+        /// Whether it is allowed or denied.
+        effect: Effect,
+    },
+    /// Leave a permission to the roles again.
+    ClearPermission {
+        /// Which one.
+        permission: Permission,
     },
 }
 
@@ -112,6 +166,12 @@ pub enum UserEvent {
         email: Email,
         /// The display name.
         name: UserName,
+        /// What the tenant keeps about the user.
+        #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+        attributes: Attributes,
+        /// The roles it has from the start.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        roles: BTreeSet<RoleId>,
     },
     /// The address changed.
     #[serde(rename = "user.email_changed")]
@@ -129,16 +189,82 @@ pub enum UserEvent {
         /// The new one.
         to: UserName,
     },
+    /// Attributes changed; those not named stayed.
+    #[serde(rename = "user.attributes_changed")]
+    AttributesChanged {
+        /// Those concerned, as they were.
+        from: Attributes,
+        /// Those concerned, as they are.
+        to: Attributes,
+    },
+    /// The preferences were replaced.
+    #[serde(rename = "user.preferences_changed")]
+    PreferencesChanged {
+        /// The new ones, all of them.
+        to: Preferences,
+    },
+    /// The user may do nothing.
+    #[serde(rename = "user.deactivated")]
+    Deactivated {
+        /// Why.
+        reason: Option<Reason>,
+    },
+    /// The user may do again what it has rights for.
+    #[serde(rename = "user.reactivated")]
+    Reactivated {},
+    /// The user is no more.
+    #[serde(rename = "user.removed")]
+    Removed {
+        /// The address that became free.
+        email: Email,
+    },
+    /// The user was given a role.
+    #[serde(rename = "user.role_granted")]
+    RoleGranted {
+        /// Which one.
+        role: RoleId,
+    },
+    /// A role was taken from the user.
+    #[serde(rename = "user.role_revoked")]
+    RoleRevoked {
+        /// Which one.
+        role: RoleId,
+    },
+    /// A permission was allowed or denied.
+    #[serde(rename = "user.permission_set")]
+    PermissionSet {
+        /// Which one.
+        permission: Permission,
+        /// Whether it is allowed or denied.
+        effect: Effect,
+    },
+    /// A permission was left to the roles again.
+    #[serde(rename = "user.permission_cleared")]
+    PermissionCleared {
+        /// Which one.
+        permission: Permission,
+        /// Whether it was allowed or denied before.
+        was: Effect,
+    },
 }
 
 domain_event!(UserEvent {
     Registered => ("user.registered", 1),
     EmailChanged => ("user.email_changed", 1),
     Renamed => ("user.renamed", 1),
+    AttributesChanged => ("user.attributes_changed", 1),
+    PreferencesChanged => ("user.preferences_changed", 1),
+    Deactivated => ("user.deactivated", 1),
+    Reactivated => ("user.reactivated", 1),
+    Removed => ("user.removed", 1),
+    RoleGranted => ("user.role_granted", 1),
+    RoleRevoked => ("user.role_revoked", 1),
+    PermissionSet => ("user.permission_set", 1),
+    PermissionCleared => ("user.permission_cleared", 1),
 });
 
 /// Why a user says no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserRejection {
     /// There is a user of this id.
     #[error("the user is registered already")]
@@ -146,6 +272,21 @@ pub enum UserRejection {
     /// There is none.
     #[error("there is no such user")]
     NotFound,
+    /// The user is no more.
+    #[error("the user is removed")]
+    Removed,
+    /// The user must be active for this.
+    #[error("the user is deactivated")]
+    Deactivated,
+    /// The attributes would be out of bounds.
+    #[error("the attributes {0}")]
+    Attributes(InvalidProperties),
+    /// The user would have too many roles.
+    #[error("a user can have at most {MAX_ROLES} roles")]
+    TooManyRoles,
+    /// Too many permissions would be allowed or denied.
+    #[error("a user can be allowed or denied at most {MAX_PERMISSIONS} permissions by itself")]
+    TooManyPermissions,
 }
 
 impl cqrs_es::Aggregate for User {
@@ -161,39 +302,75 @@ impl cqrs_es::Aggregate for User {
         (): &(),
         sink: &EventSink<Self>,
     ) -> Result<(), UserRejection> {
-        match (command, self.registered.clone()) {
-            (UserCommand::Register { .. }, Some(_)) => Err(UserRejection::AlreadyRegistered),
-            (UserCommand::Register { email, name }, None) => {
-                sink.write(UserEvent::Registered { email, name }, self).await;
-                Ok(())
-            }
-            (UserCommand::Update { .. }, None) => Err(UserRejection::NotFound),
-            (UserCommand::Update { email, name }, Some(user)) => {
-                if let Some(to) = email.filter(|to| *to != user.email) {
-                    sink.write(UserEvent::EmailChanged { from: user.email, to }, self)
-                        .await;
-                }
-                if let Some(to) = name.filter(|to| *to != user.name) {
-                    sink.write(UserEvent::Renamed { from: user.name, to }, self).await;
-                }
-                Ok(())
-            }
+        for event in decide::decide(self.registered.as_ref(), command)? {
+            sink.write(event, self).await;
         }
+        Ok(())
     }
 
     fn apply(&mut self, event: UserEvent) {
         match (event, &mut self.registered) {
-            (UserEvent::Registered { email, name }, state) => *state = Some(Registered { email, name }),
-            (UserEvent::EmailChanged { to, .. }, Some(user)) => user.email = to,
-            (UserEvent::Renamed { to, .. }, Some(user)) => user.name = to,
-            (UserEvent::EmailChanged { .. } | UserEvent::Renamed { .. }, None) => {}
+            (
+                UserEvent::Registered {
+                    email,
+                    name,
+                    attributes,
+                    roles,
+                },
+                state,
+            ) => {
+                *state = Some(Registered {
+                    email,
+                    name,
+                    status: UserStatus::Active,
+                    attributes,
+                    preferences: Preferences::default(),
+                    roles,
+                    permissions: BTreeMap::new(),
+                });
+            }
+            (event, Some(user)) => user.apply(event),
+            (_, None) => {}
+        }
+    }
+}
+
+impl Registered {
+    fn apply(&mut self, event: UserEvent) {
+        match event {
+            UserEvent::Registered { .. } => {}
+            UserEvent::EmailChanged { to, .. } => self.email = to,
+            UserEvent::Renamed { to, .. } => self.name = to,
+            UserEvent::AttributesChanged { from, to } => self.attributes.replace(&from, to),
+            UserEvent::PreferencesChanged { to } => self.preferences = to,
+            UserEvent::Deactivated { .. } => self.status = UserStatus::Deactivated,
+            UserEvent::Reactivated {} => self.status = UserStatus::Active,
+            UserEvent::Removed { .. } => self.status = UserStatus::Removed,
+            UserEvent::RoleGranted { role } => {
+                self.roles.insert(role);
+            }
+            UserEvent::RoleRevoked { role } => {
+                self.roles.remove(&role);
+            }
+            UserEvent::PermissionSet { permission, effect } => {
+                self.permissions.insert(permission, effect);
+            }
+            UserEvent::PermissionCleared { permission, .. } => {
+                self.permissions.remove(&permission);
+            }
         }
     }
 }
 
 impl Root for User {
+    const FOLD: u32 = 2;
+
     fn claims(event: &UserEvent) -> Vec<Claim> {
         let take = |email: &Email| Claim::Take {
+            kind: "email",
+            value: email.folded(),
+        };
+        let release = |email: &Email| Claim::Release {
             kind: "email",
             value: email.folded(),
         };
@@ -201,127 +378,9 @@ impl Root for User {
             UserEvent::Registered { email, .. } => vec![take(email)],
             // Writing the same address in another case changes nothing that must be unique.
             UserEvent::EmailChanged { from, to } if from.folded() == to.folded() => Vec::new(),
-            UserEvent::EmailChanged { from, to } => {
-                vec![
-                    Claim::Release {
-                        kind: "email",
-                        value: from.folded(),
-                    },
-                    take(to),
-                ]
-            }
-            UserEvent::Renamed { .. } => Vec::new(),
+            UserEvent::EmailChanged { from, to } => vec![release(from), take(to)],
+            UserEvent::Removed { email } => vec![release(email)],
+            _ => Vec::new(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::aggregate::testing::{check_golden_files, decide};
-
-    fn email(text: &str) -> Email {
-        Email::try_from(text.to_owned()).unwrap()
-    }
-
-    fn name(text: &str) -> UserName {
-        Text::new(text).unwrap()
-    }
-
-    fn registered() -> UserEvent {
-        UserEvent::Registered {
-            email: email("ada@example.org"),
-            name: name("Ada"),
-        }
-    }
-
-    fn email_changed() -> UserEvent {
-        UserEvent::EmailChanged {
-            from: email("ada@example.org"),
-            to: email("ada@example.net"),
-        }
-    }
-
-    fn renamed() -> UserEvent {
-        UserEvent::Renamed {
-            from: name("Ada"),
-            to: name("Ada Lovelace"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_user_is_registered_once() {
-        let register = UserCommand::Register {
-            email: email("ada@example.org"),
-            name: name("Ada"),
-        };
-        assert_eq!(
-            decide::<User>(&[], register.clone()).await,
-            Ok(vec![registered()])
-        );
-        assert_eq!(
-            decide::<User>(&[registered()], register).await,
-            Err(UserRejection::AlreadyRegistered)
-        );
-    }
-
-    #[tokio::test]
-    async fn an_update_tells_each_change_once() {
-        let update = UserCommand::Update {
-            email: Some(email("ada@example.net")),
-            name: Some(name("Ada Lovelace")),
-        };
-        let changes = vec![email_changed(), renamed()];
-        assert_eq!(decide::<User>(&[registered()], update.clone()).await, Ok(changes));
-        let history = [registered(), email_changed(), renamed()];
-        assert_eq!(decide::<User>(&history, update.clone()).await, Ok(vec![]));
-        assert_eq!(decide::<User>(&[], update).await, Err(UserRejection::NotFound));
-    }
-
-    #[test]
-    fn an_address_is_claimed_folded_and_released_when_it_changes() {
-        let take = |value: &str| Claim::Take {
-            kind: "email",
-            value: value.to_owned(),
-        };
-        let registered = UserEvent::Registered {
-            email: email("Ada@Example.org"),
-            name: name("Ada"),
-        };
-        assert_eq!(User::claims(&registered), vec![take("ada@example.org")]);
-        let released = Claim::Release {
-            kind: "email",
-            value: "ada@example.org".to_owned(),
-        };
-        assert_eq!(
-            User::claims(&email_changed()),
-            vec![released, take("ada@example.net")]
-        );
-        let same = UserEvent::EmailChanged {
-            from: email("ada@example.org"),
-            to: email("ADA@example.org"),
-        };
-        assert_eq!(User::claims(&same), vec![]);
-    }
-
-    #[test]
-    fn addresses_that_cannot_be_reached_are_refused() {
-        for text in [
-            "",
-            "ada",
-            "ada@",
-            "@example.org",
-            "Ada <ada@example.org>",
-            "ada@[192.0.2.1]",
-            "ada@host",
-            "a b@example.org",
-        ] {
-            assert!(Email::try_from(text.to_owned()).is_err(), "{text:?} was accepted");
-        }
-    }
-
-    #[test]
-    fn stored_events_decode_for_ever() {
-        check_golden_files(UserEvent::WIRE, &[registered(), email_changed(), renamed()]);
     }
 }

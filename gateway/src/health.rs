@@ -8,7 +8,7 @@ use broker::Engine;
 use broker::layout::Log;
 use delivery::Delivery;
 use domain::TenantId;
-use projections::{Page, ProjectionStatus, Projectors, ReadModels};
+use projections::{Page, ProjectionStatus, Projectors, ReadModels, UserFilter};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -170,7 +170,7 @@ impl Health {
             cursor: None,
         };
         let users = read_models.users(&platform);
-        bounded("the read database", users.list(&page)).await
+        bounded("the read database", users.list(&UserFilter::default(), &page)).await
     }
 }
 

@@ -26,7 +26,8 @@ pub use checkpoints::Parked;
 pub use models::{
     AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
     DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeTotal, InvalidStatus, MessageFilter,
-    MessageRow, Messages, Stats, StatsOf, StatusCounts, TenantRow, Tenants, UserRow, Users,
+    MessageRow, Messages, RoleDetail, RoleRow, RolesOf, Stats, StatsOf, StatusCounts, TenantRow, Tenants,
+    UserFilter, UserRow, Users,
 };
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;

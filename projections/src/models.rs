@@ -7,6 +7,7 @@ mod audit;
 mod deliveries;
 mod endpoints;
 mod messages;
+mod roles;
 mod stats;
 mod tenants;
 mod users;
@@ -21,15 +22,17 @@ pub use deliveries::{
 };
 pub use endpoints::{EndpointRow, EndpointStatus, Endpoints};
 pub use messages::{MessageFilter, MessageRow, Messages};
+pub use roles::{RoleDetail, RoleRow, RolesOf};
 pub use stats::{EventTypeTotal, Stats, StatsOf, StatusCounts};
 pub use tenants::{TenantRow, Tenants};
-pub use users::{UserRow, Users};
+pub use users::{UserFilter, UserRow, Users};
 
 /// Every projection of the installation.
-pub fn all() -> [Arc<dyn Projection>; 7] {
+pub fn all() -> [Arc<dyn Projection>; 8] {
     [
         Arc::new(tenants::TenantsProjection),
         Arc::new(users::UsersProjection),
+        Arc::new(roles::RolesProjection),
         Arc::new(endpoints::EndpointsProjection),
         Arc::new(audit::AuditProjection),
         Arc::new(messages::MessagesProjection),

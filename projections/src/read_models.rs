@@ -10,7 +10,7 @@ use sqlx::{Any, Transaction};
 
 use crate::checkpoints;
 use crate::engine::{Database, Kind, postgres, sqlite};
-use crate::models::{self, Audit, Deliveries, Endpoints, Messages, StatsOf, Tenants, Users};
+use crate::models::{self, Audit, Deliveries, Endpoints, Messages, RolesOf, StatsOf, Tenants, Users};
 use crate::page::{Answer, QueryError};
 use crate::progress::Progress;
 use crate::sql::Statement;
@@ -214,6 +214,14 @@ impl ReadModels {
     /// A tenant's users.
     pub fn users<'a>(&'a self, tenant: &'a TenantId) -> Users<'a> {
         Users {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's roles.
+    pub fn roles<'a>(&'a self, tenant: &'a TenantId) -> RolesOf<'a> {
+        RolesOf {
             read_models: self,
             tenant,
         }

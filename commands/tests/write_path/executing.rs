@@ -90,6 +90,7 @@ async fn an_address_belongs_to_one_user_until_it_is_given_back() {
     let change = |address| UserCommand::Update {
         email: Some(email(address)),
         name: None,
+        attributes: None,
     };
     run(&tenant, &ada, change("ada@example.net")).await.unwrap();
     run(&tenant, &bob, register("ada@example.org")).await.unwrap();

@@ -1,12 +1,13 @@
 //! An installation for the tests: the embedded engine in a folder of its own, and what commands are made of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use broker::embedded::Embedded;
 use broker::layout::{Layout, Log};
 use broker::{Engine, Filter};
 use commands::{ClaimKey, Dispatcher, Settings};
-use domain::user::{Email, UserCommand};
+use domain::user::{Attributes, Email, UserCommand};
 use domain::{Actor, Commit, Meta, TenantId, Text, Timestamp, UserId};
 use ulid::Ulid;
 
@@ -75,6 +76,8 @@ pub(crate) fn register(address: &str) -> UserCommand {
     UserCommand::Register {
         email: email(address),
         name: Text::new("Ada").unwrap(),
+        attributes: Attributes::default(),
+        roles: BTreeSet::new(),
     }
 }
 
@@ -82,5 +85,6 @@ pub(crate) fn rename(name: &str) -> UserCommand {
     UserCommand::Update {
         email: None,
         name: Some(Text::new(name).unwrap()),
+        attributes: None,
     }
 }

@@ -1,10 +1,11 @@
 //! Loading aggregates: snapshots, and the event store as `cqrs_es` sees it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use broker::layout::Bucket;
 use broker::{Entry, Expect, Subject};
-use domain::user::User;
+use domain::user::{Attributes, User};
 use domain::{Meta, TenantId, Text, UserId};
 use ulid::Ulid;
 
@@ -92,6 +93,8 @@ async fn the_event_store_keeps_its_contract() {
     let registered = domain::user::UserEvent::Registered {
         email: email("ada@example.org"),
         name: Text::new("Ada").unwrap(),
+        attributes: Attributes::default(),
+        roles: BTreeSet::new(),
     };
     let metadata = [(
         "meta".to_owned(),

@@ -165,6 +165,7 @@ async fn a_conflict_on_either_decides_both_again() {
         command: domain::user::UserCommand::Update {
             email: Some(email("ada@example.net")),
             name: None,
+            attributes: None,
         },
         meta: meta("UpdateUser").into(),
     };

@@ -1,9 +1,13 @@
 //! `/v1/users`: a tenant's users.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
-use domain::user::{Email, User, UserCommand, UserName, UserRejection};
+use domain::user::{
+    Attributes, Email, MAX_PERMISSIONS, MAX_ROLES, User, UserCommand, UserName, UserRejection,
+};
 use domain::{Timestamp, UserId};
-use projections::{Page, UserRow};
+use projections::{Page, UserFilter, UserRow};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -109,6 +113,8 @@ async fn register_user(
     let command = UserCommand::Register {
         email: new.email,
         name: new.name,
+        attributes: Attributes::default(),
+        roles: BTreeSet::new(),
     };
     let meta = member.meta("RegisterUser");
     let receipt = app
@@ -135,7 +141,10 @@ async fn list_users(
         cursor: query.cursor,
     };
     Ok(Found::list(
-        app.read_models.users(&member.tenant).list(&page).await?,
+        app.read_models
+            .users(&member.tenant)
+            .list(&UserFilter::default(), &page)
+            .await?,
         UserView::from,
     ))
 }
@@ -183,6 +192,7 @@ async fn update_user(
     let command = UserCommand::Update {
         email: change.email,
         name: change.name,
+        attributes: None,
     };
     let meta = member.meta("UpdateUser");
     let receipt = app
@@ -210,6 +220,25 @@ impl From<UserRejection> for Problem {
             UserRejection::NotFound => Self::not_found(),
             // Only an id drawn twice could lead here.
             UserRejection::AlreadyRegistered => Self::new(ProblemType::Conflict, "Send the request again."),
+            UserRejection::Removed => Self::new(
+                ProblemType::NotPossible,
+                "This user is removed, which nothing changes; register them anew.",
+            ),
+            UserRejection::Deactivated => Self::new(
+                ProblemType::NotPossible,
+                "This user is deactivated; reactivate them first.",
+            ),
+            UserRejection::Attributes(error) => Self::invalid_body("attributes", error.to_string()),
+            UserRejection::TooManyRoles => Self::new(
+                ProblemType::LimitReached,
+                format!("A user can have at most {MAX_ROLES} roles; revoke one first."),
+            ),
+            UserRejection::TooManyPermissions => Self::new(
+                ProblemType::LimitReached,
+                format!(
+                    "A user can be allowed or denied at most {MAX_PERMISSIONS} permissions by itself; use a role."
+                ),
+            ),
         }
     }
 }

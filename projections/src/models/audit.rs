@@ -66,6 +66,7 @@ impl Projection for AuditProjection {
 
 fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) -> Vec<Value> {
     let meta = &commit.meta;
+    let (kind, id) = commit.subject_of(event);
     vec![
         incoming.tenant.as_str().into(),
         incoming.position.shard.into(),
@@ -75,8 +76,8 @@ fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) 
         meta.actor.label().into(),
         event.event_type.as_str().into(),
         meta.command.as_str().into(),
-        commit.aggregate.as_str().into(),
-        commit.id.as_str().into(),
+        kind.into(),
+        id.into(),
         meta.request_id.clone().into(),
         meta.origin.clone().into(),
         event.data.to_string().into(),

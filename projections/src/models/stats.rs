@@ -56,8 +56,10 @@ impl Projection for StatsProjection {
         let mut change = Change::default();
         for step in steps::<UserEvent>(batch, "user") {
             let (step, event) = step?;
-            if matches!(event, UserEvent::Registered { .. }) {
-                change.total(step.tenant(), "users", 1);
+            match event {
+                UserEvent::Registered { .. } => change.total(step.tenant(), "users", 1),
+                UserEvent::Removed { .. } => change.total(step.tenant(), "users", -1),
+                _ => {}
             }
         }
         for step in steps::<EndpointEvent>(batch, "endpoint") {

@@ -1,19 +1,21 @@
-//! Users of a tenant.
+//! Users of a tenant, and the roles they have.
+
+mod queries;
 
 use async_trait::async_trait;
-use domain::user::UserEvent;
-use domain::{Source, TenantId, Timestamp, UserId};
-use serde::Serialize;
-use sqlx::any::AnyRow;
+use domain::user::{Attributes, UserEvent};
+use domain::{RoleId, Source};
+use serde_json::json;
 
-use crate::ReadModels;
 use crate::events::{Step, steps};
-use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Writer, parsed, text, time};
+use crate::sql::{Statement, Value, Writer, json as json_column};
+
+pub use queries::{UserFilter, UserRow, Users};
 
 const NAME: &str = "users";
 const TABLE: &str = "users";
+const ROLES: &str = "user_roles";
 
 /// The fold.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Projection for UsersProjection {
     }
 
     fn version(&self) -> i64 {
-        1
+        2
     }
 
     fn sources(&self) -> &'static [Source] {
@@ -34,113 +36,130 @@ impl Projection for UsersProjection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+        &[TABLE, ROLES]
     }
 
     async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
         for step in steps::<UserEvent>(batch, "user") {
             let (step, event) = step?;
-            match event {
-                UserEvent::Registered { email, name } => {
-                    let columns = [
-                        "tenant",
-                        "id",
-                        "email",
-                        "name",
-                        "created_at",
-                        "updated_at",
-                        "version",
-                    ];
-                    let row = vec![
-                        step.tenant().into(),
-                        step.id().into(),
-                        email.as_str().into(),
-                        name.as_str().into(),
-                        step.at().into(),
-                        step.at().into(),
-                        step.version.into(),
-                    ];
-                    step.create(out, TABLE, &columns, row).await?;
-                }
-                UserEvent::EmailChanged { to, .. } => set(&step, out, "email", to.as_str()).await?,
-                UserEvent::Renamed { to, .. } => set(&step, out, "name", to.as_str()).await?,
-            }
+            fold(&step, event, out).await?;
         }
         Ok(())
     }
 }
 
-async fn set(
-    step: &Step<'_>,
-    out: &mut Writer<'_>,
-    column: &'static str,
-    to: &str,
-) -> Result<(), ApplyError> {
-    step.change(out, TABLE, vec![(column, to.into())]).await
-}
-
-/// A user as the API shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct UserRow {
-    /// Its id.
-    pub id: UserId,
-    /// The address as written.
-    pub email: String,
-    /// The display name.
-    pub name: String,
-    /// When it was registered.
-    pub created_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-}
-
-impl UserRow {
-    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            id: parsed(row, "id")?,
-            email: text(row, "email")?,
-            name: text(row, "name")?,
-            created_at: time(row, "created_at")?,
-            updated_at: time(row, "updated_at")?,
-        })
-    }
-}
-
-/// Queries on a tenant's users.
-#[derive(Debug, Clone, Copy)]
-pub struct Users<'a> {
-    pub(crate) read_models: &'a ReadModels,
-    pub(crate) tenant: &'a TenantId,
-}
-
-impl Users<'_> {
-    /// The users, newest first.
-    pub async fn list(&self, page: &Page) -> Result<Answer<Listing<UserRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM users WHERE tenant = ");
-        select.bind(self.tenant.as_str());
-        if let Some(after) = after {
-            select.push(" AND id < ").bind(after);
+async fn fold(step: &Step<'_>, event: UserEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+    let changes = match event {
+        UserEvent::Registered { .. } => return register(step, event, out).await,
+        UserEvent::EmailChanged { to, .. } => vec![
+            ("email", to.as_str().into()),
+            ("email_folded", to.folded().into()),
+        ],
+        UserEvent::Renamed { to, .. } => vec![("name", to.as_str().into())],
+        UserEvent::AttributesChanged { from, to } => {
+            let mut attributes = attributes(step, out).await?;
+            attributes.replace(&from, to);
+            vec![("attributes", json!(attributes).to_string().into())]
         }
-        select
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(UserRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &UserRow| row.id.clone()))
-            .await
-    }
+        UserEvent::PreferencesChanged { to } => vec![("preferences", json!(to).to_string().into())],
+        UserEvent::Deactivated { reason } => vec![
+            ("status", "deactivated".into()),
+            ("deactivated_reason", reason.map(String::from).into()),
+        ],
+        UserEvent::Reactivated {} => {
+            vec![
+                ("status", "active".into()),
+                ("deactivated_reason", Value::Text(None)),
+            ]
+        }
+        UserEvent::Removed { .. } => vec![("status", "removed".into())],
+        UserEvent::RoleGranted { role } => {
+            give(step, &[role], out).await?;
+            Vec::new()
+        }
+        UserEvent::RoleRevoked { role } => {
+            take(step, &role, out).await?;
+            Vec::new()
+        }
+        // The rights of a user are judged from the log; here they only count as a change.
+        UserEvent::PermissionSet { .. } | UserEvent::PermissionCleared { .. } => Vec::new(),
+    };
+    step.change(out, TABLE, changes).await
+}
 
-    /// One user.
-    pub async fn get(&self, id: &UserId) -> Result<Answer<Option<UserRow>>, QueryError> {
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new("SELECT * FROM users WHERE tenant = $1 AND id = $2")
-            .with(self.tenant.as_str())
-            .with(id.as_str());
-        let rows = query.rows(select).await?;
-        let found = rows.first().map(UserRow::read).transpose()?;
-        query.answer(found).await
+async fn register(step: &Step<'_>, event: UserEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+    let UserEvent::Registered {
+        email,
+        name,
+        attributes,
+        roles,
+    } = event
+    else {
+        return Ok(());
+    };
+    let columns = [
+        "tenant",
+        "id",
+        "email",
+        "email_folded",
+        "name",
+        "attributes",
+        "created_at",
+        "updated_at",
+        "version",
+    ];
+    let row = vec![
+        step.tenant().into(),
+        step.id().into(),
+        email.as_str().into(),
+        email.folded().into(),
+        name.as_str().into(),
+        json!(attributes).to_string().into(),
+        step.at().into(),
+        step.at().into(),
+        step.version.into(),
+    ];
+    step.create(out, TABLE, &columns, row).await?;
+    give(step, roles.iter(), out).await
+}
+
+async fn attributes(step: &Step<'_>, out: &mut Writer<'_>) -> Result<Attributes, ApplyError> {
+    let select = format!(
+        "SELECT attributes FROM {} WHERE tenant = $1 AND id = $2",
+        out.table(TABLE)
+    );
+    let rows = out
+        .rows(Statement::new(select).with(step.tenant()).with(step.id()))
+        .await?;
+    match rows.first() {
+        Some(row) => Ok(json_column(row, "attributes")?),
+        None => Err(step.poison(format!("there is no user {}", step.id()))),
+    }
+}
+
+async fn give<'r>(
+    step: &Step<'_>,
+    roles: impl IntoIterator<Item = &'r RoleId>,
+    out: &mut Writer<'_>,
+) -> Result<(), ApplyError> {
+    let row = |role: &RoleId| vec![step.tenant().into(), role.as_str().into(), step.id().into()];
+    let rows: Vec<Vec<Value>> = roles.into_iter().map(row).collect();
+    Ok(out
+        .insert(ROLES, &["tenant", "role", "user_id"], rows, "")
+        .await?)
+}
+
+async fn take(step: &Step<'_>, role: &RoleId, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+    let delete = format!(
+        "DELETE FROM {} WHERE tenant = $1 AND role = $2 AND user_id = $3",
+        out.table(ROLES)
+    );
+    let delete = Statement::new(delete)
+        .with(step.tenant())
+        .with(role.as_str())
+        .with(step.id());
+    match out.execute(delete).await? {
+        1 => Ok(()),
+        _ => Err(step.poison(format!("{} has not the role {role}", step.id()))),
     }
 }

@@ -1,10 +1,11 @@
 //! Histories drawn by chance: several tenants, every kind of record, facts that come late and twice.
 
+use broker::Subject;
 use broker::layout::Log;
-use domain::{ClaimRecord, DeliveryFact, Next, TenantId};
+use domain::{ClaimRecord, Commit, DeliveryFact, Next, TenantId};
 use serde_json::json;
 
-use crate::world::{World, at, delivery, endpoint_id, tenant, tried, user_id};
+use crate::world::{World, at, delivery, endpoint_id, role_id, tenant, tried, user_id};
 
 impl World {
     /// Appends a history of some length.
@@ -20,6 +21,8 @@ impl World {
                     self.register(&tenant, number).await?;
                     let data = json!({ "from": format!("User {number}"), "to": "Ada" });
                     self.commit(&tenant, "user", &user_id(number), 2, vec![("user.renamed", data)])
+                        .await?;
+                    self.user_life(&tenant, &user_id(number), dice.roll(2) == 0)
                         .await?;
                 }
                 2 => self.endpoint_life(&tenant, number).await?,
@@ -56,6 +59,52 @@ impl World {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// From the third event on: rights and attributes come and go, and one of two users in the end.
+    async fn user_life(&mut self, tenant: &TenantId, user: &str, removed: bool) -> anyhow::Result<()> {
+        let attributes = json!({ "from": {}, "to": { "team": "engines", "level": 1 } });
+        let fewer = json!({ "from": { "level": 1 }, "to": {} });
+        let mut events = vec![
+            ("user.role_granted", json!({ "role": role_id(1) })),
+            ("user.role_granted", json!({ "role": role_id(2) })),
+            ("user.attributes_changed", attributes),
+            ("user.role_revoked", json!({ "role": role_id(1) })),
+            ("user.attributes_changed", fewer),
+            (
+                "user.permission_set",
+                json!({ "permission": "users.read.own", "effect": "deny" }),
+            ),
+            ("user.deactivated", json!({ "reason": "Left" })),
+        ];
+        if removed {
+            events.push(("user.removed", json!({ "email": "ada@example.org" })));
+        }
+        self.commit(tenant, "user", user, 3, events).await?;
+        self.role_life(tenant).await
+    }
+
+    /// The next of a tenant's roles is defined, changed, and the one before retired.
+    async fn role_life(&mut self, tenant: &TenantId) -> anyhow::Result<()> {
+        let subject = Subject::new(Commit::subject(tenant, "roles", tenant.as_str()))?;
+        let last = self.engine.log(Log::Events(0)).last(&subject).await?;
+        let version = last.map_or(Ok(0), |record| {
+            Commit::decode(&record.payload).map(|commit| commit.last_version())
+        })?;
+        // The first commit has two events, each later one three.
+        let number = u32::try_from((version + 1) / 3 + 1)?;
+        let role = json!({
+            "role": role_id(number), "name": format!("Role {number}"), "description": null,
+            "permissions": ["users.read.tenant"], "inherits": [],
+        });
+        let change = json!({ "role": role_id(number), "added": ["*"], "removed": ["users.read.tenant"] });
+        let mut events = vec![("role.defined", role), ("role.permissions_changed", change)];
+        if number > 1 {
+            events.push(("role.retired", json!({ "role": role_id(number - 1) })));
+        }
+        self.commit(tenant, "roles", tenant.as_str(), version + 1, events)
+            .await?;
         Ok(())
     }
 

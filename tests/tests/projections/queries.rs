@@ -4,6 +4,7 @@ use domain::TenantId;
 use domain::endpoint::EndpointSettings;
 use projections::{
     AuditFilter, EndpointStatus, EventTypeTotal, MessageFilter, Page, QueryError, ReadModels, StatusCounts,
+    UserFilter,
 };
 use serde_json::json;
 
@@ -50,7 +51,7 @@ pub(crate) async fn tenants_and_users(store: Store) -> anyhow::Result<()> {
     assert!(found.updated_at > found.created_at);
 
     let users = read_models.users(&acme);
-    let listed = users.list(&page(50)).await?;
+    let listed = users.list(&UserFilter::default(), &page(50)).await?;
     assert_eq!(listed.data.data.len(), 1, "another tenant's user is listed");
     assert_eq!(listed.data.data[0].email, "ada@example.net");
     assert_eq!(listed.positions.len(), 1);
@@ -180,10 +181,13 @@ pub(crate) async fn pages_continue_and_foreign_cursors_are_refused(store: Store)
     loop {
         let listing = read_models
             .users(&acme)
-            .list(&Page {
-                limit: Some(3),
-                cursor,
-            })
+            .list(
+                &UserFilter::default(),
+                &Page {
+                    limit: Some(3),
+                    cursor,
+                },
+            )
             .await?
             .data;
         assert!(listing.data.len() <= 3);
@@ -212,7 +216,12 @@ pub(crate) async fn pages_continue_and_foreign_cursors_are_refused(store: Store)
     }
     assert_eq!(audited, [7, 6, 5, 4, 3, 2, 1]);
 
-    let of_users = read_models.users(&acme).list(&page(1)).await?.data.next_cursor;
+    let of_users = read_models
+        .users(&acme)
+        .list(&UserFilter::default(), &page(1))
+        .await?
+        .data
+        .next_cursor;
     for cursor in [of_users, Some("nonsense".to_owned()), Some(String::new())] {
         let page = Page { limit: None, cursor };
         let refused = read_models

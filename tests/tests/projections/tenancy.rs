@@ -8,9 +8,12 @@ use projections::{OpenError, ReadModels, Settings, Target};
 use crate::history::Dice;
 use crate::world::{Store, World, tenant};
 
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 14] = [
     "tenants",
     "users",
+    "user_roles",
+    "roles",
+    "role_graphs",
     "endpoints",
     "audit",
     "messages",
@@ -104,7 +107,7 @@ async fn a_superuser_needs_no_preparation() -> anyhow::Result<()> {
     assert!(
         read_models
             .users(&tenant(1))
-            .list(&projections::Page::default())
+            .list(&projections::UserFilter::default(), &projections::Page::default())
             .await?
             .data
             .data

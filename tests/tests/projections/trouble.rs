@@ -12,7 +12,7 @@ use broker::{
 };
 use domain::Commit;
 use futures::StreamExt;
-use projections::{Page, ProjectionStatus, Projectors};
+use projections::{Page, ProjectionStatus, Projectors, UserFilter};
 use serde_json::json;
 use tests::postgres::Postgres;
 use tokio_util::sync::CancellationToken;
@@ -90,7 +90,7 @@ pub(crate) async fn a_bad_record_parks_one_tenant(store: Store) -> anyhow::Resul
         let users = async |tenant| -> anyhow::Result<usize> {
             Ok(read_models
                 .users(tenant)
-                .list(&Page::default())
+                .list(&UserFilter::default(), &Page::default())
                 .await?
                 .data
                 .data
@@ -253,7 +253,7 @@ pub(crate) async fn a_log_that_went_backwards_stops_the_projection(store: Store)
     assert_eq!(
         read_models
             .users(&tenant(1))
-            .list(&Page::default())
+            .list(&UserFilter::default(), &Page::default())
             .await?
             .data
             .data

@@ -23,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Every projection there is.
-pub(crate) const ALL: [&str; 7] = [
+pub(crate) const ALL: [&str; 8] = [
     "tenants",
     "users",
+    "roles",
     "endpoints",
     "audit",
     "messages",
@@ -59,6 +60,10 @@ pub(crate) fn event_id(number: u64) -> EventId {
 
 pub(crate) fn endpoint_id(number: u32) -> EndpointId {
     format!("ep_{number:0>26}").parse().expect("digits make an id")
+}
+
+pub(crate) fn role_id(number: u32) -> String {
+    format!("rol_{number:0>26}")
 }
 
 pub(crate) fn user_id(number: u32) -> String {

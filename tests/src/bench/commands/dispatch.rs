@@ -1,11 +1,12 @@
 //! Ours in the process: the dispatcher executes commands on users of one tenant.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use broker::Engine;
 use commands::{ClaimKey, Dispatcher, Settings};
-use domain::user::{Email, User, UserCommand, UserEvent};
+use domain::user::{Attributes, Email, User, UserCommand, UserEvent};
 use domain::{Actor, Commit, Meta, TenantId, Text, Timestamp, UserId, encode_event};
 use ulid::Ulid;
 
@@ -88,12 +89,20 @@ pub(super) fn next_command(user: &mut UserId, turns: &mut u64, episode: u64) -> 
     *turns += 1;
     let name = Text::new(&format!("Ada Lovelace {turns}"))?;
     if place > 0 {
-        let (email, name) = (None, Some(name));
-        return Ok(UserCommand::Update { email, name });
+        return Ok(UserCommand::Update {
+            email: None,
+            name: Some(name),
+            attributes: None,
+        });
     }
     *user = UserId::new(Ulid::generate());
     let email = Email::try_from(format!("{user}@example.org"))?;
-    Ok(UserCommand::Register { email, name })
+    Ok(UserCommand::Register {
+        email,
+        name,
+        attributes: Attributes::default(),
+        roles: BTreeSet::new(),
+    })
 }
 
 fn meta(at: Timestamp) -> Meta {

@@ -1,8 +1,10 @@
 //! Whether cost stays flat: the same commands on a log that holds a million aggregates, and on an empty one.
 
+use std::collections::BTreeSet;
+
 use broker::layout::Log;
 use broker::{Engine, NewRecord, Subject};
-use domain::user::{Email, UserEvent};
+use domain::user::{Attributes, Email, UserEvent};
 use domain::{Commit, TenantId, Text, UserId};
 use futures::{StreamExt, TryStreamExt};
 use ulid::Ulid;
@@ -73,6 +75,8 @@ fn registration(tenant: &TenantId) -> anyhow::Result<NewRecord> {
     let event = UserEvent::Registered {
         email: Email::try_from(format!("{user}@example.org"))?,
         name: Text::new("Ada Lovelace")?,
+        attributes: Attributes::default(),
+        roles: BTreeSet::new(),
     };
     Ok(NewRecord {
         subject: Subject::new(Commit::subject(tenant, "user", user.as_str()))?,

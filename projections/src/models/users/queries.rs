@@ -1,0 +1,179 @@
+//! What is asked about users.
+
+use std::collections::BTreeMap;
+
+use domain::user::{Email, UserStatus};
+use domain::{RoleId, TenantId, Timestamp, UserId};
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use sqlx::any::AnyRow;
+
+use super::NAME;
+use crate::ReadModels;
+use crate::page::{Answer, Listing, Page, QueryError};
+use crate::read_models::Query;
+use crate::sql::{Statement, json as json_column, optional_text, parsed, text, time, unreadable};
+
+/// A user as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UserRow {
+    /// Its id.
+    pub id: UserId,
+    /// The address as written.
+    pub email: String,
+    /// The display name.
+    pub name: String,
+    /// What it is.
+    pub status: UserStatus,
+    /// Why it was deactivated, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deactivated_reason: Option<String>,
+    /// What the tenant keeps about it.
+    pub attributes: Map<String, Json>,
+    /// The roles it has, in the order of their ids.
+    pub roles: Vec<RoleId>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl UserRow {
+    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        let status = text(row, "status")?;
+        let status = serde_json::from_value(status.into()).map_err(|error| unreadable("status", error))?;
+        Ok(Self {
+            id: parsed(row, "id")?,
+            email: text(row, "email")?,
+            name: text(row, "name")?,
+            status,
+            deactivated_reason: optional_text(row, "deactivated_reason")?,
+            attributes: json_column(row, "attributes")?,
+            roles: Vec::new(),
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
+}
+
+/// Which users are wanted; all that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    /// Those that are this; all but the removed unless given.
+    pub status: Option<UserStatus>,
+    /// The one with this address; upper and lower case count as the same.
+    pub email: Option<Email>,
+    /// Those that have this role.
+    pub role: Option<RoleId>,
+}
+
+impl UserFilter {
+    fn narrow(&self, select: &mut Statement) {
+        match self.status {
+            None => select.push(" AND status <> 'removed'"),
+            Some(status) => select.push(" AND status = ").bind(word(status)),
+        };
+        if let Some(email) = &self.email {
+            select.push(" AND email_folded = ").bind(email.folded());
+        }
+        if let Some(role) = &self.role {
+            select
+                .push(" AND id IN (SELECT user_id FROM user_roles WHERE tenant = users.tenant AND role = ")
+                .bind(role.as_str())
+                .push(")");
+        }
+    }
+}
+
+fn word(status: UserStatus) -> &'static str {
+    match status {
+        UserStatus::Active => "active",
+        UserStatus::Deactivated => "deactivated",
+        UserStatus::Removed => "removed",
+    }
+}
+
+/// Queries on a tenant's users.
+#[derive(Debug, Clone, Copy)]
+pub struct Users<'a> {
+    pub(crate) read_models: &'a ReadModels,
+    pub(crate) tenant: &'a TenantId,
+}
+
+impl Users<'_> {
+    /// The users, newest first.
+    pub async fn list(
+        &self,
+        filter: &UserFilter,
+        page: &Page,
+    ) -> Result<Answer<Listing<UserRow>>, QueryError> {
+        let after: Option<String> = page.after(NAME)?;
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let mut select = Statement::new("SELECT * FROM users WHERE tenant = ");
+        select.bind(self.tenant.as_str());
+        filter.narrow(&mut select);
+        if let Some(after) = after {
+            select.push(" AND id < ").bind(after);
+        }
+        select
+            .push(" ORDER BY id DESC LIMIT ")
+            .bind(page.size() as u64 + 1);
+        let rows = self.read(&mut query, select).await?;
+        query
+            .answer(Listing::new(rows, page, NAME, |row: &UserRow| row.id.clone()))
+            .await
+    }
+
+    /// One user, a removed one too.
+    pub async fn get(&self, id: &UserId) -> Result<Answer<Option<UserRow>>, QueryError> {
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let select = Statement::new("SELECT * FROM users WHERE tenant = $1 AND id = $2")
+            .with(self.tenant.as_str())
+            .with(id.as_str());
+        let found = self.read(&mut query, select).await?.pop();
+        query.answer(found).await
+    }
+
+    /// What a user keeps for itself.
+    pub async fn preferences(&self, id: &UserId) -> Result<Answer<Option<Map<String, Json>>>, QueryError> {
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let select = "SELECT preferences FROM users WHERE tenant = $1 AND id = $2 AND status <> 'removed'";
+        let select = Statement::new(select)
+            .with(self.tenant.as_str())
+            .with(id.as_str());
+        let rows = query.rows(select).await?;
+        let found = rows
+            .first()
+            .map(|row| json_column(row, "preferences"))
+            .transpose()?;
+        query.answer(found).await
+    }
+
+    /// The users a statement selects, with their roles.
+    async fn read(&self, query: &mut Query, select: Statement) -> Result<Vec<UserRow>, QueryError> {
+        let rows = query.rows(select).await?;
+        let mut users: Vec<_> = rows.iter().map(UserRow::read).collect::<Result<_, _>>()?;
+        if users.is_empty() {
+            return Ok(users);
+        }
+        let mut select = Statement::new("SELECT user_id, role FROM user_roles WHERE tenant = ");
+        select.bind(self.tenant.as_str()).push(" AND user_id IN (");
+        for (number, user) in users.iter().enumerate() {
+            select
+                .push(if number == 0 { "" } else { ", " })
+                .bind(user.id.as_str());
+        }
+        select.push(") ORDER BY role");
+        let mut roles: BTreeMap<String, Vec<RoleId>> = BTreeMap::new();
+        for row in query.rows(select).await? {
+            roles
+                .entry(text(&row, "user_id")?)
+                .or_default()
+                .push(parsed(&row, "role")?);
+        }
+        for user in &mut users {
+            user.roles = roles.remove(user.id.as_str()).unwrap_or_default();
+        }
+        Ok(users)
+    }
+}
