@@ -14,6 +14,7 @@ mod error;
 mod metrics;
 mod publisher;
 mod receipts;
+mod search;
 mod snapshots;
 mod store;
 mod together;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use broker::layout::{Bucket, Log};
 use broker::{
-    AppendError, Cause, Engine, EventLog, KvError, MAX_APPEND, MAX_RECORD, NewRecord, ReadError, Subject,
+    AppendError, Appended, Cause, Engine, EventLog, KvError, MAX_APPEND, MAX_RECORD, NewRecord, ReadError,
+    Subject,
 };
 use bytes::Bytes;
 use domain::{Actor, EventId, EventType, Message, Position, Source, TenantId, Timestamp};
 use futures::future::try_join_all;
-use ulid::Ulid;
 
 use crate::receipts::{Known, Receipts};
-use crate::{SHARD, metrics};
+use crate::{SHARD, metrics, search};
 
 /// The most events one call can publish.
 pub const MAX_BULK: usize = MAX_APPEND;
@@ -34,6 +34,8 @@ pub struct Draft {
     /// Its id, where the client chose one: publishing the same event under it again, within a day, gives the same
     /// answer.
     pub id: Option<EventId>,
+    /// Its id otherwise: one that nobody else can have, and that a repeated request draws again.
+    pub drawn: EventId,
     /// What it is about.
     pub event_type: EventType,
     /// The client's JSON, to the byte.
@@ -47,10 +49,16 @@ pub struct Origin {
     pub actor: Actor,
     /// The HTTP request it came with.
     pub request_id: Option<String>,
+    /// What belongs together across requests.
+    pub correlation_id: Option<String>,
+    /// What directly led to this.
+    pub causation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// When it was accepted.
     pub at: Timestamp,
+    /// The request is a repetition of one that began at this time, and may have published already.
+    pub repeats: Option<Timestamp>,
 }
 
 /// An event that is in the log.
@@ -147,12 +155,18 @@ impl Publisher {
         if drafts.len() > MAX_BULK {
             return Err(PublishError::TooMany { limit: MAX_BULK });
         }
-        let prepared = try_join_all(drafts.into_iter().map(|draft| self.prepare(tenant, draft))).await?;
+        let prepared = try_join_all(
+            drafts
+                .into_iter()
+                .map(|draft| self.prepare(tenant, draft, origin.at)),
+        )
+        .await?;
+        let stored = self.stored_before(tenant, &prepared, &origin).await?;
         let mut records = Vec::with_capacity(prepared.len());
         let mut seen = HashSet::new();
         for event in prepared.iter().filter(|event| event.is_new()) {
             // An id given twice in one call is one event; had the two differed, the receipt would have told.
-            if seen.insert(&event.id) {
+            if seen.insert(&event.id) && !stored.contains_key(&message_id(tenant, &event.id)) {
                 records.push(record(tenant, event, &origin)?);
             }
         }
@@ -164,7 +178,7 @@ impl Publisher {
         };
         let fresh = appended.iter().filter(|record| !record.duplicate).count();
         ::metrics::counter!(metrics::MESSAGES).increment(fresh as u64);
-        let places: HashMap<_, _> = ids.into_iter().zip(appended).collect();
+        let places: HashMap<_, _> = ids.into_iter().zip(appended).chain(stored).collect();
         let answers = prepared.into_iter().map(async |event| {
             let place = places.get(&message_id(tenant, &event.id)).copied();
             self.answer(event, place).await
@@ -192,10 +206,41 @@ impl Publisher {
             })
     }
 
-    async fn prepare(&self, tenant: &TenantId, draft: Draft) -> Result<Prepared, PublishError> {
+    /// Where those of the new events stand that an earlier try, of which nobody heard, has stored.
+    async fn stored_before(
+        &self,
+        tenant: &TenantId,
+        prepared: &[Prepared],
+        origin: &Origin,
+    ) -> Result<HashMap<String, Appended>, PublishError> {
+        let tries = prepared
+            .iter()
+            .filter(|event| event.is_new())
+            .filter_map(|event| {
+                let begun = match event.known {
+                    Some(Known::Open { begun, .. }) => begun,
+                    _ => None,
+                };
+                let first = begun.into_iter().chain(origin.repeats).min()?;
+                Some((message_id(tenant, &event.id), first))
+            });
+        let (ids, times): (Vec<_>, Vec<_>) = tries.unzip();
+        let Some(since) = times.into_iter().min() else {
+            return Ok(HashMap::new());
+        };
+        let found = search::published(&*self.log, tenant, ids, since).await;
+        found.map_err(|error| PublishError::Unavailable(Box::new(error)))
+    }
+
+    async fn prepare(
+        &self,
+        tenant: &TenantId,
+        draft: Draft,
+        at: Timestamp,
+    ) -> Result<Prepared, PublishError> {
         let Some(id) = draft.id.clone() else {
             return Ok(Prepared {
-                id: EventId::new(Ulid::generate()),
+                id: draft.drawn.clone(),
                 known: None,
                 draft,
             });
@@ -210,7 +255,7 @@ impl Publisher {
         }
         let known = self
             .receipts
-            .begin(tenant, &id, draft.event_type.as_str(), &draft.data)
+            .begin(tenant, &id, draft.event_type.as_str(), &draft.data, at)
             .await?;
         Ok(Prepared {
             id,
@@ -219,11 +264,7 @@ impl Publisher {
         })
     }
 
-    async fn answer(
-        &self,
-        event: Prepared,
-        place: Option<broker::Appended>,
-    ) -> Result<Published, PublishError> {
+    async fn answer(&self, event: Prepared, place: Option<Appended>) -> Result<Published, PublishError> {
         let Prepared { id, known, draft } = event;
         let open = match known {
             Some(Known::Other) => return Err(PublishError::IdReused(id)),
@@ -238,9 +279,11 @@ impl Publisher {
                 key,
                 content,
                 revision,
+                begun: _,
             }) => Some((key, content, revision)),
             None => None,
         };
+        let chosen = open.is_some();
         let place = place.ok_or(PublishError::TooLarge {
             bytes: draft.data.len(),
             limit: MAX_DATA_BYTES,
@@ -259,7 +302,8 @@ impl Publisher {
         Ok(Published {
             id,
             position,
-            duplicate: place.duplicate,
+            // An id that was drawn is the same request's: its first answer said no such thing either.
+            duplicate: chosen && place.duplicate,
         })
     }
 }
@@ -288,6 +332,8 @@ fn record(tenant: &TenantId, event: &Prepared, origin: &Origin) -> Result<NewRec
         published_at: origin.at,
         actor: origin.actor.clone(),
         request_id: origin.request_id.clone(),
+        correlation_id: origin.correlation_id.clone(),
+        causation_id: origin.causation_id.clone(),
         traceparent: origin.traceparent.clone(),
     };
     let message_id = message_id(tenant, &event.id);

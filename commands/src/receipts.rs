@@ -1,12 +1,13 @@
 //! What was answered to an event whose id the client chose, so that sending it again gives the same answer.
 //!
-//! The log itself recognises a repeated message id for two minutes at least; a receipt does so for a day.
+//! The log itself recognises a repeated message id for two minutes at least; a receipt does so for a day. One that was
+//! never finished says since when the log has to be searched.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Expect, KeyValue, KvError, Subject};
-use domain::{EventId, Position, TenantId};
+use domain::{EventId, Position, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -23,6 +24,9 @@ struct Receipt {
     content: String,
     /// Where the event stands; none while it is being appended.
     position: Option<Position>,
+    /// When it was first tried.
+    #[serde(default)]
+    begun: Option<Timestamp>,
 }
 
 /// What is known of an id.
@@ -32,6 +36,8 @@ pub(crate) enum Known {
         key: Subject,
         content: String,
         revision: u64,
+        /// When somebody else began with it.
+        begun: Option<Timestamp>,
     },
     /// The same event is in the log.
     Stored(Position),
@@ -47,6 +53,7 @@ impl Receipts {
         id: &EventId,
         event_type: &str,
         data: &[u8],
+        at: Timestamp,
     ) -> Result<Known, KvError> {
         let content = hex::encode(
             Sha256::new()
@@ -60,6 +67,7 @@ impl Receipts {
         let fresh = encode(&Receipt {
             content: content.clone(),
             position: None,
+            begun: Some(at),
         });
         match self.0.put(&key, fresh, Expect::Absent, Some(KEPT)).await {
             Ok(revision) => {
@@ -67,6 +75,7 @@ impl Receipts {
                     key,
                     content,
                     revision,
+                    begun: None,
                 });
             }
             Err(KvError::Conflict(_)) => {}
@@ -85,6 +94,7 @@ impl Receipts {
                 key,
                 content,
                 revision: entry.revision,
+                begun: known.begun,
             },
         })
     }
@@ -100,6 +110,7 @@ impl Receipts {
         let done = encode(&Receipt {
             content,
             position: Some(position),
+            begun: None,
         });
         match self
             .0

@@ -34,6 +34,8 @@ mod tests {
             published_at: Timestamp::from_millis(1_614_265_330_007),
             actor: Actor::PlatformAdmin,
             request_id: None,
+            correlation_id: None,
+            causation_id: None,
             traceparent: None,
         };
         let body = String::from_utf8(body(&message)).unwrap();

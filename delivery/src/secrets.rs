@@ -37,7 +37,7 @@ pub enum SecretError {
     Unavailable(#[from] KvError),
 }
 
-/// Makes secrets; can't read them.
+/// Keeps secrets; can't read them.
 #[derive(Debug, Clone)]
 pub struct SecretWriter {
     bucket: Arc<dyn KeyValue>,
@@ -50,17 +50,21 @@ impl SecretWriter {
         Self { bucket, master }
     }
 
-    /// Draws a secret for an endpoint and stores it sealed, in place of any it had.
+    /// Stores an endpoint's secret sealed, in place of any it had.
     ///
     /// Call it *before* the endpoint is created, so that no endpoint is ever without: one whose creation then
     /// fails leaves only a value nobody reads, and a creation tried again replaces it.
-    pub async fn seal_new(&self, tenant: &TenantId, endpoint: &EndpointId) -> Result<Secret, SecretError> {
-        let secret = Secret::generate();
-        let sealed = seal(&self.master, tenant, endpoint, &secret);
+    pub async fn keep(
+        &self,
+        tenant: &TenantId,
+        endpoint: &EndpointId,
+        secret: &Secret,
+    ) -> Result<(), SecretError> {
+        let sealed = seal(&self.master, tenant, endpoint, secret);
         self.bucket
             .put(&key(tenant, endpoint), sealed, Expect::Anything, None)
             .await?;
-        Ok(secret)
+        Ok(())
     }
 }
 

@@ -40,6 +40,11 @@ impl Secret {
         Self(bytes)
     }
 
+    /// Of 32 secret bytes.
+    pub fn new(bytes: [u8; GENERATED]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
     /// The secret as the receiver needs it, `whsec_…`: for the one answer that shows it.
     pub fn reveal(&self) -> Zeroizing<String> {
         let encoded = Zeroizing::new(STANDARD.encode(self.0.as_slice()));

@@ -89,6 +89,12 @@ pub struct Message {
     pub actor: Actor,
     /// The HTTP request it came with.
     pub request_id: Option<String>,
+    /// What belongs together across requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// What directly led to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
 }
@@ -145,9 +151,20 @@ mod tests {
             published_at: Timestamp::from_millis(1_614_265_330_007),
             actor: Actor::ApiKey("key_00000000000000000000000009".into()),
             request_id: None,
+            correlation_id: None,
+            causation_id: None,
             traceparent: None,
         };
         let golden = golden_record("message.v1", &example.encode());
         assert_eq!(Message::decode(&golden).unwrap(), example);
+        let caused = Message {
+            request_id: Some("req-1".into()),
+            correlation_id: Some("order-7".into()),
+            causation_id: Some("01ARZ3NDEKTSV4RRFFQ69G5FAV".into()),
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+            ..example
+        };
+        let golden = golden_record("message.v1.caused", &caused.encode());
+        assert_eq!(Message::decode(&golden).unwrap(), caused);
     }
 }

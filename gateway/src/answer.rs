@@ -79,7 +79,8 @@ where
                 "Nothing was changed; send the request again.",
             ),
             commands::Error::TooLarge { limit, .. } => too_large(limit),
-            commands::Error::Busy | commands::Error::Unavailable(_) => Self::unavailable(&error),
+            commands::Error::Busy => overloaded(),
+            commands::Error::Unavailable(_) => Self::unavailable(&error),
             commands::Error::Unknown(_) => outcome_unknown(&error),
             commands::Error::Damaged(_) => Self::caused(
                 ProblemType::Internal,
@@ -101,10 +102,18 @@ impl From<PublishError> for Problem {
             PublishError::TooMany { limit } => {
                 Self::invalid_body("events", format!("must hold at most {limit} events"))
             }
-            PublishError::Busy | PublishError::Unavailable(_) => Self::unavailable(&error),
+            PublishError::Busy => overloaded(),
+            PublishError::Unavailable(_) => Self::unavailable(&error),
             PublishError::Unknown(_) => outcome_unknown(&error),
         }
     }
+}
+
+fn overloaded() -> Problem {
+    Problem::new(
+        ProblemType::Overloaded,
+        "More is waiting to be stored than the service takes on; nothing was changed. Send the request again, with fewer in flight.",
+    )
 }
 
 fn too_large(limit: usize) -> Problem {

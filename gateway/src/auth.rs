@@ -5,7 +5,7 @@
 //! works as soon as its tenant is acknowledged; that somebody holds it is proved against [`Credentials`]. The
 //! platform administrator's key is any other `tdk_…`, given by the operator or drawn at the first start.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::FromRequestParts;
@@ -14,6 +14,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use commands::Call;
 use domain::api_key::ApiKey;
 use domain::tenant::Tenant;
 use domain::{Actor, Grant, KeyId, Meta, TenantId, Timestamp};
@@ -198,6 +199,8 @@ struct Caller {
     actor: Actor,
     request: RequestContext,
     draw: Draw,
+    /// The id of the request's first command, which led to the others.
+    first: Arc<OnceLock<String>>,
 }
 
 impl Caller {
@@ -206,20 +209,27 @@ impl Caller {
             actor,
             request: RequestContext::of(parts),
             draw: parts.extensions.get().cloned().unwrap_or_else(Draw::fresh),
+            first: Arc::default(),
         }
     }
 
-    fn meta(&self, command: &str) -> Meta {
-        Meta {
-            command_id: self.draw.ulid(command).to_string(),
+    fn call(&self, command: &str) -> Call {
+        let command_id = self.draw.ulid(command).to_string();
+        let first = self.first.get_or_init(|| command_id.clone());
+        let meta = Meta {
+            causation_id: (*first != command_id).then(|| first.clone()),
+            command_id,
             command: command.to_owned(),
             actor: self.actor.clone(),
             request_id: Some(self.request.id.clone()),
             origin: self.request.origin.map(|address| address.to_string()),
-            correlation_id: None,
-            causation_id: None,
+            correlation_id: Some(self.request.correlation_id.clone()),
             traceparent: self.request.traceparent.clone(),
             at: Timestamp::from(SystemTime::now()),
+        };
+        Call {
+            meta,
+            repeated: self.draw.repeats().is_some(),
         }
     }
 }
@@ -227,8 +237,8 @@ impl Caller {
 impl Member {
     /// Where a command of this caller comes from. A request that sends the same command several times takes each
     /// from [`Member::nth`].
-    pub(crate) fn meta(&self, command: &str) -> Meta {
-        self.caller.meta(command)
+    pub(crate) fn meta(&self, command: &str) -> Call {
+        self.caller.call(command)
     }
 
     /// What this request draws: ids and secrets.
@@ -249,6 +259,7 @@ impl Member {
             holder: self.holder.clone(),
             caller: Caller {
                 draw,
+                first: Arc::default(),
                 ..self.caller.clone()
             },
         }
@@ -264,16 +275,19 @@ impl Member {
         commands::Origin {
             actor: self.caller.actor.clone(),
             request_id: Some(self.caller.request.id.clone()),
+            correlation_id: Some(self.caller.request.correlation_id.clone()),
+            causation_id: self.caller.first.get().cloned(),
             traceparent: self.caller.request.traceparent.clone(),
             at: Timestamp::from(SystemTime::now()),
+            repeats: self.caller.draw.repeats(),
         }
     }
 }
 
 impl Administrator {
     /// Where a command of this caller comes from.
-    pub(crate) fn meta(&self, command: &str) -> Meta {
-        self.caller.meta(command)
+    pub(crate) fn meta(&self, command: &str) -> Call {
+        self.caller.call(command)
     }
 
     /// What this request draws: ids and secrets.

@@ -6,6 +6,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use domain::Timestamp;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use ulid::Ulid;
@@ -20,7 +21,12 @@ pub(crate) struct Draw {
     /// Milliseconds since 1970: the time in the ids drawn.
     millis: u64,
     seed: Zeroizing<[u8; 32]>,
+    /// The request has been here before, with this seed.
+    repeated: bool,
 }
+
+/// What [`Draw::seed`] holds: the time and the seed.
+pub(crate) const SEED: usize = 40;
 
 impl Draw {
     /// From a new seed.
@@ -29,7 +35,37 @@ impl Draw {
         rand::fill(seed.as_mut_slice());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(now.as_millis()).unwrap_or_default();
-        Self { millis, seed }
+        Self {
+            millis,
+            seed,
+            repeated: false,
+        }
+    }
+
+    /// All there is to it, to be kept secret: what it draws are secrets, too.
+    pub(crate) fn seed(&self) -> Zeroizing<[u8; SEED]> {
+        let mut whole = Zeroizing::new([0; SEED]);
+        whole[..8].copy_from_slice(&self.millis.to_be_bytes());
+        whole[8..].copy_from_slice(self.seed.as_slice());
+        whole
+    }
+
+    /// The source of a request that is repeated, from the seed of the first.
+    pub(crate) fn again(whole: &[u8; SEED]) -> Self {
+        let (mut millis, mut seed) = ([0; 8], Zeroizing::new([0; 32]));
+        millis.copy_from_slice(&whole[..8]);
+        seed.copy_from_slice(&whole[8..]);
+        Self {
+            millis: u64::from_be_bytes(millis),
+            seed,
+            repeated: true,
+        }
+    }
+
+    /// When the first request with this seed began, where this one repeats it: what it does may have happened.
+    pub(crate) fn repeats(&self) -> Option<Timestamp> {
+        let millis = i64::try_from(self.millis).unwrap_or(i64::MAX);
+        self.repeated.then(|| Timestamp::from_millis(millis))
     }
 
     /// The source for the n-th of several like things.
@@ -37,6 +73,7 @@ impl Draw {
         Self {
             millis: self.millis,
             seed: self.secret(&format!("nth/{n}")),
+            repeated: self.repeated,
         }
     }
 
@@ -78,6 +115,16 @@ mod tests {
         ];
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
+    }
+
+    #[test]
+    fn a_repeated_request_draws_the_same() {
+        let first = Draw::fresh();
+        let again = Draw::again(&first.seed());
+        assert_eq!(first.nth(2).ulid("user"), again.nth(2).ulid("user"));
+        assert_eq!((first.repeats(), first.nth(1).repeats()), (None, None));
+        let begun = i64::try_from(first.millis).unwrap();
+        assert_eq!(again.nth(1).repeats(), Some(Timestamp::from_millis(begun)));
     }
 
     #[test]

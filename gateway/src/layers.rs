@@ -1,76 +1,36 @@
 //! What happens around every request: its id, its span, its measures, its limits, and the rendering of problems.
 
+mod context;
 mod unread;
 
 use std::any::Any;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use ulid::Ulid;
 
-use crate::listener::Peer;
 use crate::metrics;
 use crate::problem::{Problem, ProblemType};
 
+use context::{REQUEST_ID, RequestId, accepted_id};
+
+pub(crate) use context::RequestContext;
 pub(crate) use unread::discard_unread;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACE_PARENT: &str = "traceparent";
-const MAX_ID: usize = 128;
-
-#[derive(Debug, Clone)]
-struct RequestId(String);
-
-/// What a command should know of the request it came with.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestContext {
-    /// The request's id.
-    pub(crate) id: String,
-    /// The address it came from.
-    pub(crate) origin: Option<IpAddr>,
-    /// W3C trace context.
-    pub(crate) traceparent: Option<String>,
-}
-
-impl RequestContext {
-    /// Of a request that went through [`identify`].
-    pub(crate) fn of(parts: &Parts) -> Self {
-        let traceparent = parts
-            .headers
-            .get(TRACE_PARENT)
-            .and_then(|value| value.to_str().ok());
-        Self {
-            id: parts
-                .extensions
-                .get::<RequestId>()
-                .map(|id| id.0.clone())
-                .unwrap_or_default(),
-            origin: parts
-                .extensions
-                .get::<ConnectInfo<Peer>>()
-                .map(|info| info.0.0.ip()),
-            traceparent: traceparent
-                .filter(|text| text.len() == 55 && text.is_ascii())
-                .map(str::to_owned),
-        }
-    }
-}
 
 /// Outermost: names the request, opens its span, measures it, and renders problems under its id.
 pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let id = accepted_id(request.headers()).unwrap_or_else(|| format!("req_{}", Ulid::generate()));
+    let id =
+        accepted_id(request.headers(), &REQUEST_ID).unwrap_or_else(|| format!("req_{}", Ulid::generate()));
     request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let route = request
@@ -97,13 +57,6 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     tracing::debug!(%method, route, status, millis = took.as_millis(), "request answered");
     metrics::request(method.as_str(), &route, status, took);
     response
-}
-
-/// A client's own id, where it can stand in logs and headers as it is.
-fn accepted_id(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(&REQUEST_ID)?.to_str().ok()?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
-    ((1..=MAX_ID).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
 }
 
 fn finish(mut response: Response, id: &str) -> Response {
@@ -197,23 +150,4 @@ pub(crate) async fn method_not_allowed() -> Problem {
         ProblemType::MethodNotAllowed,
         "The header `Allow` lists the methods offered here.",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_plain_request_ids_are_taken_over() {
-        let id = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(REQUEST_ID, HeaderValue::from_str(text).unwrap());
-            accepted_id(&headers)
-        };
-        assert_eq!(id("a-1.B_2:c").as_deref(), Some("a-1.B_2:c"));
-        for text in ["", "a b", "a\"b", "a;b", &"a".repeat(129)] {
-            assert_eq!(id(text), None, "{text:?}");
-        }
-        assert_eq!(accepted_id(&HeaderMap::new()), None);
-    }
 }

@@ -10,6 +10,7 @@ use crate::installation::{Installation, tenant};
 fn draft(id: Option<&EventId>, data: &str) -> Draft {
     Draft {
         id: id.cloned(),
+        drawn: EventId::new(Ulid::generate()),
         event_type: "invoice.paid".parse().unwrap(),
         data: bytes::Bytes::copy_from_slice(data.as_bytes()),
     }
@@ -19,8 +20,11 @@ fn origin() -> Origin {
     Origin {
         actor: Actor::PlatformAdmin,
         request_id: None,
+        correlation_id: None,
+        causation_id: None,
         traceparent: None,
         at: Timestamp::from_millis(1_614_265_330_007),
+        repeats: None,
     }
 }
 

@@ -180,6 +180,8 @@ mod tests {
             published_at: Timestamp::default(),
             actor: Actor::PlatformAdmin,
             request_id: None,
+            correlation_id: None,
+            causation_id: None,
             traceparent: None,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use broker::embedded::Embedded;
 use broker::layout::{Bucket, Layout, Log};
 use broker::{Engine, Expect, NewRecord, Subject};
-use delivery::{Delivery, EgressPolicy, MasterKey, SecretWriter, Settings, StartError};
+use delivery::{Delivery, EgressPolicy, MasterKey, Secret, SecretWriter, Settings, StartError};
 use domain::endpoint::{EndpointEvent, EndpointSettings};
 use domain::{
     Actor, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, EventId, Message, Meta, TenantId,
@@ -124,12 +124,9 @@ impl Installation {
         let id = EndpointId::new(self.draw());
         let bucket = self.engine.bucket(Bucket::EndpointSecrets);
         let writer = SecretWriter::new(bucket, self.master_key.clone());
-        let secret = writer
-            .seal_new(&self.tenant, &id)
-            .await
-            .unwrap()
-            .reveal()
-            .to_string();
+        let drawn = Secret::generate();
+        writer.keep(&self.tenant, &id, &drawn).await.unwrap();
+        let secret = drawn.reveal().to_string();
         let settings: EndpointSettings = serde_json::from_value(serde_json::json!({
             "url": url, "event_types": event_types, "description": null
         }))
@@ -183,6 +180,8 @@ impl Installation {
             published_at: Timestamp::from(SystemTime::now()),
             actor: Actor::PlatformAdmin,
             request_id: None,
+            correlation_id: None,
+            causation_id: None,
             traceparent: None,
         };
         let subject = Message::subject(&self.tenant, &message.event_type);

@@ -1,7 +1,7 @@
 //! `/v1/endpoints`: where a tenant's events are delivered.
 
 use axum::extract::State;
-use delivery::Forbidden;
+use delivery::{Forbidden, Secret};
 use domain::endpoint::{
     Description, Endpoint, EndpointChange as Change, EndpointCommand, EndpointRejection, EndpointSettings,
     EventTypeFilter, Reason, TargetUrl,
@@ -158,9 +158,9 @@ async fn create_endpoint(
         return Err(EndpointRejection::NoEventTypes.into());
     }
     let id = EndpointId::new(member.ulid("endpoint"));
-    let secret = app
-        .secrets
-        .seal_new(&member.tenant, &id)
+    let secret = Secret::new(*member.draw().secret("endpoint"));
+    app.secrets
+        .keep(&member.tenant, &id, &secret)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
     let url = new.url.to_string();

@@ -296,6 +296,8 @@ impl World {
             published_at: at(i64::try_from(number)? * 1_000),
             actor: Actor::PlatformAdmin,
             request_id: None,
+            correlation_id: None,
+            causation_id: None,
             traceparent: None,
         };
         let subject = Message::subject(tenant, &message.event_type);

@@ -108,7 +108,8 @@ async fn publish_event(
     State(app): State<App>,
     Body(new): Body<NewEvent>,
 ) -> Result<Written<Accepted>, Problem> {
-    let drafts = vec![draft(new, "data")?];
+    let drawn = EventId::new(member.ulid("event"));
+    let drafts = vec![draft(new, drawn, "data")?];
     let results = app
         .publisher
         .publish(&member.tenant, drafts, member.origin())
@@ -139,7 +140,10 @@ async fn publish_events(
         ));
     }
     let drafts = new.events.into_iter().enumerate();
-    let drafts = drafts.map(|(index, Item(event))| draft(event, &format!("events[{index}].data")));
+    let drafts = drafts.map(|(index, Item(event))| {
+        let drawn = EventId::new(member.draw().nth(index).ulid("event"));
+        draft(event, drawn, &format!("events[{index}].data"))
+    });
     let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
     let results = app
         .publisher
@@ -162,7 +166,7 @@ async fn publish_events(
     Ok(Written::accepted(last.into_iter().collect(), body))
 }
 
-fn draft(new: NewEvent, path: &str) -> Result<Draft, Problem> {
+fn draft(new: NewEvent, drawn: EventId, path: &str) -> Result<Draft, Problem> {
     if is_too_deep(new.data.get()) {
         return Err(Problem::invalid_body(
             path,
@@ -172,6 +176,7 @@ fn draft(new: NewEvent, path: &str) -> Result<Draft, Problem> {
     let data = Bytes::from(Box::<str>::from(new.data).into_string());
     Ok(Draft {
         id: new.id,
+        drawn,
         event_type: new.event_type,
         data,
     })
@@ -230,7 +235,7 @@ mod tests {
         let body = br#"{"type":"a.b","data": {"n": 1.50, "x":"\u00e4", "n": 12345678901234567890123} }"#;
         let mut deserializer = serde_json::Deserializer::from_slice(body);
         let new: NewEvent = serde_path_to_error::deserialize(&mut deserializer).unwrap();
-        let draft = draft(new, "data").unwrap();
+        let draft = draft(new, EventId::new(ulid::Ulid(1)), "data").unwrap();
         assert_eq!(
             &draft.data[..],
             br#"{"n": 1.50, "x":"\u00e4", "n": 12345678901234567890123}"#
