@@ -61,6 +61,8 @@ pub(crate) mod may {
     pub(crate) const RESEND_DELIVERIES: Need = on_tenant("deliveries", "resend");
     pub(crate) const READ_AUDIT: Need = on_tenant("audit", "read");
     pub(crate) const READ_STATS: Need = on_tenant("stats", "read");
+    pub(crate) const READ_COMMANDS: Need = on_tenant("commands", "read");
+    pub(crate) const EXECUTE_COMMANDS: Need = on_tenant("commands", "execute");
 }
 
 impl Need {
@@ -147,7 +149,8 @@ impl Guard {
     }
 }
 
-fn need_of(operation: &Operation) -> Option<Need> {
+/// What an operation of the document needs.
+pub(crate) fn need_of(operation: &Operation) -> Option<Need> {
     let named = operation.extensions.as_ref()?.get(EXTENSION)?;
     named.as_str().and_then(Need::read)
 }

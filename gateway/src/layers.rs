@@ -61,7 +61,7 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
 
 fn finish(mut response: Response, id: &str) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        log(&problem);
+        tell(&problem);
         let mut rendered = problem.render(id);
         for (name, value) in response.headers() {
             if name != CONTENT_TYPE && name != CONTENT_LENGTH && !rendered.headers().contains_key(name) {
@@ -83,8 +83,8 @@ fn finish(mut response: Response, id: &str) -> Response {
     response
 }
 
-/// The one place where a failed request is told to the operator.
-fn log(problem: &Problem) {
+/// The one place where a failed request, or a part of one, is told to the operator.
+pub(crate) fn tell(problem: &Problem) {
     let (code, detail) = (problem.kind().code(), problem.detail());
     let cause = problem.cause().unwrap_or("none");
     if problem.kind().status().is_server_error() {

@@ -7,6 +7,7 @@
 mod answer;
 mod app;
 mod auth;
+mod catalog;
 mod cli;
 mod config;
 mod consistency;

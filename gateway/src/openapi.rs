@@ -34,6 +34,7 @@ const SCHEME: &str = "api_key";
         (name = "deliveries", description = "What became of each event at each endpoint."),
         (name = "dead letters", description = "Deliveries that used up their attempts."),
         (name = "audit", description = "Every change, who made it, and from where."),
+        (name = "commands", description = "Many commands in one call."),
         (name = "stats", description = "A tenant's figures."),
     )
 )]

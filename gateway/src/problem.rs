@@ -270,9 +270,21 @@ impl Problem {
         self.cause.as_deref()
     }
 
-    /// The answer, once the request id is known.
-    pub(crate) fn render(&self, request_id: &str) -> Response {
-        let body = ProblemBody {
+    /// The same of a body that stands at a place of a larger one.
+    #[must_use]
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        for error in &mut self.errors {
+            error.path = match error.path.as_str() {
+                "." => place.to_owned(),
+                path => format!("{place}.{path}"),
+            };
+        }
+        self
+    }
+
+    /// The body, once the request id is known.
+    pub(crate) fn body(&self, request_id: &str) -> ProblemBody {
+        ProblemBody {
             page: format!("{PAGES}{}", self.kind.code()),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
@@ -280,8 +292,12 @@ impl Problem {
             detail: self.detail.clone(),
             request_id: request_id.to_owned(),
             errors: self.errors.clone(),
-        };
-        let mut response = (self.kind.status(), axum::Json(body)).into_response();
+        }
+    }
+
+    /// The answer, once the request id is known.
+    pub(crate) fn render(&self, request_id: &str) -> Response {
+        let mut response = (self.kind.status(), axum::Json(self.body(request_id))).into_response();
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

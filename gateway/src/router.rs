@@ -1,14 +1,16 @@
 //! The HTTP API on one screen: a merge per feature, then the layers in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
+use crate::catalog::Catalog;
 use crate::guard::{Guard, guard};
 use crate::routes::health::Operator;
 use crate::{layers, openapi, routes};
@@ -24,6 +26,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::dead_letters::router())
         .merge(routes::audit::router())
         .merge(routes::stats::router())
+        .merge(routes::commands::router())
         .split_for_parts();
     (router, openapi::completed(document))
 }
@@ -31,8 +34,10 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
 /// The API with its documentation; health and metrics beside it unless they are served elsewhere.
 pub(crate) fn api(app: &App, operator: Option<Operator>) -> Router {
     let (router, document) = operations();
+    let router = router.route_layer(from_fn_with_state(Guard::new(app, &document), guard));
+    let catalog = Catalog::new(&document, inside(router.clone().with_state(app.clone())));
     let router = router
-        .route_layer(from_fn_with_state(Guard::new(app, &document), guard))
+        .layer(Extension(Arc::new(catalog)))
         .merge(routes::docs::router(document))
         .with_state(app.clone());
     let router = match operator {
@@ -45,6 +50,12 @@ pub(crate) fn api(app: &App, operator: Option<Operator>) -> Router {
 /// Health and metrics alone.
 pub(crate) fn operator(operator: Operator, request_timeout: Duration) -> Router {
     layered(routes::health::router(operator), request_timeout)
+}
+
+/// The API as calls that carry many commands use it: each command is a request of its own, inside the one that
+/// brought it.
+fn inside(router: Router) -> Router {
+    router.layer(CatchPanicLayer::custom(layers::panicked))
 }
 
 /// The layers, innermost first: what a request meets last stands first here.

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod audit;
+pub(crate) mod commands;
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod docs;

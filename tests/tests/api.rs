@@ -1,5 +1,7 @@
 //! The HTTP API, from outside: the real binary on both engines; the modules mirror the API's addresses.
 
+#[path = "api/commands.rs"]
+mod commands;
 #[path = "api/deliveries.rs"]
 mod deliveries;
 #[path = "api/events.rs"]
