@@ -270,6 +270,11 @@ impl Member {
         self.holder.scopes.iter().any(|own| own.implies(grant))
     }
 
+    /// What the caller's key grants.
+    pub(crate) fn grants(&self) -> &[Grant] {
+        &self.holder.scopes
+    }
+
     /// Where an event published by this caller comes from.
     pub(crate) fn origin(&self) -> commands::Origin {
         commands::Origin {

@@ -120,6 +120,16 @@ where
     deserializer.deserialize_map(Object(PhantomData))
 }
 
+/// Tells `null` from "not given", with `#[serde(default)]`.
+#[expect(clippy::option_option, reason = "a field left away differs from null")]
+pub(crate) fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
+
 /// What is not JSON is told apart from JSON that is not what is asked for.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // serde would take a list for an object, by the order of its fields.
@@ -184,6 +194,24 @@ impl<T: FromStr + Send> FromRequestParts<App> for Id<T> {
             .await
             .map_err(|_| Problem::not_found())?;
         text.parse().map(Self).map_err(|_| Problem::not_found())
+    }
+}
+
+/// Two such ids in one address.
+#[derive(Debug)]
+pub(crate) struct Pair<A, B>(pub(crate) A, pub(crate) B);
+
+impl<A: FromStr + Send, B: FromStr + Send> FromRequestParts<App> for Pair<A, B> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, app)
+            .await
+            .map_err(|_| Problem::not_found())?;
+        match (first.parse(), second.parse()) {
+            (Ok(first), Ok(second)) => Ok(Self(first, second)),
+            _ => Err(Problem::not_found()),
+        }
     }
 }
 

@@ -53,6 +53,10 @@ pub(crate) mod may {
     pub(crate) const ADMINISTER_PLATFORM: Need = Need::Platform;
     pub(crate) const READ_USERS: Need = on_tenant("users", "read");
     pub(crate) const WRITE_USERS: Need = on_tenant("users", "write");
+    pub(crate) const READ_ROLES: Need = on_tenant("roles", "read");
+    pub(crate) const WRITE_ROLES: Need = on_tenant("roles", "write");
+    /// Giving users roles and permissions, and taking them away.
+    pub(crate) const GRANT_ROLES: Need = on_tenant("roles", "grant");
     pub(crate) const READ_ENDPOINTS: Need = on_tenant("endpoints", "read");
     pub(crate) const WRITE_ENDPOINTS: Need = on_tenant("endpoints", "write");
     pub(crate) const READ_EVENTS: Need = on_tenant("events", "read");

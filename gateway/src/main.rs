@@ -16,6 +16,7 @@ mod demo;
 mod doctor;
 mod draw;
 mod extract;
+mod gifts;
 mod guard;
 mod health;
 mod installation;

@@ -29,6 +29,7 @@ const SCHEME: &str = "api_key";
     tags(
         (name = "tenants", description = "The installation's tenants, for the platform administrator."),
         (name = "users", description = "A tenant's users."),
+        (name = "roles", description = "What users of a tenant may do: named sets of permissions."),
         (name = "endpoints", description = "Where a tenant's events are delivered."),
         (name = "events", description = "A tenant's own events."),
         (name = "deliveries", description = "What became of each event at each endpoint."),
@@ -186,8 +187,8 @@ mod tests {
             for parameter in parameters {
                 let name = parameter["name"].as_str().unwrap();
                 let expected = match name {
-                    "id" => "path",
                     "tidings-at-least" => "header",
+                    name if path.contains(&format!("{{{name}}}")) => "path",
                     _ => "query",
                 };
                 assert_eq!(parameter["in"], expected, "{path}: {name}");

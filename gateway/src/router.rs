@@ -20,6 +20,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(openapi::base())
         .merge(routes::tenants::router())
         .merge(routes::users::router())
+        .merge(routes::roles::router())
         .merge(routes::endpoints::router())
         .merge(routes::events::router())
         .merge(routes::deliveries::router())

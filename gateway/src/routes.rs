@@ -14,6 +14,7 @@ pub(crate) mod endpoints;
 pub(crate) mod events;
 mod export;
 pub(crate) mod health;
+pub(crate) mod roles;
 pub(crate) mod stats;
 pub(crate) mod tenants;
 pub(crate) mod users;

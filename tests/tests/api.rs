@@ -14,5 +14,9 @@ mod problems;
 mod process;
 #[path = "api/resources.rs"]
 mod resources;
+#[path = "api/roles.rs"]
+mod roles;
+#[path = "api/users.rs"]
+mod users;
 #[path = "api/world.rs"]
 mod world;

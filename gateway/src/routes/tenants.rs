@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use domain::api_key::{ApiKey, ApiKeyCommand, ApiKeyRejection, KeyName};
+use domain::role::{Roles, RolesCommand};
 use domain::tenant::{PlanName, Slug, Tenant, TenantCommand, TenantName, TenantRejection};
 use domain::{TenantId, Timestamp};
 use projections::{Page, TenantRow};
@@ -107,8 +108,8 @@ struct TenantQuery {
 
 /// Provision a tenant
 ///
-/// The key comes first, into the new tenant's own log: should the tenant then not come into being, the key is worth
-/// nothing, while a tenant without a key could never be used.
+/// The key comes first, into the new tenant's own log, and the roles after it: should the tenant then not come into
+/// being, they are worth nothing, while a tenant without a key could never be used.
 #[utoipa::path(
     post, path = "/v1/tenants", tag = TAG, request_body = NewTenant,
     responses(
@@ -134,6 +135,10 @@ async fn provision_tenant(
     let meta = administrator.meta("IssueApiKey");
     app.dispatcher
         .execute::<ApiKey>(&id, key.id.as_str(), issue, meta)
+        .await?;
+    let meta = administrator.meta("InstallRoles");
+    app.dispatcher
+        .execute::<Roles>(&id, id.as_str(), RolesCommand::Install { tenant: ulid }, meta)
         .await?;
     let provision = TenantCommand::Provision {
         id: id.clone(),

@@ -1,14 +1,17 @@
 //! `/v1/users`: a tenant's users.
 
-use std::collections::BTreeSet;
+mod preferences;
+mod rights;
+mod standing;
 
 use axum::extract::State;
 use domain::user::{
-    Attributes, Email, MAX_PERMISSIONS, MAX_ROLES, User, UserCommand, UserName, UserRejection,
+    Attributes, Email, MAX_PERMISSIONS, MAX_ROLES, User, UserCommand, UserName, UserRejection, UserStatus,
 };
-use domain::{Timestamp, UserId};
+use domain::{RoleId, Timestamp, UserId};
 use projections::{Page, UserFilter, UserRow};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,6 +21,7 @@ use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, Parameters};
+use crate::gifts;
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 
@@ -31,6 +35,9 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(needs(may::READ_USERS, routes!(list_users)))
         .routes(needs(may::READ_USERS, routes!(show_user)))
         .routes(needs(may::WRITE_USERS, routes!(update_user)))
+        .merge(standing::router())
+        .merge(rights::router())
+        .merge(preferences::router())
 }
 
 /// A user to register.
@@ -43,6 +50,15 @@ struct NewUser {
     /// The display name: 1 to 100 characters.
     #[schema(value_type = String, example = "Ada")]
     name: UserName,
+    /// What you keep about the user: a JSON object of at most 64 keys of 1 to 128 characters and 16 KiB, nested at
+    /// most 16 deep.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    attributes: Attributes,
+    /// The roles the user has from the start; the caller's key must cover `roles.grant.tenant` and what they grant.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
+    roles: Vec<RoleId>,
 }
 
 /// What shall change; what is not given stays.
@@ -55,6 +71,10 @@ struct UserChange {
     /// The new display name.
     #[schema(value_type = Option<String>)]
     name: Option<UserName>,
+    /// A merge patch (RFC 7396) of the attributes: members that are null are taken away, objects are merged, all else
+    /// is replaced, and what is not named stays. The whole is bounded as at registration.
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<Map<String, Value>>,
 }
 
 /// A user that has come into being.
@@ -76,6 +96,18 @@ struct UserView {
     email: String,
     /// The display name.
     name: String,
+    /// `active`, `deactivated` or `removed`.
+    #[schema(value_type = String, example = "active")]
+    status: UserStatus,
+    /// Why the user was deactivated, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deactivated_reason: Option<String>,
+    /// What you keep about the user.
+    #[schema(value_type = Object)]
+    attributes: Map<String, Value>,
+    /// The roles the user has.
+    #[schema(value_type = Vec<String>)]
+    roles: Vec<RoleId>,
     /// When the user was registered.
     #[schema(value_type = String, format = "date-time")]
     created_at: Timestamp,
@@ -88,6 +120,15 @@ struct UserView {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct UserQuery {
+    /// `active`, `deactivated` or `removed`; all but the removed unless given.
+    #[param(value_type = Option<String>)]
+    status: Option<UserStatus>,
+    /// The user with this e-mail address; upper and lower case count as the same.
+    #[param(value_type = Option<String>)]
+    email: Option<Email>,
+    /// The users that have the role of this id.
+    #[param(value_type = Option<String>)]
+    role: Option<RoleId>,
     /// The most rows, 1 to 200; 50 unless given.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
     limit: Option<Limit>,
@@ -109,12 +150,13 @@ async fn register_user(
     State(app): State<App>,
     Body(new): Body<NewUser>,
 ) -> Result<Written<Registered>, Problem> {
+    let roles = gifts::roles(&app, &member, &new.roles, "roles").await?;
     let id = UserId::new(member.ulid("user"));
     let command = UserCommand::Register {
         email: new.email,
         name: new.name,
-        attributes: Attributes::default(),
-        roles: BTreeSet::new(),
+        attributes: new.attributes,
+        roles,
     };
     let meta = member.meta("RegisterUser");
     let receipt = app
@@ -136,15 +178,17 @@ async fn list_users(
     Parameters(query): Parameters<UserQuery>,
 ) -> Result<Found<List<UserView>>, Problem> {
     at_least.reached(&app, READ_MODEL).await?;
+    let filter = UserFilter {
+        status: query.status,
+        email: query.email,
+        role: query.role,
+    };
     let page = Page {
         limit: Some(Limit::rows(query.limit)),
         cursor: query.cursor,
     };
     Ok(Found::list(
-        app.read_models
-            .users(&member.tenant)
-            .list(&UserFilter::default(), &page)
-            .await?,
+        app.read_models.users(&member.tenant).list(&filter, &page).await?,
         UserView::from,
     ))
 }
@@ -183,18 +227,29 @@ async fn update_user(
     Id(id): Id<UserId>,
     Body(change): Body<UserChange>,
 ) -> Result<Done, Problem> {
-    if change.email.is_none() && change.name.is_none() {
+    if change.email.is_none() && change.name.is_none() && change.attributes.is_none() {
         return Err(Problem::invalid_body(
             ".",
-            "must name at least one of email, name",
+            "must name at least one of email, name, attributes",
         ));
     }
     let command = UserCommand::Update {
         email: change.email,
         name: change.name,
-        attributes: None,
+        attributes: change.attributes,
     };
-    let meta = member.meta("UpdateUser");
+    execute(&app, &member, &id, command, "UpdateUser").await
+}
+
+/// Executes a command on one of the caller's users.
+async fn execute(
+    app: &App,
+    member: &Member,
+    id: &UserId,
+    command: UserCommand,
+    name: &str,
+) -> Result<Done, Problem> {
+    let meta = member.meta(name);
     let receipt = app
         .dispatcher
         .execute::<User>(&member.tenant, id.as_str(), command, meta)
@@ -208,6 +263,10 @@ impl From<UserRow> for UserView {
             id: row.id,
             email: row.email,
             name: row.name,
+            status: row.status,
+            deactivated_reason: row.deactivated_reason,
+            attributes: row.attributes,
+            roles: row.roles,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }

@@ -10,7 +10,12 @@ use tests::service::Tidings;
 use crate::world::{get_after, tenant, text};
 
 /// Operations that also do without a body.
-const OPTIONAL_BODY: &[&str] = &["POST /v1/endpoints/{id}/disable"];
+const OPTIONAL_BODY: &[&str] = &[
+    "POST /v1/endpoints/{id}/disable",
+    "POST /v1/users/{id}/deactivate",
+];
+/// Operations that take any object.
+const ANY_OBJECT: &[&str] = &["PUT /v1/users/{id}/preferences"];
 
 struct Operation {
     method: Method,
@@ -37,6 +42,7 @@ fn operations(document: &Value) -> anyhow::Result<Vec<Operation>> {
 /// Ids of one tenant, in the places of the document's paths.
 struct Ids {
     user: String,
+    role: String,
     endpoint: String,
     event: String,
     delivery: String,
@@ -47,12 +53,15 @@ impl Ids {
     fn fill(&self, path: &str) -> String {
         let id = match path.split('/').nth(2) {
             Some("users") => &self.user,
+            Some("roles") => &self.role,
             Some("endpoints") => &self.endpoint,
             Some("events") => &self.event,
             Some("deliveries") => &self.delivery,
             _ => &self.tenant,
         };
         path.replace("{id}", id)
+            .replace("{role}", &self.role)
+            .replace("{permission}", "users.read.tenant")
     }
 }
 
@@ -68,6 +77,10 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
         .post("/v1/users", &json!({ "email": "ada@example.org", "name": "Ada" }))
         .await?
         .expect(201)?;
+    let role = api
+        .post("/v1/roles", &json!({ "name": "Readers" }))
+        .await?
+        .expect(201)?;
     let new = json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] });
     let endpoint = api.post("/v1/endpoints", &new).await?.expect(201)?;
     let published = api
@@ -78,6 +91,7 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
     let found = crate::world::until(&api, "/v1/deliveries", |body| body["data"][0].is_object()).await?;
     Ok(Ids {
         user: text(&user, "id")?.to_owned(),
+        role: text(&role, "id")?.to_owned(),
         endpoint: text(&endpoint, "id")?.to_owned(),
         event: text(&event, "id")?.to_owned(),
         delivery: text(&found["data"][0], "id")?.to_owned(),
@@ -138,13 +152,12 @@ impl Trial<'_> {
         if !self.operation.has_body {
             return Ok(());
         }
-        let reply = call(
-            self.right,
-            self.operation,
-            &self.path,
-            &json!({ "no such field": [] }),
-        )
-        .await?;
+        let garbage = if ANY_OBJECT.contains(&name.as_str()) {
+            json!([])
+        } else {
+            json!({ "no such field": [] })
+        };
+        let reply = call(self.right, self.operation, &self.path, &garbage).await?;
         assert_eq!(
             reply.problem(422).context(name.clone())?,
             "invalid_body",
@@ -168,7 +181,8 @@ impl Trial<'_> {
     /// Another tenant's id and no id at all are answered in the same words.
     async fn hides_what_is_foreign(&self) -> anyhow::Result<()> {
         let body = match self.operation.path.as_str() {
-            "/v1/users/{id}" => json!({ "name": "Mallory" }),
+            "/v1/users/{id}" | "/v1/roles/{id}" => json!({ "name": "Mallory" }),
+            "/v1/users/{id}/permissions/{permission}" => json!({ "effect": "deny" }),
             "/v1/endpoints/{id}" => json!({ "description": "Mallory's" }),
             _ => json!({}),
         };

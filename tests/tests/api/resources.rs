@@ -132,12 +132,13 @@ for_each_engine! {
         assert_eq!(count("q=100%25").await?, 1);
         assert_eq!(count("q=100_").await?, 0, "a pattern of SQL is taken literally");
         assert_eq!(count("until=2020-01-01T00:00:00Z").await?, 0);
-        assert_eq!(count("actor=platform-admin").await?, 1, "the owner's key was issued by the administrator");
+        assert_eq!(count("actor=platform-admin&action=api_key.issued").await?, 1, "the owner's key");
+        assert_eq!(count("actor=platform-admin&resource=role").await?, 4, "the templates' roles");
 
         let csv = api.get("/v1/audit/export?format=csv").await?;
         let text = String::from_utf8(csv.body.to_vec())?;
         assert!(csv.header("content-type").starts_with("text/csv"));
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 7, "a head, the key, four roles, the user: {text}");
         let lines = api.get("/v1/audit/export?format=jsonl&action=user.registered").await?;
         let line: serde_json::Value = serde_json::from_slice(&lines.body)?;
         assert_eq!(line["resource_type"], "user");
