@@ -123,6 +123,11 @@ typed_id!(
     InvitationId,
     "inv_"
 );
+typed_id!(
+    /// Names the token of an invitation; not secret.
+    TokenId,
+    "tok_"
+);
 
 impl DeliveryId {
     /// The delivery of a message to an endpoint has one id, whoever computes it and however often: matching

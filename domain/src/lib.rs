@@ -4,7 +4,7 @@
 //! test or a replay decides exactly what happens.
 //!
 //! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`role`], [`endpoint`],
-//!   [`settings`]; [`access`] tells what a user may do.
+//!   [`settings`], [`team`], [`invitation`]; [`access`] tells what a user may do.
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
@@ -18,12 +18,14 @@ mod commit;
 mod delivery;
 pub mod endpoint;
 mod id;
+pub mod invitation;
 mod message;
 mod permission;
 mod position;
 mod properties;
 pub mod role;
 pub mod settings;
+pub mod team;
 pub mod tenant;
 mod text;
 mod time;
@@ -36,7 +38,8 @@ pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
 pub use id::{
-    DeliveryId, EndpointId, EventId, InvalidId, InvitationId, KeyId, RoleId, TeamId, TenantId, UserId,
+    DeliveryId, EndpointId, EventId, InvalidId, InvitationId, KeyId, RoleId, TeamId, TenantId, TokenId,
+    UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

@@ -6,9 +6,11 @@
 mod audit;
 mod deliveries;
 mod endpoints;
+mod invitations;
 mod messages;
 mod roles;
 mod stats;
+mod teams;
 mod tenants;
 mod users;
 
@@ -21,18 +23,22 @@ pub use deliveries::{
     AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow, DeliveryStatus, InvalidStatus,
 };
 pub use endpoints::{EndpointRow, EndpointStatus, Endpoints};
+pub use invitations::{InvitationFilter, InvitationRow, Invitations};
 pub use messages::{MessageFilter, MessageRow, Messages};
 pub use roles::{RoleDetail, RoleRow, RolesOf};
 pub use stats::{EventTypeTotal, Stats, StatsOf, StatusCounts};
+pub use teams::{TeamFilter, TeamMemberRow, TeamRow, Teams};
 pub use tenants::{TenantRow, Tenants};
 pub use users::{UserFilter, UserRow, Users};
 
 /// Every projection of the installation.
-pub fn all() -> [Arc<dyn Projection>; 8] {
+pub fn all() -> [Arc<dyn Projection>; 10] {
     [
         Arc::new(tenants::TenantsProjection),
         Arc::new(users::UsersProjection),
         Arc::new(roles::RolesProjection),
+        Arc::new(teams::TeamsProjection),
+        Arc::new(invitations::InvitationsProjection),
         Arc::new(endpoints::EndpointsProjection),
         Arc::new(audit::AuditProjection),
         Arc::new(messages::MessagesProjection),

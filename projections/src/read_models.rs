@@ -10,7 +10,9 @@ use sqlx::{Any, Transaction};
 
 use crate::checkpoints;
 use crate::engine::{Database, Kind, postgres, sqlite};
-use crate::models::{self, Audit, Deliveries, Endpoints, Messages, RolesOf, StatsOf, Tenants, Users};
+use crate::models::{
+    self, Audit, Deliveries, Endpoints, Invitations, Messages, RolesOf, StatsOf, Teams, Tenants, Users,
+};
 use crate::page::{Answer, QueryError};
 use crate::progress::Progress;
 use crate::sql::Statement;
@@ -222,6 +224,22 @@ impl ReadModels {
     /// A tenant's roles.
     pub fn roles<'a>(&'a self, tenant: &'a TenantId) -> RolesOf<'a> {
         RolesOf {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's teams.
+    pub fn teams<'a>(&'a self, tenant: &'a TenantId) -> Teams<'a> {
+        Teams {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's invitations.
+    pub fn invitations<'a>(&'a self, tenant: &'a TenantId) -> Invitations<'a> {
+        Invitations {
             read_models: self,
             tenant,
         }

@@ -25,7 +25,11 @@ impl World {
                     self.user_life(&tenant, &user_id(number), dice.roll(2) == 0)
                         .await?;
                 }
-                2 => self.endpoint_life(&tenant, number).await?,
+                2 => {
+                    self.endpoint_life(&tenant, number).await?;
+                    self.team_life(&tenant).await?;
+                    self.invitation_life(&tenant, number).await?;
+                }
                 3 => {
                     self.append(
                         Log::Events(0),
@@ -105,6 +109,72 @@ impl World {
         }
         self.commit(tenant, "roles", tenant.as_str(), version + 1, events)
             .await?;
+        Ok(())
+    }
+
+    /// Three more teams come into being; one becomes part of another, and one is retired.
+    async fn team_life(&mut self, tenant: &TenantId) -> anyhow::Result<()> {
+        let subject = Subject::new(Commit::subject(tenant, "teams", tenant.as_str()))?;
+        let last = self.engine.log(Log::Events(0)).last(&subject).await?;
+        let version = last.map_or(Ok(0), |record| {
+            Commit::decode(&record.payload).map(|commit| commit.last_version())
+        })?;
+        let team = |which: u64| format!("team_{:0>26}", version * 3 + which);
+        let made = |id: String, parent: Option<String>| json!({ "team": id, "name": "Team", "parent": parent, "description": null });
+        let members = |id: String, members: &[(u32, &str)]| {
+            let member = |(user, role): &(u32, &str)| json!({ "user": user_id(*user), "role": role });
+            json!({ "team": id, "members": members.iter().map(member).collect::<Vec<_>>() })
+        };
+        let split = json!({
+            "team": team(2), "new": team(3), "name": "Split", "parent": team(1), "members": [user_id(3)], "children": [],
+        });
+        let change = json!({ "team": team(1), "user": user_id(2), "from": "lead", "to": "member" });
+        let events = vec![
+            ("team.created", made(team(1), None)),
+            ("team.created", made(team(2), Some(team(1)))),
+            (
+                "team.members_added",
+                members(team(1), &[(1, "member"), (2, "lead")]),
+            ),
+            (
+                "team.members_added",
+                members(team(2), &[(1, "lead"), (2, "member"), (3, "member")]),
+            ),
+            ("team.split", split),
+            (
+                "team.moved",
+                json!({ "team": team(3), "from": team(1), "to": team(2) }),
+            ),
+            ("team.merged", json!({ "team": team(2), "into": team(1) })),
+            ("team.member_role_changed", change),
+            (
+                "team.members_removed",
+                json!({ "team": team(3), "users": [user_id(3)] }),
+            ),
+            (
+                "team.renamed",
+                json!({ "team": team(1), "from": "Team", "to": "Renamed" }),
+            ),
+            ("team.retired", json!({ "team": team(3) })),
+        ];
+        self.commit(tenant, "teams", tenant.as_str(), version + 1, events)
+            .await?;
+        Ok(())
+    }
+
+    async fn invitation_life(&mut self, tenant: &TenantId, number: u32) -> anyhow::Result<()> {
+        let id = format!("inv_{number:0>26}");
+        let sent = json!({
+            "email": "ada@example.org", "name": null, "roles": [role_id(1)],
+            "token": format!("tok_{number:0>26}"), "expires_at": at(1_000).to_string(),
+        });
+        let resent =
+            json!({ "token": format!("tok_{:0>26}", number + 1), "expires_at": at(2_000).to_string() });
+        self.commit(tenant, "invitation", &id, 1, vec![("invitation.created", sent)])
+            .await?;
+        let end = json!({ "email": "ada@example.org", "user": user_id(number) });
+        let events = vec![("invitation.resent", resent), ("invitation.accepted", end)];
+        self.commit(tenant, "invitation", &id, 2, events).await?;
         Ok(())
     }
 

@@ -8,12 +8,17 @@ use projections::{OpenError, ReadModels, Settings, Target};
 use crate::history::Dice;
 use crate::world::{Store, World, tenant};
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 19] = [
     "tenants",
     "users",
     "user_roles",
     "roles",
     "role_graphs",
+    "team_trees",
+    "teams",
+    "team_members",
+    "team_former_users",
+    "invitations",
     "endpoints",
     "audit",
     "messages",

@@ -23,10 +23,12 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Every projection there is.
-pub(crate) const ALL: [&str; 8] = [
+pub(crate) const ALL: [&str; 10] = [
     "tenants",
     "users",
     "roles",
+    "teams",
+    "invitations",
     "endpoints",
     "audit",
     "messages",

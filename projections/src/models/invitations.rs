@@ -1,0 +1,279 @@
+//! Invitations of a tenant.
+//!
+//! The log says that an invitation expired only when its address was needed for another; what is pending and too late
+//! counts as expired in every answer, by the time of the question.
+
+use async_trait::async_trait;
+use domain::invitation::{InvitationEvent, Status};
+use domain::{InvitationId, RoleId, Source, TenantId, Timestamp, UserId};
+use serde::Serialize;
+use sqlx::any::AnyRow;
+
+use crate::ReadModels;
+use crate::events::{Step, steps};
+use crate::page::{Answer, Listing, Page, QueryError};
+use crate::projection::{ApplyError, Incoming, Projection};
+use crate::sql::{Statement, Value, Writer, json, number, optional_text, parsed, text, time, unreadable};
+
+const NAME: &str = "invitations";
+const TABLE: &str = "invitations";
+
+/// The fold.
+#[derive(Debug)]
+pub(super) struct InvitationsProjection;
+
+#[async_trait]
+impl Projection for InvitationsProjection {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        &[Source::Events]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[TABLE]
+    }
+
+    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
+        for step in steps::<InvitationEvent>(batch, "invitation") {
+            let (step, event) = step?;
+            match event {
+                InvitationEvent::Created {
+                    email,
+                    name,
+                    roles,
+                    expires_at,
+                    ..
+                } => {
+                    let roles =
+                        serde_json::to_string(&roles).map_err(|error| step.poison(error.to_string()))?;
+                    let values = vec![
+                        email.as_str().into(),
+                        name.map(String::from).into(),
+                        roles.into(),
+                        expires_at.into(),
+                    ];
+                    create(&step, out, values).await?;
+                }
+                InvitationEvent::Resent { expires_at, .. } => resend(&step, out, expires_at).await?,
+                InvitationEvent::Accepted { user, .. } => {
+                    end(
+                        &step,
+                        out,
+                        Status::Accepted,
+                        Some(("user_id", user.as_str().into())),
+                    )
+                    .await?;
+                }
+                InvitationEvent::Revoked { .. } => end(&step, out, Status::Revoked, None).await?,
+                InvitationEvent::Expired { .. } => end(&step, out, Status::Expired, None).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn create(step: &Step<'_>, out: &mut Writer<'_>, values: Vec<Value>) -> Result<(), ApplyError> {
+    let columns = [
+        "tenant",
+        "id",
+        "status",
+        "sent",
+        "created_at",
+        "updated_at",
+        "version",
+        "email",
+        "name",
+        "roles",
+        "expires_at",
+    ];
+    let mut row = vec![
+        step.tenant().into(),
+        step.id().into(),
+        Status::Pending.as_str().into(),
+        1_i64.into(),
+        step.at().into(),
+        step.at().into(),
+        step.version.into(),
+    ];
+    row.extend(values);
+    step.create(out, TABLE, &columns, row).await
+}
+
+async fn resend(step: &Step<'_>, out: &mut Writer<'_>, expires_at: Timestamp) -> Result<(), ApplyError> {
+    step.change(out, TABLE, vec![("expires_at", expires_at.into())])
+        .await?;
+    let mut count = Statement::new(format!(
+        "UPDATE {} SET sent = sent + 1 WHERE tenant = ",
+        out.table(TABLE)
+    ));
+    count.bind(step.tenant()).push(" AND id = ").bind(step.id());
+    out.execute(count).await?;
+    Ok(())
+}
+
+async fn end(
+    step: &Step<'_>,
+    out: &mut Writer<'_>,
+    status: Status,
+    more: Option<(&'static str, Value)>,
+) -> Result<(), ApplyError> {
+    let mut columns = vec![("status", status.as_str().into())];
+    columns.extend(more);
+    step.change(out, TABLE, columns).await
+}
+
+/// An invitation as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InvitationRow {
+    /// Its id.
+    pub id: InvitationId,
+    /// To whom.
+    pub email: String,
+    /// What they are called, as far as the inviter knew.
+    pub name: Option<String>,
+    /// The roles they will have, or have got.
+    pub roles: Vec<RoleId>,
+    /// What has become of it by the time of the question.
+    pub status: Status,
+    /// From when on it is, or was, too late.
+    pub expires_at: Timestamp,
+    /// How often it was sent.
+    pub sent: u32,
+    /// The user it made.
+    pub user: Option<UserId>,
+    /// When it was first sent.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl InvitationRow {
+    fn read(row: &AnyRow, now: Timestamp) -> Result<Self, sqlx::Error> {
+        let expires_at = time(row, "expires_at")?;
+        let status = match status_of(&text(row, "status")?)? {
+            Status::Pending if now >= expires_at => Status::Expired,
+            status => status,
+        };
+        let user = optional_text(row, "user_id")?.map(|_| parsed(row, "user_id"));
+        Ok(Self {
+            id: parsed(row, "id")?,
+            email: text(row, "email")?,
+            name: optional_text(row, "name")?,
+            roles: json(row, "roles")?,
+            status,
+            expires_at,
+            sent: number(row, "sent")?,
+            user: user.transpose()?,
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
+}
+
+fn status_of(name: &str) -> Result<Status, sqlx::Error> {
+    [
+        Status::Pending,
+        Status::Accepted,
+        Status::Revoked,
+        Status::Expired,
+    ]
+    .into_iter()
+    .find(|status| status.as_str() == name)
+    .ok_or_else(|| unreadable("status", UnknownStatus))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no invitation has such a status")]
+struct UnknownStatus;
+
+/// Which invitations are wanted, of a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvitationFilter {
+    /// Of this status at that time.
+    pub status: Option<Status>,
+    /// The time of the question.
+    pub now: Timestamp,
+}
+
+impl InvitationFilter {
+    fn narrow(&self, select: &mut Statement) {
+        match self.status {
+            None => {}
+            Some(Status::Pending) => {
+                select
+                    .push(" AND status = 'pending' AND expires_at > ")
+                    .bind(self.now);
+            }
+            Some(Status::Expired) => {
+                select
+                    .push(" AND status IN ('expired', 'pending') AND (status = 'expired' OR expires_at <= ")
+                    .bind(self.now)
+                    .push(")");
+            }
+            Some(status) => {
+                select.push(" AND status = ").bind(status.as_str());
+            }
+        }
+    }
+}
+
+/// Queries on a tenant's invitations.
+#[derive(Debug, Clone, Copy)]
+pub struct Invitations<'a> {
+    pub(crate) read_models: &'a ReadModels,
+    pub(crate) tenant: &'a TenantId,
+}
+
+impl Invitations<'_> {
+    /// The invitations, newest first.
+    pub async fn list(
+        &self,
+        filter: &InvitationFilter,
+        page: &Page,
+    ) -> Result<Answer<Listing<InvitationRow>>, QueryError> {
+        let after: Option<String> = page.after(NAME)?;
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let mut select = Statement::new("SELECT * FROM invitations WHERE tenant = ");
+        select.bind(self.tenant.as_str());
+        filter.narrow(&mut select);
+        if let Some(after) = after {
+            select.push(" AND id < ").bind(after);
+        }
+        select
+            .push(" ORDER BY id DESC LIMIT ")
+            .bind(page.size() as u64 + 1);
+        let rows = query.rows(select).await?;
+        let read = |row| InvitationRow::read(row, filter.now);
+        let rows = rows.iter().map(read).collect::<Result<_, _>>()?;
+        query
+            .answer(Listing::new(rows, page, NAME, |row: &InvitationRow| {
+                row.id.clone()
+            }))
+            .await
+    }
+
+    /// One invitation, as it is at a time.
+    pub async fn get(
+        &self,
+        id: &InvitationId,
+        now: Timestamp,
+    ) -> Result<Answer<Option<InvitationRow>>, QueryError> {
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let select = Statement::new("SELECT * FROM invitations WHERE tenant = $1 AND id = $2")
+            .with(self.tenant.as_str())
+            .with(id.as_str());
+        let rows = query.rows(select).await?;
+        let found = rows
+            .first()
+            .map(|row| InvitationRow::read(row, now))
+            .transpose()?;
+        query.answer(found).await
+    }
+}

@@ -1,0 +1,128 @@
+//! Queries on a tenant's teams.
+
+use domain::{TeamId, TenantId, UserId};
+
+use super::{NAME, TeamMemberRow, TeamRow};
+use crate::ReadModels;
+use crate::page::{Answer, Listing, Page, QueryError};
+use crate::sql::Statement;
+
+/// The name of the list of members in cursors.
+const MEMBER_LIST: &str = "team members";
+
+/// A team with its counts; what selects follows.
+const TEAM: &str = "SELECT t.*, \
+    (SELECT COUNT(*) FROM team_members m WHERE m.tenant = t.tenant AND m.team = t.id AND NOT EXISTS \
+    (SELECT 1 FROM team_former_users f WHERE f.tenant = m.tenant AND f.user_id = m.user_id)) AS members, \
+    (SELECT COUNT(*) FROM teams c WHERE c.tenant = t.tenant AND c.parent = t.id) AS children \
+    FROM teams t WHERE t.tenant = ";
+
+/// Which teams are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TeamFilter {
+    /// Those directly under this team, or, where there is none inside, those under no other.
+    pub parent: Option<Option<TeamId>>,
+    /// Those that this user belongs to.
+    pub member: Option<UserId>,
+}
+
+/// Queries on a tenant's teams.
+#[derive(Debug, Clone, Copy)]
+pub struct Teams<'a> {
+    pub(crate) read_models: &'a ReadModels,
+    pub(crate) tenant: &'a TenantId,
+}
+
+impl Teams<'_> {
+    /// The teams, newest first.
+    pub async fn list(
+        &self,
+        filter: &TeamFilter,
+        page: &Page,
+    ) -> Result<Answer<Listing<TeamRow>>, QueryError> {
+        let after: Option<String> = page.after(NAME)?;
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let mut select = Statement::new(TEAM);
+        select.bind(self.tenant.as_str());
+        match &filter.parent {
+            Some(Some(parent)) => {
+                select.push(" AND t.parent = ").bind(parent.as_str());
+            }
+            Some(None) => {
+                select.push(" AND t.parent IS NULL");
+            }
+            None => {}
+        }
+        if let Some(user) = &filter.member {
+            select
+                .push(" AND t.id IN (SELECT team FROM team_members WHERE tenant = ")
+                .bind(self.tenant.as_str())
+                .push(" AND user_id = ")
+                .bind(user.as_str());
+            select
+                .push(") AND NOT EXISTS (SELECT 1 FROM team_former_users WHERE tenant = ")
+                .bind(self.tenant.as_str())
+                .push(" AND user_id = ")
+                .bind(user.as_str())
+                .push(")");
+        }
+        if let Some(after) = after {
+            select.push(" AND t.id < ").bind(after);
+        }
+        select
+            .push(" ORDER BY t.id DESC LIMIT ")
+            .bind(page.size() as u64 + 1);
+        let rows = query.rows(select).await?;
+        let rows = rows.iter().map(TeamRow::read).collect::<Result<_, _>>()?;
+        query
+            .answer(Listing::new(rows, page, NAME, |row: &TeamRow| row.id.clone()))
+            .await
+    }
+
+    /// One team.
+    pub async fn get(&self, id: &TeamId) -> Result<Answer<Option<TeamRow>>, QueryError> {
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let mut select = Statement::new(TEAM);
+        select
+            .bind(self.tenant.as_str())
+            .push(" AND t.id = ")
+            .bind(id.as_str());
+        let rows = query.rows(select).await?;
+        let found = rows.first().map(TeamRow::read).transpose()?;
+        query.answer(found).await
+    }
+
+    /// Who belongs to a team, by their ids, the newest user first; none where there is no such team.
+    pub async fn members(
+        &self,
+        team: &TeamId,
+        page: &Page,
+    ) -> Result<Answer<Option<Listing<TeamMemberRow>>>, QueryError> {
+        let after: Option<String> = page.after(MEMBER_LIST)?;
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let exists = Statement::new("SELECT 1 AS found FROM teams WHERE tenant = $1 AND id = $2")
+            .with(self.tenant.as_str())
+            .with(team.as_str());
+        if query.rows(exists).await?.is_empty() {
+            return query.answer(None).await;
+        }
+        let mut select = Statement::new("SELECT * FROM team_members m WHERE m.tenant = ");
+        select
+            .bind(self.tenant.as_str())
+            .push(" AND m.team = ")
+            .bind(team.as_str());
+        select.push(
+            " AND NOT EXISTS (SELECT 1 FROM team_former_users f WHERE f.tenant = m.tenant AND f.user_id = m.user_id)",
+        );
+        if let Some(after) = after {
+            select.push(" AND m.user_id < ").bind(after);
+        }
+        select
+            .push(" ORDER BY m.user_id DESC LIMIT ")
+            .bind(page.size() as u64 + 1);
+        let rows = query.rows(select).await?;
+        let rows = rows.iter().map(TeamMemberRow::read).collect::<Result<_, _>>()?;
+        let listing = Listing::new(rows, page, MEMBER_LIST, |row: &TeamMemberRow| row.user.clone());
+        query.answer(Some(listing)).await
+    }
+}
