@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
+use crate::EventType;
+
 /// A text that is not an id of the kind wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a valid id: expected `{prefix}` followed by 26 characters of Crockford base 32")]
@@ -107,6 +109,19 @@ typed_id!(
     KeyId,
     "key_"
 );
+typed_id!(
+    /// Names a registered event type in the log.
+    EventTypeId,
+    "ety_"
+);
+
+impl EventTypeId {
+    /// A name has one id, whoever computes it: dotted names are no tokens of a subject, and a name must be one type
+    /// only.
+    pub fn derive(name: &EventType) -> Self {
+        Self::new(digest(&["event type", name.as_str()]))
+    }
+}
 
 typed_id!(
     /// Names a role.
@@ -133,16 +148,21 @@ impl DeliveryId {
     /// The delivery of a message to an endpoint has one id, whoever computes it and however often: matching
     /// the same message again therefore makes no second delivery.
     pub fn derive(tenant: &TenantId, message: &EventId, endpoint: &EndpointId) -> Self {
-        let mut hash = Sha256::new();
-        for part in [tenant.as_str(), message.as_str(), endpoint.as_str()] {
-            hash.update(part.as_bytes());
-            hash.update([0]);
-        }
-        let digest = hash.finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        Self::new(Ulid::from_bytes(bytes))
+        Self::new(digest(&[tenant.as_str(), message.as_str(), endpoint.as_str()]))
     }
+}
+
+/// The first half of the SHA-256 of texts, each ended by a zero byte.
+fn digest(parts: &[&str]) -> Ulid {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let digest = hash.finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Ulid::from_bytes(bytes)
 }
 
 /// Names a tenant: `ten_…`, or `platform`, the tenant in whose log the tenants themselves live.

@@ -4,7 +4,7 @@
 //! test or a replay decides exactly what happens.
 //!
 //! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`role`], [`endpoint`],
-//!   [`settings`], [`team`], [`invitation`]; [`access`] tells what a user may do.
+//!   [`settings`], [`event_type`], [`team`], [`invitation`]; [`access`] tells what a user may do.
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
@@ -17,6 +17,7 @@ mod claim;
 mod commit;
 mod delivery;
 pub mod endpoint;
+pub mod event_type;
 mod id;
 pub mod invitation;
 mod message;
@@ -38,8 +39,8 @@ pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
 pub use id::{
-    DeliveryId, EndpointId, EventId, InvalidId, InvitationId, KeyId, RoleId, TeamId, TenantId, TokenId,
-    UserId,
+    DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId, TeamId, TenantId,
+    TokenId, UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

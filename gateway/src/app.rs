@@ -9,6 +9,7 @@ use projections::ReadModels;
 
 use crate::auth::Authority;
 use crate::config::Http;
+use crate::schemas::Schemas;
 
 /// The state of the API; clones share it.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub(crate) struct Parts {
     pub(crate) publisher: Publisher,
     /// Answers queries.
     pub(crate) read_models: ReadModels,
+    /// Checks events with the schemas of their types.
+    pub(crate) schemas: Schemas,
     /// Tells who calls.
     pub(crate) authority: Authority,
     /// Makes endpoints' signing secrets; cannot read them.

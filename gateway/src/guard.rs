@@ -59,6 +59,8 @@ pub(crate) mod may {
     pub(crate) const GRANT_ROLES: Need = on_tenant("roles", "grant");
     pub(crate) const READ_ENDPOINTS: Need = on_tenant("endpoints", "read");
     pub(crate) const WRITE_ENDPOINTS: Need = on_tenant("endpoints", "write");
+    pub(crate) const READ_EVENT_TYPES: Need = on_tenant("event_types", "read");
+    pub(crate) const WRITE_EVENT_TYPES: Need = on_tenant("event_types", "write");
     pub(crate) const READ_EVENTS: Need = on_tenant("events", "read");
     pub(crate) const PUBLISH_EVENTS: Need = on_tenant("events", "publish");
     pub(crate) const READ_DELIVERIES: Need = on_tenant("deliveries", "read");

@@ -30,6 +30,7 @@ mod problem;
 mod profile;
 mod router;
 mod routes;
+mod schemas;
 mod serve;
 mod shutdown;
 mod telemetry;

@@ -31,6 +31,7 @@ const SCHEME: &str = "api_key";
         (name = "users", description = "A tenant's users."),
         (name = "roles", description = "What users of a tenant may do: named sets of permissions."),
         (name = "endpoints", description = "Where a tenant's events are delivered."),
+        (name = "event types", description = "What a tenant's events look like, by type."),
         (name = "events", description = "A tenant's own events."),
         (name = "deliveries", description = "What became of each event at each endpoint."),
         (name = "dead letters", description = "Deliveries that used up their attempts."),

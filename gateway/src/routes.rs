@@ -11,6 +11,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
 pub(crate) mod endpoints;
+pub(crate) mod event_types;
 pub(crate) mod events;
 mod export;
 pub(crate) mod health;

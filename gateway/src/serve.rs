@@ -27,6 +27,7 @@ use crate::installation::{Installation, egress, in_full, open_read_models};
 use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
 use crate::routes::health::Operator;
+use crate::schemas::Schemas;
 use crate::{layers, metrics, profile, router, shutdown};
 
 /// How long a silent read database may hold up the end of the process.
@@ -177,6 +178,7 @@ fn app(
         publisher: Publisher::new(engine),
         read_models: read_models.clone(),
         authority: Authority::new(dispatcher.clone(), credentials, admin),
+        schemas: Schemas::new(dispatcher.clone()),
         dispatcher,
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
         egress: egress(config),

@@ -25,10 +25,10 @@ pub mod verify;
 pub use checkpoints::Parked;
 pub use models::{
     AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
-    DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeTotal, InvalidStatus, InvitationFilter,
-    InvitationRow, Invitations, MessageFilter, MessageRow, Messages, RoleDetail, RoleRow, RolesOf, Stats,
-    StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, UserFilter,
-    UserRow, Users,
+    DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow, EventTypeTotal,
+    EventTypeVersionRow, EventTypes, InvalidStatus, InvitationFilter, InvitationRow, Invitations,
+    MessageFilter, MessageRow, Messages, RoleDetail, RoleRow, RolesOf, Stats, StatsOf, StatusCounts,
+    TeamFilter, TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, UserFilter, UserRow, Users,
 };
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;

@@ -6,6 +6,7 @@
 mod audit;
 mod deliveries;
 mod endpoints;
+mod event_types;
 mod invitations;
 mod messages;
 mod roles;
@@ -23,6 +24,7 @@ pub use deliveries::{
     AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow, DeliveryStatus, InvalidStatus,
 };
 pub use endpoints::{EndpointRow, EndpointStatus, Endpoints};
+pub use event_types::{EventTypeRow, EventTypeVersionRow, EventTypes};
 pub use invitations::{InvitationFilter, InvitationRow, Invitations};
 pub use messages::{MessageFilter, MessageRow, Messages};
 pub use roles::{RoleDetail, RoleRow, RolesOf};
@@ -32,7 +34,7 @@ pub use tenants::{TenantRow, Tenants};
 pub use users::{UserFilter, UserRow, Users};
 
 /// Every projection of the installation.
-pub fn all() -> [Arc<dyn Projection>; 10] {
+pub fn all() -> [Arc<dyn Projection>; 11] {
     [
         Arc::new(tenants::TenantsProjection),
         Arc::new(users::UsersProjection),
@@ -40,6 +42,7 @@ pub fn all() -> [Arc<dyn Projection>; 10] {
         Arc::new(teams::TeamsProjection),
         Arc::new(invitations::InvitationsProjection),
         Arc::new(endpoints::EndpointsProjection),
+        Arc::new(event_types::EventTypesProjection),
         Arc::new(audit::AuditProjection),
         Arc::new(messages::MessagesProjection),
         Arc::new(deliveries::DeliveriesProjection),

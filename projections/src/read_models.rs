@@ -11,7 +11,8 @@ use sqlx::{Any, Transaction};
 use crate::checkpoints;
 use crate::engine::{Database, Kind, postgres, sqlite};
 use crate::models::{
-    self, Audit, Deliveries, Endpoints, Invitations, Messages, RolesOf, StatsOf, Teams, Tenants, Users,
+    self, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, StatsOf, Teams, Tenants,
+    Users,
 };
 use crate::page::{Answer, QueryError};
 use crate::progress::Progress;
@@ -248,6 +249,14 @@ impl ReadModels {
     /// A tenant's endpoints.
     pub fn endpoints<'a>(&'a self, tenant: &'a TenantId) -> Endpoints<'a> {
         Endpoints {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's event types.
+    pub fn event_types<'a>(&'a self, tenant: &'a TenantId) -> EventTypes<'a> {
+        EventTypes {
             read_models: self,
             tenant,
         }

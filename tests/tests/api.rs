@@ -4,6 +4,8 @@
 mod commands;
 #[path = "api/deliveries.rs"]
 mod deliveries;
+#[path = "api/event_types.rs"]
+mod event_types;
 #[path = "api/events.rs"]
 mod events;
 #[path = "api/operations.rs"]

@@ -17,6 +17,9 @@ const OPTIONAL_BODY: &[&str] = &[
 /// Operations that take any object.
 const ANY_OBJECT: &[&str] = &["PUT /v1/users/{id}/preferences"];
 
+/// An event type that one tenant has registered.
+const EVENT_TYPE: &str = "invoice.paid";
+
 struct Operation {
     method: Method,
     path: String,
@@ -62,6 +65,8 @@ impl Ids {
         path.replace("{id}", id)
             .replace("{role}", &self.role)
             .replace("{permission}", "users.read.tenant")
+            .replace("{name}", EVENT_TYPE)
+            .replace("{version}", "1")
     }
 }
 
@@ -83,6 +88,8 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
         .expect(201)?;
     let new = json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] });
     let endpoint = api.post("/v1/endpoints", &new).await?.expect(201)?;
+    let event_type = json!({ "name": EVENT_TYPE, "schema": {} });
+    api.post("/v1/event-types", &event_type).await?.expect(201)?;
     let published = api
         .post("/v1/events", &json!({ "type": "a.b", "data": {} }))
         .await?;
@@ -183,6 +190,7 @@ impl Trial<'_> {
         let body = match self.operation.path.as_str() {
             "/v1/users/{id}" | "/v1/roles/{id}" => json!({ "name": "Mallory" }),
             "/v1/users/{id}/permissions/{permission}" => json!({ "effect": "deny" }),
+            "/v1/event-types/{name}/versions" => json!({ "schema": {} }),
             "/v1/endpoints/{id}" => json!({ "description": "Mallory's" }),
             _ => json!({}),
         };
@@ -194,7 +202,12 @@ impl Trial<'_> {
             self.name
         );
         for id in ["nonsense", "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV", "%00", "..%2f.."] {
-            let path = self.operation.path.replace("{id}", id);
+            let path = self
+                .operation
+                .path
+                .replace("{id}", id)
+                .replace("{name}", id)
+                .replace("{version}", "1");
             let unknown = call(self.right, self.operation, &path, &body).await?;
             assert_eq!(
                 unknown.problem(404).context(self.name.clone())?,
@@ -229,7 +242,7 @@ for_each_engine! {
             trial.is_refused(&anyone, 401, "unauthenticated").await?;
             trial.is_refused(wrong, 403, "forbidden").await?;
             trial.refuses_garbage().await?;
-            if operation.path.contains("{id}") && !operation.platform {
+            if operation.path.contains('{') && !operation.platform {
                 trial.hides_what_is_foreign().await?;
             }
         }

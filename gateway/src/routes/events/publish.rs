@@ -17,6 +17,7 @@ use crate::auth::Member;
 use crate::extract::{Body, BulkBody, object};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody};
+use crate::schemas::Subject;
 
 /// How deep arrays and objects of an event's data may lie in each other: many JSON libraries stop at about this.
 const MAX_DEPTH: usize = 100;
@@ -101,6 +102,8 @@ struct BulkAccepted {
         (status = 202, description = "The event is in the log and will be delivered.", body = Accepted),
         (status = 409, description = "`event_id_reused`: Another event was published under this id.",
             body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`schema_violation`: The data do not fit the event type, or the tenant takes only \
+            registered types and this is none.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 async fn publish_event(
@@ -108,8 +111,14 @@ async fn publish_event(
     State(app): State<App>,
     Body(new): Body<NewEvent>,
 ) -> Result<Written<Accepted>, Problem> {
-    let drawn = EventId::new(member.ulid("event"));
-    let drafts = vec![draft(new, drawn, "data")?];
+    not_too_deep(&new, "data")?;
+    let subject = Subject {
+        event_type: &new.event_type,
+        data: new.data.get(),
+        place: String::new(),
+    };
+    app.schemas.check(&member.tenant, &[subject]).await?;
+    let drafts = vec![draft(new, EventId::new(member.ulid("event")))];
     let results = app
         .publisher
         .publish(&member.tenant, drafts, member.origin())
@@ -123,10 +132,15 @@ async fn publish_event(
 
 /// Publish up to 1,000 events
 ///
-/// All new events are appended together, in the order given. A body that is not valid publishes none.
+/// All new events are appended together, in the order given. A body that is not valid publishes none, nor does one
+/// with an event that does not fit its type: `errors` then names the places in all of them.
 #[utoipa::path(
     post, path = "/v1/events/bulk", tag = TAG, request_body = NewEvents,
-    responses((status = 202, description = "What became of each event.", body = BulkAccepted))
+    responses(
+        (status = 202, description = "What became of each event.", body = BulkAccepted),
+        (status = 422, description = "`schema_violation`: The data of some do not fit their types, or the tenant takes \
+            only registered types.", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 async fn publish_events(
     member: Member,
@@ -139,12 +153,21 @@ async fn publish_events(
             format!("must hold 1 to {MAX_BULK} events"),
         ));
     }
-    let drafts = new.events.into_iter().enumerate();
-    let drafts = drafts.map(|(index, Item(event))| {
-        let drawn = EventId::new(member.draw().nth(index).ulid("event"));
-        draft(event, drawn, &format!("events[{index}].data"))
+    for (index, Item(event)) in new.events.iter().enumerate() {
+        not_too_deep(event, &format!("events[{index}].data"))?;
+    }
+    let subjects = new.events.iter().enumerate().map(|(index, Item(event))| Subject {
+        event_type: &event.event_type,
+        data: event.data.get(),
+        place: format!("events[{index}]."),
     });
-    let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
+    let subjects: Vec<_> = subjects.collect();
+    app.schemas.check(&member.tenant, &subjects).await?;
+    let drafts = new.events.into_iter().enumerate().map(|(index, Item(event))| {
+        let drawn = EventId::new(member.draw().nth(index).ulid("event"));
+        draft(event, drawn)
+    });
+    let drafts = drafts.collect();
     let results = app
         .publisher
         .publish(&member.tenant, drafts, member.origin())
@@ -166,20 +189,21 @@ async fn publish_events(
     Ok(Written::accepted(last.into_iter().collect(), body))
 }
 
-fn draft(new: NewEvent, drawn: EventId, path: &str) -> Result<Draft, Problem> {
+fn not_too_deep(new: &NewEvent, path: &str) -> Result<(), Problem> {
     if is_too_deep(new.data.get()) {
-        return Err(Problem::invalid_body(
-            path,
-            format!("must not be nested more than {MAX_DEPTH} levels deep"),
-        ));
+        let message = format!("must not be nested more than {MAX_DEPTH} levels deep");
+        return Err(Problem::invalid_body(path, message));
     }
-    let data = Bytes::from(Box::<str>::from(new.data).into_string());
-    Ok(Draft {
+    Ok(())
+}
+
+fn draft(new: NewEvent, drawn: EventId) -> Draft {
+    Draft {
         id: new.id,
         drawn,
         event_type: new.event_type,
-        data,
-    })
+        data: Bytes::from(Box::<str>::from(new.data).into_string()),
+    }
 }
 
 /// Whether valid JSON is nested too deep; told without recursion, whatever the depth.
@@ -235,7 +259,7 @@ mod tests {
         let body = br#"{"type":"a.b","data": {"n": 1.50, "x":"\u00e4", "n": 12345678901234567890123} }"#;
         let mut deserializer = serde_json::Deserializer::from_slice(body);
         let new: NewEvent = serde_path_to_error::deserialize(&mut deserializer).unwrap();
-        let draft = draft(new, EventId::new(ulid::Ulid(1)), "data").unwrap();
+        let draft = draft(new, "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap());
         assert_eq!(
             &draft.data[..],
             br#"{"n": 1.50, "x":"\u00e4", "n": 12345678901234567890123}"#

@@ -1,0 +1,238 @@
+//! The event types a tenant has registered, and the versions of their schemas.
+
+use async_trait::async_trait;
+use domain::event_type::{EventTypeEvent, Schema};
+use domain::{EventType, EventTypeId, Source, TenantId, Timestamp};
+use serde::Serialize;
+use sqlx::any::AnyRow;
+
+use crate::ReadModels;
+use crate::events::{Step, steps};
+use crate::page::{Answer, Listing, Page, QueryError};
+use crate::projection::{ApplyError, Incoming, Projection};
+use crate::sql::{Statement, Value, Writer, json, number, optional_text, parsed, time};
+
+const NAME: &str = "event_types";
+const TABLE: &str = "event_types";
+const VERSIONS: &str = "event_type_versions";
+
+/// The fold.
+#[derive(Debug)]
+pub(super) struct EventTypesProjection;
+
+#[async_trait]
+impl Projection for EventTypesProjection {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        &[Source::Events]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[TABLE, VERSIONS]
+    }
+
+    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
+        for step in steps::<EventTypeEvent>(batch, "event_type") {
+            let (step, event) = step?;
+            fold(&step, event, out).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn fold(step: &Step<'_>, event: EventTypeEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+    let changes = match event {
+        EventTypeEvent::Registered {
+            name,
+            description,
+            version,
+            schema,
+        } => {
+            add(step, version, &schema, out).await?;
+            let description = description.map(String::from);
+            let mut columns = vec![
+                ("description", description.into()),
+                ("deprecated", 0_i64.into()),
+                ("status", "registered".into()),
+            ];
+            columns.extend(latest(version, &schema));
+            if step.version == 1 {
+                return create(step, &name, columns, out).await;
+            }
+            // It was retired: it comes back as something new.
+            columns.push(("created_at", step.at().into()));
+            columns
+        }
+        EventTypeEvent::VersionAdded { version, schema } => {
+            add(step, version, &schema, out).await?;
+            latest(version, &schema)
+        }
+        EventTypeEvent::Described { to, .. } => vec![("description", to.map(String::from).into())],
+        EventTypeEvent::Deprecated {} => vec![("deprecated", 1_i64.into())],
+        EventTypeEvent::Reinstated {} => vec![("deprecated", 0_i64.into())],
+        EventTypeEvent::Retired {} => vec![("status", "retired".into())],
+    };
+    step.change(out, TABLE, changes).await
+}
+
+fn latest(version: u32, schema: &Schema) -> Vec<(&'static str, Value)> {
+    vec![
+        ("latest", version.into()),
+        ("json_schema", schema.as_value().to_string().into()),
+    ]
+}
+
+async fn create(
+    step: &Step<'_>,
+    name: &EventType,
+    columns: Vec<(&'static str, Value)>,
+    out: &mut Writer<'_>,
+) -> Result<(), ApplyError> {
+    let mut row: Vec<(&'static str, Value)> = vec![
+        ("tenant", step.tenant().into()),
+        ("id", step.id().into()),
+        ("name", name.as_str().into()),
+        ("created_at", step.at().into()),
+        ("updated_at", step.at().into()),
+        ("version", step.version.into()),
+    ];
+    row.extend(columns);
+    let (columns, row): (Vec<_>, Vec<_>) = row.into_iter().unzip();
+    step.create(out, TABLE, &columns, row).await
+}
+
+async fn add(step: &Step<'_>, number: u32, schema: &Schema, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+    let columns = ["tenant", "id", "number", "json_schema", "created_at"];
+    let row = vec![
+        step.tenant().into(),
+        step.id().into(),
+        number.into(),
+        schema.as_value().to_string().into(),
+        step.at().into(),
+    ];
+    Ok(out.insert(VERSIONS, &columns, vec![row], "").await?)
+}
+
+/// An event type as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventTypeRow {
+    /// Its name.
+    pub name: EventType,
+    /// What people say about it.
+    pub description: Option<String>,
+    /// Whether people should go over to another type.
+    pub deprecated: bool,
+    /// The number of the latest schema.
+    pub latest: u32,
+    /// The latest schema.
+    pub schema: serde_json::Value,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl EventTypeRow {
+    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            name: parsed(row, "name")?,
+            description: optional_text(row, "description")?,
+            deprecated: number::<u8>(row, "deprecated")? == 1,
+            latest: number(row, "latest")?,
+            schema: json(row, "json_schema")?,
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
+}
+
+/// One version of an event type.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventTypeVersionRow {
+    /// Its number.
+    pub number: u32,
+    /// The schema.
+    pub schema: serde_json::Value,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+impl EventTypeVersionRow {
+    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            number: number(row, "number")?,
+            schema: json(row, "json_schema")?,
+            created_at: time(row, "created_at")?,
+        })
+    }
+}
+
+/// Queries on a tenant's event types; those retired are not shown.
+#[derive(Debug, Clone, Copy)]
+pub struct EventTypes<'a> {
+    pub(crate) read_models: &'a ReadModels,
+    pub(crate) tenant: &'a TenantId,
+}
+
+impl EventTypes<'_> {
+    /// The types, newest first.
+    pub async fn list(&self, page: &Page) -> Result<Answer<Listing<EventTypeRow>>, QueryError> {
+        let after: Option<(i64, String)> = page.after(NAME)?;
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let mut select =
+            Statement::new("SELECT * FROM event_types WHERE status = 'registered' AND tenant = ");
+        select.bind(self.tenant.as_str());
+        if let Some((created_at, id)) = after {
+            select.push(" AND (created_at, id) < (").bind(created_at);
+            select.push(", ").bind(id).push(")");
+        }
+        select
+            .push(" ORDER BY created_at DESC, id DESC LIMIT ")
+            .bind(page.size() as u64 + 1);
+        let rows = query.rows(select).await?;
+        let rows = rows.iter().map(EventTypeRow::read).collect::<Result<_, _>>()?;
+        let key = |row: &EventTypeRow| (row.created_at.as_millis(), EventTypeId::derive(&row.name));
+        query.answer(Listing::new(rows, page, NAME, key)).await
+    }
+
+    /// One type.
+    pub async fn get(&self, name: &EventType) -> Result<Answer<Option<EventTypeRow>>, QueryError> {
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let select = Statement::new(
+            "SELECT * FROM event_types WHERE tenant = $1 AND id = $2 AND status = 'registered'",
+        );
+        let rows = query.rows(self.of(select, name)).await?;
+        let found = rows.first().map(EventTypeRow::read).transpose()?;
+        query.answer(found).await
+    }
+
+    /// One version of a type.
+    pub async fn version(
+        &self,
+        name: &EventType,
+        number: u32,
+    ) -> Result<Answer<Option<EventTypeVersionRow>>, QueryError> {
+        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let select = Statement::new(
+            "SELECT v.number, v.json_schema, v.created_at FROM event_type_versions v
+             JOIN event_types t ON t.tenant = v.tenant AND t.id = v.id
+             WHERE v.tenant = $1 AND v.id = $2 AND v.number = $3 AND t.status = 'registered'",
+        );
+        let rows = query.rows(self.of(select, name).with(number)).await?;
+        let found = rows.first().map(EventTypeVersionRow::read).transpose()?;
+        query.answer(found).await
+    }
+
+    fn of(&self, statement: Statement, name: &EventType) -> Statement {
+        statement
+            .with(self.tenant.as_str())
+            .with(EventTypeId::derive(name).as_str())
+    }
+}
