@@ -9,6 +9,7 @@ use projections::ReadModels;
 
 use crate::auth::Authority;
 use crate::config::Http;
+use crate::idempotency::Receipts;
 use crate::schemas::Schemas;
 
 /// The state of the API; clones share it.
@@ -27,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) schemas: Schemas,
     /// Tells who calls.
     pub(crate) authority: Authority,
+    /// What keyed requests were answered.
+    pub(crate) receipts: Receipts,
     /// Makes endpoints' signing secrets; cannot read them.
     pub(crate) secrets: SecretWriter,
     /// Where receivers may be.

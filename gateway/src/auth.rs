@@ -5,7 +5,7 @@
 //! works as soon as its tenant is acknowledged; that somebody holds it is proved against [`Credentials`]. The
 //! platform administrator's key is any other `tdk_…`, given by the operator or drawn at the first start.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::FromRequestParts;
@@ -199,8 +199,8 @@ struct Caller {
     actor: Actor,
     request: RequestContext,
     draw: Draw,
-    /// The id of the request's first command, which led to the others.
-    first: Arc<OnceLock<String>>,
+    /// The ids of the request's commands so far; the first led to the others.
+    commands: Arc<Mutex<Vec<String>>>,
 }
 
 impl Caller {
@@ -209,15 +209,14 @@ impl Caller {
             actor,
             request: RequestContext::of(parts),
             draw: parts.extensions.get().cloned().unwrap_or_else(Draw::fresh),
-            first: Arc::default(),
+            commands: Arc::default(),
         }
     }
 
     fn call(&self, command: &str) -> Call {
-        let command_id = self.draw.ulid(command).to_string();
-        let first = self.first.get_or_init(|| command_id.clone());
+        let (command_id, causation_id) = self.next_command(command);
         let meta = Meta {
-            causation_id: (*first != command_id).then(|| first.clone()),
+            causation_id,
             command_id,
             command: command.to_owned(),
             actor: self.actor.clone(),
@@ -234,9 +233,26 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// The id of a command, and of the one that led to it. The same command again has another id, the same each time
+    /// the request is repeated.
+    fn next_command(&self, command: &str) -> (String, Option<String>) {
+        let mut ids = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut id = self.draw.ulid(command).to_string();
+        let mut number = 1;
+        while ids.contains(&id) {
+            number += 1;
+            id = self.draw.ulid(&format!("{command}/{number}")).to_string();
+        }
+        let cause = ids.first().cloned();
+        ids.push(id.clone());
+        (id, cause)
+    }
+}
+
 impl Member {
-    /// Where a command of this caller comes from. A request that sends the same command several times takes each
-    /// from [`Member::nth`].
+    /// Where a command of this caller comes from. A request that sends the same command several times, and not in an
+    /// order that is its own, takes each from [`Member::nth`] or [`Member::apart`].
     pub(crate) fn meta(&self, command: &str) -> Call {
         self.caller.call(command)
     }
@@ -253,13 +269,21 @@ impl Member {
 
     /// The same caller for the n-th of several like things in one request.
     pub(crate) fn nth(&self, n: usize) -> Self {
-        let draw = self.caller.draw.nth(n);
+        self.drawing(self.caller.draw.nth(n))
+    }
+
+    /// The same caller for one of several things in one request, by its name.
+    pub(crate) fn apart(&self, name: &str) -> Self {
+        self.drawing(self.caller.draw.apart(name))
+    }
+
+    fn drawing(&self, draw: Draw) -> Self {
         Self {
             tenant: self.tenant.clone(),
             holder: self.holder.clone(),
             caller: Caller {
                 draw,
-                first: Arc::default(),
+                commands: Arc::default(),
                 ..self.caller.clone()
             },
         }
@@ -281,7 +305,10 @@ impl Member {
             actor: self.caller.actor.clone(),
             request_id: Some(self.caller.request.id.clone()),
             correlation_id: Some(self.caller.request.correlation_id.clone()),
-            causation_id: self.caller.first.get().cloned(),
+            causation_id: {
+                let ids = self.caller.commands.lock();
+                ids.unwrap_or_else(PoisonError::into_inner).first().cloned()
+            },
             traceparent: self.caller.request.traceparent.clone(),
             at: Timestamp::from(SystemTime::now()),
             repeats: self.caller.draw.repeats(),

@@ -106,6 +106,8 @@ pub(crate) struct Http {
     pub(crate) bulk_body_limit: usize,
     /// How long a request may take.
     pub(crate) request_timeout: Duration,
+    /// How long the answer to a request under an `Idempotency-Key` is kept.
+    pub(crate) idempotency_kept: Duration,
     /// How long a query waits for the read model to reach `Tidings-At-Least`.
     pub(crate) consistency_wait: Duration,
     /// How long requests in flight may take once the service is asked to stop.
@@ -244,6 +246,7 @@ fn read_http(reader: &mut Reader<'_>) -> Option<Http> {
     let body_limit = reader.get("body_limit", parse::size);
     let bulk_body_limit = reader.get("bulk_body_limit", parse::size);
     let request_timeout = reader.get("request_timeout", parse::duration);
+    let idempotency_kept = reader.get("idempotency_kept", parse::duration);
     let consistency_wait = reader.get("consistency_wait", parse::duration);
     let shutdown_timeout = reader.get("shutdown_timeout", parse::duration);
     Some(Http {
@@ -252,6 +255,7 @@ fn read_http(reader: &mut Reader<'_>) -> Option<Http> {
         body_limit: body_limit?,
         bulk_body_limit: bulk_body_limit?,
         request_timeout: request_timeout?,
+        idempotency_kept: idempotency_kept?,
         consistency_wait: consistency_wait?,
         shutdown_timeout: shutdown_timeout?,
     })

@@ -70,9 +70,18 @@ impl Draw {
 
     /// The source for the n-th of several like things.
     pub(crate) fn nth(&self, n: usize) -> Self {
+        self.part(&format!("nth/{n}"))
+    }
+
+    /// The source for one of several things, by its name.
+    pub(crate) fn apart(&self, name: &str) -> Self {
+        self.part(&format!("apart/{name}"))
+    }
+
+    fn part(&self, name: &str) -> Self {
         Self {
             millis: self.millis,
-            seed: self.secret(&format!("nth/{n}")),
+            seed: self.secret(name),
             repeated: self.repeated,
         }
     }

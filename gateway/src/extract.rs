@@ -72,22 +72,25 @@ async fn read_json(request: Request, limit: usize) -> Result<Bytes, Problem> {
             "Send the body as JSON, with the header `Content-Type: application/json`.",
         ));
     }
+    read_body(request.into_body(), limit).await
+}
+
+/// The whole of a body that is not over the limit.
+pub(crate) async fn read_body(body: axum::body::Body, limit: usize) -> Result<Bytes, Problem> {
     // Told by the declared length, it need not be sent.
-    if request.body().size_hint().lower() > limit as u64 {
+    if body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
     }
-    axum::body::to_bytes(request.into_body(), limit)
-        .await
-        .map_err(|error| {
-            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-            while let Some(inner) = cause {
-                if inner.is::<http_body_util::LengthLimitError>() {
-                    return too_large(limit);
-                }
-                cause = inner.source();
+    axum::body::to_bytes(body, limit).await.map_err(|error| {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = cause {
+            if inner.is::<http_body_util::LengthLimitError>() {
+                return too_large(limit);
             }
-            Problem::new(ProblemType::MalformedJson, "The body did not arrive whole.")
-        })
+            cause = inner.source();
+        }
+        Problem::new(ProblemType::MalformedJson, "The body did not arrive whole.")
+    })
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -20,6 +20,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use crate::app::App;
 use crate::auth::Principal;
 use crate::draw::Draw;
+use crate::idempotency::once;
 use crate::problem::{Problem, ProblemType};
 
 /// Where an operation's need stands in the OpenAPI document.
@@ -163,13 +164,19 @@ pub(crate) fn need_of(operation: &Operation) -> Option<Need> {
 
 /// Lets a request through to its handler with who calls, or answers why not.
 pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    // What another call carries is answered with it, and repeated with it.
+    let carried = request.extensions().get::<Draw>().is_some();
     // What names no need goes on without a caller: the router refuses the method, or the handler the missing caller.
     if let Some(need) = guard.need(&request).cloned()
         && let Err(problem) = admit(&guard.app, &need, &mut request).await
     {
         return problem.into_response();
     }
-    next.run(request).await
+    if carried {
+        next.run(request).await
+    } else {
+        once(&guard.app, request, next).await
+    }
 }
 
 async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<(), Problem> {

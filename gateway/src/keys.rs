@@ -19,6 +19,8 @@ use crate::config::{Config, EngineChoice, Profile, Role, Secret};
 
 pub(crate) use delivery::MasterKey;
 
+use crate::seal::Sealer;
+
 /// The file of a generated master key, in the data folder.
 pub(crate) const MASTER_FILE: &str = "master.key";
 /// The file of a generated admin key, in the data folder.
@@ -26,6 +28,8 @@ pub(crate) const ADMIN_FILE: &str = "admin.key";
 
 const CLAIMS: &str = "tidings/claims/v1";
 const API_KEYS: &str = "tidings/api-keys/v1";
+const REQUESTS: &str = "tidings/requests/v1";
+const ANSWERS: &str = "tidings/answers/v1";
 
 /// The keys of an installation.
 pub(crate) struct Keys {
@@ -84,6 +88,16 @@ impl Keys {
     pub(crate) fn hasher(&self) -> KeyHasher {
         KeyHasher(self.master.derive(API_KEYS))
     }
+
+    /// What keyed requests are hashed with.
+    pub(crate) fn request_hasher(&self) -> KeyHasher {
+        KeyHasher(self.master.derive(REQUESTS))
+    }
+
+    /// Seals what keyed requests draw from and what they were answered.
+    pub(crate) fn answer_sealer(&self) -> Sealer {
+        Sealer::new(&self.master.derive(ANSWERS))
+    }
 }
 
 fn no_master_key() -> Failure {
@@ -93,16 +107,36 @@ fn no_master_key() -> Failure {
     )
 }
 
-/// Hashes API keys under a key of the installation: HMAC-SHA-256.
+/// Hashes under a key of the installation: HMAC-SHA-256.
 pub(crate) struct KeyHasher(Zeroizing<[u8; 32]>);
 
 impl KeyHasher {
+    /// Under 32 secret bytes.
+    #[cfg(test)]
+    pub(crate) fn new(key: Zeroizing<[u8; 32]>) -> Self {
+        Self(key)
+    }
+
     /// The keyed hash of a text.
     pub(crate) fn hash(&self, text: &str) -> [u8; 32] {
-        #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("any key fits");
+        let mut mac = self.mac();
         mac.update(text.as_bytes());
         mac.finalize().into_bytes().into()
+    }
+
+    /// The keyed hash of several things in their order, each apart from the next.
+    pub(crate) fn hash_all(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.mac();
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    fn mac(&self) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+        Hmac::new_from_slice(self.0.as_slice()).expect("any key fits")
     }
 }
 
@@ -208,5 +242,6 @@ mod tests {
         let hasher = KeyHasher(Zeroizing::new([7; 32]));
         assert_eq!(hasher.hash("a"), hasher.hash("a"));
         assert_ne!(hasher.hash("a"), hasher.hash("b"));
+        assert_ne!(hasher.hash_all(&[b"a", b"bc"]), hasher.hash_all(&[b"ab", b"c"]));
     }
 }

@@ -9,6 +9,10 @@ const REQUESTS: &str = "tidings_http_requests_total";
 /// Time to answer a request in seconds, by method and route template.
 const REQUEST_SECONDS: &str = "tidings_http_request_seconds";
 
+/// Requests under an Idempotency-Key, by outcome: `first`, `resumed` (an earlier one was not answered for good),
+/// `replayed`, `running`, `reused`.
+const KEYED_REQUESTS: &str = "tidings_idempotent_requests_total";
+
 /// Upper bounds of the histograms' buckets, in seconds.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -23,6 +27,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets(SECONDS)?
         .install_recorder()?;
     metrics::describe_counter!(REQUESTS, "Requests answered.");
+    metrics::describe_counter!(KEYED_REQUESTS, "Requests under an Idempotency-Key.");
     metrics::describe_histogram!(
         REQUEST_SECONDS,
         metrics::Unit::Seconds,
@@ -37,6 +42,11 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         }
     });
     Ok(handle)
+}
+
+/// Counts one request under an `Idempotency-Key`.
+pub(crate) fn keyed_request(outcome: &'static str) {
+    metrics::counter!(KEYED_REQUESTS, "outcome" => outcome).increment(1);
 }
 
 /// Counts one answered request.

@@ -12,6 +12,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, Required, Response};
 
 use crate::consistency::{AT_LEAST, POSITION};
+use crate::idempotency::KEY;
 use crate::problem::{MEDIA_TYPE, ProblemBody, ProblemType};
 
 const SCHEME: &str = "api_key";
@@ -22,7 +23,8 @@ const SCHEME: &str = "api_key";
         title = "Tidings",
         description = "Commands become events in an append-only log; read models are folded from it, and tidings go \
             out as signed webhooks.\n\nA write answers `Tidings-Position`; a query that sends it as \
-            `Tidings-At-Least` has seen that write.",
+            `Tidings-At-Least` has seen that write.\n\nA request sent again under its `Idempotency-Key` \
+            happens once.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(ProblemBody)),
@@ -83,10 +85,8 @@ fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
     for kind in problems_of(operation, is_query, has_id) {
         add_problem(operation, kind);
     }
-    if is_query {
-        let parameters = operation.parameters.get_or_insert_default();
-        parameters.push(at_least().into());
-    }
+    let common = if is_query { at_least() } else { idempotency_key() };
+    operation.parameters.get_or_insert_default().push(common.into());
 }
 
 /// The problems that any operation of this kind can answer.
@@ -108,7 +108,14 @@ fn problems_of(operation: &Operation, is_query: bool, has_id: bool) -> Vec<Probl
     if is_query {
         kinds.extend([ProblemType::InvalidHeader, ProblemType::Stale]);
     } else {
-        kinds.extend([ProblemType::Conflict, ProblemType::OutcomeUnknown]);
+        kinds.extend([
+            ProblemType::InvalidHeader,
+            ProblemType::Conflict,
+            ProblemType::RequestRunning,
+            ProblemType::IdempotencyKeyReused,
+            ProblemType::Overloaded,
+            ProblemType::OutcomeUnknown,
+        ]);
     }
     if operation.request_body.is_some() {
         kinds.extend([
@@ -170,6 +177,19 @@ fn at_least() -> Parameter {
         .build()
 }
 
+fn idempotency_key() -> Parameter {
+    ParameterBuilder::new()
+        .name(KEY.as_str())
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A name of your choice for this request, 1 to 255 visible ASCII characters: sent again under it within a \
+             day, the request happens once and gets the same answer, marked `Idempotent-Replayed: true`.",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -188,7 +208,7 @@ mod tests {
             for parameter in parameters {
                 let name = parameter["name"].as_str().unwrap();
                 let expected = match name {
-                    "tidings-at-least" => "header",
+                    "tidings-at-least" | "idempotency-key" => "header",
                     name if path.contains(&format!("{{{name}}}")) => "path",
                     _ => "query",
                 };

@@ -23,12 +23,13 @@ use crate::cli::Failure;
 use crate::config::{Config, EngineChoice, Role, Secret};
 use crate::credentials::Credentials;
 use crate::health::{Background, Health};
+use crate::idempotency::Receipts;
 use crate::installation::{Installation, egress, in_full, open_read_models};
 use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
-use crate::{layers, metrics, profile, router, shutdown};
+use crate::{idempotency, layers, metrics, profile, router, shutdown};
 
 /// How long a silent read database may hold up the end of the process.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -180,9 +181,21 @@ fn app(
         authority: Authority::new(dispatcher.clone(), credentials, admin),
         schemas: Schemas::new(dispatcher.clone()),
         dispatcher,
+        receipts: receipts(config, keys, engine),
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
         egress: egress(config),
         http: config.http.clone(),
+    })
+}
+
+fn receipts(config: &Config, keys: &Keys, engine: &dyn broker::Engine) -> Receipts {
+    Receipts::new(idempotency::Settings {
+        bucket: engine.bucket(Bucket::Receipts),
+        sealer: keys.answer_sealer(),
+        hasher: keys.request_hasher(),
+        kept: config.http.idempotency_kept,
+        run: idempotency::longest_run(config.http.request_timeout),
+        alone: matches!(config.storage.engine, EngineChoice::Embedded),
     })
 }
 

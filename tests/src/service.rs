@@ -151,17 +151,27 @@ impl Tidings {
         Ok(Beside { running, url })
     }
 
-    /// Every record of its log of events, in order, read through the broker's port. On the embedded engine the
-    /// process must have ended: its data folder serves one at a time.
-    pub async fn events(&mut self) -> anyhow::Result<Vec<Record>> {
-        let engine: Box<dyn broker::Engine> = match &self.installation.nats {
+    /// What it keeps its logs and buckets in, through the broker's ports. On the embedded engine the process must have
+    /// ended: its data folder serves one at a time.
+    pub async fn engine(&self) -> anyhow::Result<Box<dyn broker::Engine>> {
+        Ok(match &self.installation.nats {
             None => Box::new(Embedded::open(&self.data(), Layout::default()).await?),
             Some(nats) => {
                 let settings = Settings::new(nats.url(), Token::new("tidings")?, Layout::default());
                 Box::new(JetStream::connect(settings).await?)
             }
-        };
-        let log = engine.log(Log::Events(0));
+        })
+    }
+
+    /// Every record of its log of events, in order; for the embedded engine as for [`Tidings::engine`].
+    pub async fn events(&mut self) -> anyhow::Result<Vec<Record>> {
+        self.records(Log::Events(0)).await
+    }
+
+    /// Every record of one of its logs, in order; for the embedded engine as for [`Tidings::engine`].
+    pub async fn records(&self, log: Log) -> anyhow::Result<Vec<Record>> {
+        let engine = self.engine().await?;
+        let log = engine.log(log);
         let mut records = Vec::new();
         loop {
             let after = records.last().map_or(0, |record: &Record| record.sequence);

@@ -152,6 +152,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     plain("request_timeout", "30s", "How long a request may take."),
     plain(
+        "idempotency_kept",
+        "24h",
+        "How long the answer to a request under an Idempotency-Key is kept, and given again.",
+    ),
+    plain(
         "consistency_wait",
         "5s",
         "How long a query waits for its read model to reach the position asked for with Tidings-At-Least.",

@@ -169,6 +169,8 @@ async fn ask(
             Selection::All => None,
             Selection::Deliveries(ids) => Some(ids.clone()),
         };
+        // Which endpoints are concerned may have changed when the request is repeated.
+        let member = &member.apart(endpoint.as_str());
         match execute(app, member, &endpoint, command(selection), name).await {
             Ok(done) => {
                 let count = ids.map(|ids| ids.len());

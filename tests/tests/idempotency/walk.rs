@@ -1,0 +1,218 @@
+//! One walk over every operation that changes something: sent twice under a key, and sent again after the process died
+//! before its answer was kept, it is answered the same, and nothing happens a second time.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, ensure};
+use broker::layout::{Bucket, Log};
+use broker::{Expect, Subject};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use serde_json::{Value, json};
+use tests::for_each_engine;
+use tests::http::{Api, Reply};
+use tests::service::Tidings;
+
+use crate::world::{keyed, same, tenant};
+
+/// A receipt as it lies in the bucket.
+#[derive(Serialize, Deserialize)]
+struct Receipt {
+    v: u8,
+    content: ByteBuf,
+    seed: ByteBuf,
+    state: State,
+}
+
+#[derive(Serialize, Deserialize)]
+enum State {
+    Running {
+        until: i64,
+        owner: String,
+    },
+    Open,
+    Answered {
+        first: ByteBuf,
+        others: u64,
+        revision: u64,
+    },
+}
+
+/// An operation as it is called.
+struct Operation {
+    name: String,
+    method: Method,
+    path: String,
+    body: Option<Value>,
+    platform: bool,
+}
+
+/// A body with which an operation succeeds on the things of [`inhabited`]; any other is answered with a problem, which
+/// must be the same problem again.
+fn body_for(name: &str, endpoint: &str) -> Value {
+    match name {
+        "POST /v1/tenants" => json!({ "name": "New", "slug": "new" }),
+        "PATCH /v1/tenants/{id}" | "PATCH /v1/users/{id}" => json!({ "name": "Renamed" }),
+        "POST /v1/users" => json!({ "email": "new@example.org", "name": "New" }),
+        "POST /v1/endpoints" => json!({ "url": "http://127.0.0.1:1/", "event_types": ["new"] }),
+        "PATCH /v1/endpoints/{id}" => json!({ "description": "new" }),
+        "POST /v1/events" => json!({ "type": "x.y", "data": { "new": true } }),
+        "POST /v1/events/bulk" => {
+            json!({ "events": [{ "type": "x.y", "data": 1 }, { "type": "x.y", "data": 2 }] })
+        }
+        "POST /v1/dead-letters/redrive" | "POST /v1/dead-letters/discard" => {
+            json!({ "endpoint": endpoint })
+        }
+        "POST /v1/permissions/check" => json!({ "user": "nobody", "permission": "users.read.tenant" }),
+        _ => json!({}),
+    }
+}
+
+/// Something of each kind, by the first word of its address.
+async fn inhabited(service: &Tidings, api: &Api) -> anyhow::Result<BTreeMap<&'static str, String>> {
+    let mut ids = BTreeMap::new();
+    let tenants = service.admin()?.get("/v1/tenants").await?.expect(200)?;
+    ids.insert("tenants", id(&tenants["data"][0])?);
+    let user = json!({ "email": "ada@example.org", "name": "Ada" });
+    ids.insert("users", id(&api.post("/v1/users", &user).await?.expect(201)?)?);
+    let endpoint = json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] });
+    ids.insert(
+        "endpoints",
+        id(&api.post("/v1/endpoints", &endpoint).await?.expect(201)?)?,
+    );
+    let event = json!({ "type": "a.b", "data": {} });
+    ids.insert("events", id(&api.post("/v1/events", &event).await?.expect(202)?)?);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let deliveries = api.get("/v1/deliveries").await?.expect(200)?;
+        if let Ok(delivery) = id(&deliveries["data"][0]) {
+            ids.insert("deliveries", delivery);
+            return Ok(ids);
+        }
+        ensure!(tokio::time::Instant::now() < deadline, "no delivery was made");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+fn id(body: &Value) -> anyhow::Result<String> {
+    Ok(body["id"].as_str().context("id")?.to_owned())
+}
+
+/// Every operation of the served document that changes something.
+async fn operations(service: &Tidings, ids: &BTreeMap<&str, String>) -> anyhow::Result<Vec<Operation>> {
+    let document = service.anyone()?.get("/openapi.json").await?.expect(200)?;
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().context("paths")? {
+        for (method, operation) in item.as_object().context("a path")? {
+            let method: Method = method.to_uppercase().parse()?;
+            let name = format!("{method} {path}");
+            if method == Method::GET {
+                continue;
+            }
+            let documented = operation["parameters"].as_array().into_iter().flatten();
+            ensure!(
+                documented
+                    .into_iter()
+                    .any(|parameter| parameter["name"] == "idempotency-key"),
+                "{name} does not document Idempotency-Key"
+            );
+            let kind = path.split('/').nth(2).unwrap_or_default();
+            let id = ids.get(kind).map_or("nothing", String::as_str);
+            operations.push(Operation {
+                body: operation
+                    .get("requestBody")
+                    .map(|_| body_for(&name, &ids["endpoints"])),
+                platform: operation["x-permission"] == "platform",
+                path: path.replace("{id}", id),
+                method,
+                name,
+            });
+        }
+    }
+    // What ends a thing comes last.
+    operations.sort_by_key(|operation| operation.method == Method::DELETE);
+    Ok(operations)
+}
+
+async fn call(service: &Tidings, key: &str, operation: &Operation) -> anyhow::Result<Reply> {
+    let api = if operation.platform {
+        service.admin()?
+    } else {
+        service.tenant(key)?
+    };
+    let Operation {
+        name,
+        method,
+        path,
+        body,
+        ..
+    } = operation;
+    let name = name.replace(['/', ' ', '{', '}'], "-");
+    keyed(&api, &name, method.clone(), path, body.as_ref()).await
+}
+
+/// How many records the logs hold that requests write to.
+async fn records(service: &Tidings) -> anyhow::Result<[usize; 2]> {
+    let events = service.records(Log::Events(0)).await?.len();
+    Ok([events, service.records(Log::Messages(0)).await?.len()])
+}
+
+/// Makes the receipts say that nobody was answered, as if the process had died before.
+async fn forget_answers(service: &Tidings) -> anyhow::Result<usize> {
+    let engine = service.engine().await?;
+    let bucket = engine.bucket(Bucket::Receipts);
+    let mut forgotten = 0;
+    for entry in bucket.scan(Some(&Subject::new("request")?)).await? {
+        // Long answers go on in values of their own.
+        let Ok(mut receipt) = rmp_serde::from_slice::<Receipt>(&entry.value) else {
+            continue;
+        };
+        receipt.state = State::Open;
+        let value = rmp_serde::to_vec_named(&receipt)?.into();
+        bucket
+            .put(&entry.key, value, Expect::Revision(entry.revision), None)
+            .await?;
+        forgotten += 1;
+    }
+    engine.close().await;
+    Ok(forgotten)
+}
+
+for_each_engine! {
+    /// Every operation under a key, twice, and once more after its answer was lost.
+    async fn every_change_happens_once_under_its_key(engine: Engine) {
+        let mut service = Tidings::start(engine).await?;
+        let key = tenant(&service, "acme").await?;
+        let ids = inhabited(&service, &service.tenant(&key)?).await?;
+        let operations = operations(&service, &ids).await?;
+        ensure!(operations.len() >= 10, "only {} operations change something", operations.len());
+        let mut first = Vec::new();
+        for operation in &operations {
+            let reply = call(&service, &key, operation).await?;
+            let again = call(&service, &key, operation).await?;
+            same(&reply, &again).with_context(|| operation.name.clone())?;
+            ensure!(again.header("idempotent-replayed") == "true", "{} was not replayed", operation.name);
+            first.push(reply);
+        }
+        let succeeded = first.iter().filter(|reply| reply.status < 300).count();
+        ensure!(succeeded >= 10, "only {succeeded} of {} succeeded", first.len());
+        // The answers are lost, as when the process dies before it keeps them; then everything is sent once more.
+        service.terminate().await?;
+        let before = records(&service).await?;
+        let forgotten = forget_answers(&service).await?;
+        ensure!(forgotten == operations.len(), "{forgotten} receipts for {} requests", operations.len());
+        service.restart().await?;
+        let mut mistakes = Vec::new();
+        for (operation, reply) in operations.iter().zip(&first).filter(|(_, reply)| reply.status < 300) {
+            let again = call(&service, &key, operation).await?;
+            if let Err(error) = same(reply, &again) {
+                mistakes.push(format!("{}: {error:#}", operation.name));
+            }
+        }
+        ensure!(mistakes.is_empty(), "repeated after a crash:\n{}", mistakes.join("\n"));
+        service.terminate().await?;
+        ensure!(records(&service).await? == before, "something happened twice");
+        Ok(())
+    }
+}
