@@ -110,6 +110,11 @@ typed_id!(
     "key_"
 );
 typed_id!(
+    /// Names what one text of an API key is checked against; not secret.
+    CredentialId,
+    "crd_"
+);
+typed_id!(
     /// Names a registered event type in the log.
     EventTypeId,
     "ety_"

@@ -39,6 +39,7 @@ pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
 pub use id::{
+    CredentialId,
     DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId, TeamId, TenantId,
     TokenId, UserId,
 };
