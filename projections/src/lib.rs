@@ -23,6 +23,7 @@ mod sql;
 pub mod verify;
 
 pub use checkpoints::Parked;
+pub use models::{ApiKeyRow, ApiKeyStatus, ApiKeys};
 pub use models::{
     AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
     DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow, EventTypeTotal,

@@ -3,6 +3,7 @@
 //! A new one is a file here, a line in [`all`], a migration that makes its tables (and, on PostgreSQL, isolates
 //! them), and a way to its queries on [`crate::ReadModels`].
 
+mod api_keys;
 mod audit;
 mod deliveries;
 mod endpoints;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use crate::projection::Projection;
 
+pub use api_keys::{ApiKeyRow, ApiKeyStatus, ApiKeys};
 pub use audit::{Audit, AuditFilter, AuditRow};
 pub use deliveries::{
     AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow, DeliveryStatus, InvalidStatus,
@@ -34,8 +36,8 @@ pub use tenants::{TenantRow, Tenants};
 pub use users::{UserFilter, UserRow, Users};
 
 /// Every projection of the installation.
-pub fn all() -> [Arc<dyn Projection>; 11] {
-    [
+pub fn all() -> Vec<Arc<dyn Projection>> {
+    vec![
         Arc::new(tenants::TenantsProjection),
         Arc::new(users::UsersProjection),
         Arc::new(roles::RolesProjection),
@@ -47,5 +49,6 @@ pub fn all() -> [Arc<dyn Projection>; 11] {
         Arc::new(messages::MessagesProjection),
         Arc::new(deliveries::DeliveriesProjection),
         Arc::new(stats::StatsProjection),
+        Arc::new(api_keys::ApiKeysProjection),
     ]
 }

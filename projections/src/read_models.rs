@@ -11,7 +11,7 @@ use sqlx::{Any, Transaction};
 use crate::checkpoints;
 use crate::engine::{Database, Kind, postgres, sqlite};
 use crate::models::{
-    self, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, StatsOf, Teams, Tenants,
+    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, StatsOf, Teams, Tenants,
     Users,
 };
 use crate::page::{Answer, QueryError};
@@ -241,6 +241,14 @@ impl ReadModels {
     /// A tenant's invitations.
     pub fn invitations<'a>(&'a self, tenant: &'a TenantId) -> Invitations<'a> {
         Invitations {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's API keys.
+    pub fn api_keys<'a>(&'a self, tenant: &'a TenantId) -> ApiKeys<'a> {
+        ApiKeys {
             read_models: self,
             tenant,
         }

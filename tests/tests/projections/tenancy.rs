@@ -8,7 +8,7 @@ use projections::{OpenError, ReadModels, Settings, Target};
 use crate::history::Dice;
 use crate::world::{Store, World, tenant};
 
-const TABLES: [&str; 19] = [
+const TABLES: &[&str] = &[
     "tenants",
     "users",
     "user_roles",
@@ -28,6 +28,7 @@ const TABLES: [&str; 19] = [
     "stats_totals",
     "stats_event_types",
     "stats_minutes",
+    "api_keys",
 ];
 
 fn open(url: &str, migrate: bool) -> impl Future<Output = Result<ReadModels, OpenError>> {
@@ -56,6 +57,19 @@ async fn without_a_filter_a_query_sees_one_tenant() -> anyhow::Result<()> {
             vec![("tenant.provisioned", provisioned)],
         )
         .await?;
+    for number in [1, 2] {
+        let key = format!("key_{number:0>26}");
+        let issued = serde_json::json!({ "name": "owner", "scopes": ["*"] });
+        world
+            .commit(
+                &tenant(number),
+                "api_key",
+                &key,
+                1,
+                vec![("api_key.issued", issued)],
+            )
+            .await?;
+    }
     world.settled(&read_models).await?;
     for table in TABLES {
         let owner = if table == "tenants" {

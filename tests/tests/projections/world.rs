@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Every projection there is.
-pub(crate) const ALL: [&str; 10] = [
+pub(crate) const ALL: &[&str] = &[
     "tenants",
     "users",
     "roles",
@@ -34,6 +34,7 @@ pub(crate) const ALL: [&str; 10] = [
     "messages",
     "deliveries",
     "stats",
+    "api_keys",
 ];
 
 /// Which database keeps the read models.
@@ -163,7 +164,7 @@ impl World {
     pub(crate) async fn settled(&self, read_models: &ReadModels) -> anyhow::Result<()> {
         let ends = self.ends().await?;
         read_models
-            .wait_for(&ALL, &ends, Instant::now() + PATIENCE)
+            .wait_for(ALL, &ends, Instant::now() + PATIENCE)
             .await
             .context("the projections lag")
     }

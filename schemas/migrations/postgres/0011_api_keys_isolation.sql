@@ -1,0 +1,2 @@
+-- The keys of a tenant are seen by that tenant only.
+SELECT tidings_isolate('api_keys');
