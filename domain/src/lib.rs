@@ -39,9 +39,8 @@ pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
 pub use id::{
-    CredentialId,
-    DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId, TeamId, TenantId,
-    TokenId, UserId,
+    CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId,
+    TeamId, TenantId, TokenId, UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

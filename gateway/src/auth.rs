@@ -1,9 +1,10 @@
 //! Authentication: who calls. The tenant comes from the credential and from nowhere else.
 //!
-//! An API key is `tdk_` + 26 characters of the tenant's ULID + 26 of the key's ULID + 43 of base64url for 32 random
-//! bytes. It therefore names the one aggregate that can vouch for it, which is loaded from the log itself, so a key
-//! works as soon as its tenant is acknowledged; that somebody holds it is proved against [`Credentials`]. The
-//! platform administrator's key is any other `tdk_…`, given by the operator or drawn at the first start.
+//! An API key's text names the one aggregate that can vouch for it, which is loaded from the log itself, so a key
+//! works as soon as it is acknowledged; that somebody holds it is proved against [`Credentials`]. The platform
+//! administrator's key is any other `tdk_…`, given by the operator or drawn at the first start.
+
+mod key;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,15 +13,12 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use commands::Call;
-use domain::api_key::ApiKey;
+use domain::api_key::{ApiKey, RateLimit};
 use domain::tenant::Tenant;
 use domain::{Actor, Grant, KeyId, Meta, TenantId, Timestamp};
 use subtle::ConstantTimeEq;
 use ulid::Ulid;
-use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::config::Secret;
@@ -28,46 +26,13 @@ use crate::credentials::Credentials;
 use crate::draw::Draw;
 use crate::layers::RequestContext;
 use crate::problem::{Problem, ProblemType};
+use crate::rate::{Allowance, RateLimits};
 
-const PREFIX: &str = "tdk_";
-const ULID: usize = 26;
-const SECRET: usize = 43;
+pub(crate) use key::NewKey;
+use key::named;
 
 /// How old what is known of a key or tenant may be: a revocation takes effect within this time in every process.
 const MAX_AGE: Duration = Duration::from_secs(5);
-
-/// A new API key; its text is shown to its holder once.
-pub(crate) struct NewKey {
-    /// Its id.
-    pub(crate) id: KeyId,
-    /// The key itself.
-    pub(crate) text: Zeroizing<String>,
-}
-
-impl NewKey {
-    /// Draws a key for a tenant.
-    pub(crate) fn draw(tenant: Ulid, draw: &Draw) -> Self {
-        let key = draw.ulid("api key");
-        let secret = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(draw.secret("api key").as_slice()));
-        Self {
-            id: KeyId::new(key),
-            text: Zeroizing::new(format!("{PREFIX}{tenant}{key}{}", secret.as_str())),
-        }
-    }
-}
-
-/// The tenant and the key that an API key's text names; none if it has not the form.
-fn named(text: &str) -> Option<(TenantId, KeyId)> {
-    let rest = text.strip_prefix(PREFIX)?;
-    if rest.len() != 2 * ULID + SECRET || !rest.is_ascii() {
-        return None;
-    }
-    let tenant = format!("{}{}", TenantId::PREFIX, &rest[..ULID]).parse().ok()?;
-    let key = format!("{}{}", KeyId::PREFIX, &rest[ULID..2 * ULID])
-        .parse()
-        .ok()?;
-    Some((tenant, key))
-}
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -87,6 +52,7 @@ pub(crate) struct KeyHolder {
     pub(crate) key: KeyId,
     /// What it may be used for.
     pub(crate) scopes: Vec<Grant>,
+    rate_limit: Option<RateLimit>,
 }
 
 /// Tells who holds a credential.
@@ -94,6 +60,7 @@ pub(crate) struct Authority {
     dispatcher: commands::Dispatcher,
     credentials: Credentials,
     administrator: [u8; 32],
+    limits: RateLimits,
 }
 
 impl Authority {
@@ -104,10 +71,22 @@ impl Authority {
             dispatcher,
             credentials,
             administrator,
+            limits: RateLimits::new(),
         }
     }
 
-    /// Keeps what a new key will be checked against, before it is issued.
+    /// Counts a request against the limit of who sends it, if they have one: what is left, or 429.
+    pub(crate) fn count(&self, principal: &Principal) -> Result<Option<Allowance>, Problem> {
+        match principal {
+            Principal::Administrator => Ok(None),
+            Principal::Key(holder) => holder
+                .rate_limit
+                .map(|limit| self.limits.take(&holder.key, limit))
+                .transpose(),
+        }
+    }
+
+    /// Keeps what a new text of a key will be checked against, before the log says that it counts.
     pub(crate) async fn keep(&self, tenant: &TenantId, key: &NewKey) -> Result<(), Problem> {
         let kept = self.credentials.keep(tenant, key).await;
         kept.map_err(|error| Problem::unavailable(&error))
@@ -148,33 +127,64 @@ impl Authority {
         id: KeyId,
         hash: &[u8; 32],
     ) -> Result<Option<KeyHolder>, Problem> {
-        let key = self.load::<ApiKey>(&tenant, id.as_str()).await?;
-        if !key.is_valid() {
-            return Ok(None);
-        }
-        let proved = self.credentials.matches(&tenant, &id, hash).await;
-        if !proved.map_err(|error| Problem::unavailable(&error))? {
-            return Ok(None);
+        let mut key = self.load::<ApiKey>(&tenant, id.as_str(), MAX_AGE).await?;
+        let mut proved = self.proves(&tenant, &id, &key, hash).await?;
+        if !proved && !key.is_revoked() {
+            // Another process may just have rotated it, or put off its expiry.
+            key = self.load::<ApiKey>(&tenant, id.as_str(), Duration::ZERO).await?;
+            proved = self.proves(&tenant, &id, &key, hash).await?;
         }
         // A key is issued before its tenant is provisioned: it is worth nothing until then.
-        let platform = TenantId::platform();
-        if !self.load::<Tenant>(&platform, tenant.as_str()).await?.exists() {
+        if !proved || !self.tenant(&tenant).await?.exists() {
             return Ok(None);
         }
-        let scopes = key.scopes().iter().filter_map(|scope| scope.parse().ok());
         Ok(Some(KeyHolder {
-            scopes: scopes.collect(),
+            scopes: key.scopes().to_vec(),
+            rate_limit: key.rate_limit(),
             tenant,
             key: id,
         }))
     }
 
-    /// Loads what vouches; that something does not exist is believed only of the log itself.
-    async fn load<A: domain::Root>(&self, tenant: &TenantId, id: &str) -> Result<A, Problem> {
-        let mut loaded = self.dispatcher.load::<A>(tenant, id, MAX_AGE).await;
-        if matches!(&loaded, Ok(loaded) if loaded.version == 0) {
-            loaded = self.dispatcher.load::<A>(tenant, id, Duration::ZERO).await;
+    /// Whether the text with this hash is one by which the key can be held now.
+    async fn proves(
+        &self,
+        tenant: &TenantId,
+        id: &KeyId,
+        key: &ApiKey,
+        hash: &[u8; 32],
+    ) -> Result<bool, Problem> {
+        for credential in key.credentials(Timestamp::from(SystemTime::now())) {
+            let matches = self.credentials.matches(tenant, id, credential, hash).await;
+            if matches.map_err(|error| Problem::unavailable(&error))? {
+                return Ok(true);
+            }
         }
+        Ok(false)
+    }
+
+    /// Whether there is such a tenant.
+    pub(crate) async fn tenant_exists(&self, tenant: &TenantId) -> Result<bool, Problem> {
+        Ok(self.tenant(tenant).await?.exists())
+    }
+
+    /// A tenant; that it does not exist is believed only of the log itself.
+    async fn tenant(&self, tenant: &TenantId) -> Result<Tenant, Problem> {
+        let platform = TenantId::platform();
+        let known = self.load::<Tenant>(&platform, tenant.as_str(), MAX_AGE).await?;
+        if known.exists() {
+            return Ok(known);
+        }
+        self.load(&platform, tenant.as_str(), Duration::ZERO).await
+    }
+
+    async fn load<A: domain::Root>(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        max_age: Duration,
+    ) -> Result<A, Problem> {
+        let loaded = self.dispatcher.load::<A>(tenant, id, max_age).await;
         loaded
             .map(|loaded| loaded.aggregate)
             .map_err(|error| Problem::unavailable(&error))
@@ -289,6 +299,11 @@ impl Member {
         }
     }
 
+    /// What the caller's key may be used for.
+    pub(crate) fn scopes(&self) -> &[Grant] {
+        &self.holder.scopes
+    }
+
     /// Whether the caller's key grants all that this grants: nobody hands on more than they have.
     pub(crate) fn holds(&self, grant: &Grant) -> bool {
         self.holder.scopes.iter().any(|own| own.implies(grant))
@@ -364,28 +379,4 @@ fn unguarded() -> Problem {
         ProblemType::Forbidden,
         "This address does not say what it needs, so nobody may use it.",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_names_its_tenant_and_itself() {
-        let tenant = Ulid::generate();
-        let key = NewKey::draw(tenant, &Draw::fresh());
-        assert_eq!(named(&key.text), Some((TenantId::new(tenant), key.id.clone())));
-        assert_eq!(key.text.len(), PREFIX.len() + 2 * ULID + SECRET);
-    }
-
-    #[test]
-    fn what_has_not_the_form_of_a_key_names_nothing() {
-        let good = NewKey::draw(Ulid::generate(), &Draw::fresh()).text.to_string();
-        let lower = good.to_lowercase();
-        let (short, long) = (&good[..good.len() - 1], format!("{good}A"));
-        let foreign = format!("tdk_{}", "ä".repeat(47));
-        for text in ["", "tdk_", "Bearer", &good[4..], short, &long, &lower, &foreign] {
-            assert_eq!(named(text), None, "{text:?}");
-        }
-    }
 }

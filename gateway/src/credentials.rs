@@ -1,26 +1,29 @@
 //! What API keys are checked against: keyed hashes in a bucket of their own.
 //!
-//! Whether a key was issued or revoked is in the log, for everyone who reads the log; what proves that somebody holds
-//! it is here, for the gateway alone (design §9: what delivers never sees credentials).
+//! Whether a key was issued, rotated or revoked is in the log, for everyone who reads the log; what proves that
+//! somebody holds it is here, for the gateway alone (design §9: what delivers never sees credentials).
+//!
+//! Each text a key ever had is a credential of its own, and its hash never changes. Which of them count is said by
+//! the log, so no hash kept in memory can outlive its overlap.
 
 use std::sync::Arc;
 
 use broker::{Expect, KeyValue, KvError, Subject};
-use domain::{KeyId, TenantId};
+use domain::{CredentialId, KeyId, TenantId};
 use moka::sync::Cache;
 use subtle::ConstantTimeEq;
 
 use crate::auth::NewKey;
 use crate::keys::KeyHasher;
 
-/// Hashes kept in memory. The hash of a key never changes, so none is ever out of date.
+/// Hashes kept in memory. None is ever out of date.
 const CACHED: u64 = 100_000;
 
 /// The hashes of API keys.
 pub(crate) struct Credentials {
     bucket: Arc<dyn KeyValue>,
     hasher: KeyHasher,
-    cache: Cache<(TenantId, KeyId), [u8; 32]>,
+    cache: Cache<Subject, [u8; 32]>,
 }
 
 impl Credentials {
@@ -38,11 +41,12 @@ impl Credentials {
         self.hasher.hash(text)
     }
 
-    /// Keeps what a new key will be checked against. It is worth nothing before the key is issued.
+    /// Keeps what a new text will be checked against. It is worth nothing before the log says so. Keeping the same
+    /// again changes nothing; another text in its place is a conflict.
     pub(crate) async fn keep(&self, tenant: &TenantId, key: &NewKey) -> Result<(), KvError> {
         let hash = self.hash(&key.text);
+        let place = place(tenant, &key.id, key.credential.as_ref())?;
         let value = hash.to_vec().into();
-        let place = place(tenant, &key.id)?;
         match self.bucket.put(&place, value, Expect::Absent, None).await {
             // A repeated request draws the same key again.
             Err(KvError::Conflict(_)) if self.read(&place).await? == Some(hash) => Ok(()),
@@ -50,20 +54,21 @@ impl Credentials {
         }
     }
 
-    /// Whether the text with this hash is the key's; compared in constant time.
+    /// Whether the text with this hash is that of a credential of the key; compared in constant time.
     pub(crate) async fn matches(
         &self,
         tenant: &TenantId,
         key: &KeyId,
+        credential: Option<&CredentialId>,
         hash: &[u8; 32],
     ) -> Result<bool, KvError> {
-        let id = (tenant.clone(), key.clone());
-        let known = match self.cache.get(&id) {
+        let place = place(tenant, key, credential)?;
+        let known = match self.cache.get(&place) {
             Some(known) => Some(known),
-            None => self.read(&place(tenant, key)?).await?,
+            None => self.read(&place).await?,
         };
         let Some(known) = known else { return Ok(false) };
-        self.cache.insert(id, known);
+        self.cache.insert(place, known);
         Ok(known.ct_eq(hash).into())
     }
 
@@ -73,6 +78,11 @@ impl Credentials {
     }
 }
 
-fn place(tenant: &TenantId, key: &KeyId) -> Result<Subject, KvError> {
-    Subject::new(format!("{tenant}.{key}")).map_err(|error| KvError::Unavailable(Box::new(error)))
+/// The credential a key was issued with goes by the key's own id.
+fn place(tenant: &TenantId, key: &KeyId, credential: Option<&CredentialId>) -> Result<Subject, KvError> {
+    let place = match credential {
+        Some(credential) => format!("{tenant}.{key}.{credential}"),
+        None => format!("{tenant}.{key}"),
+    };
+    Subject::new(place).map_err(|error| KvError::Unavailable(Box::new(error)))
 }

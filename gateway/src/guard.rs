@@ -4,7 +4,7 @@
 //! its table from there, so what is documented is what is checked. Handlers learn who calls from the guard alone: a
 //! route that names no need has no caller, and is refused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -22,6 +22,7 @@ use crate::auth::Principal;
 use crate::draw::Draw;
 use crate::idempotency::once;
 use crate::problem::{Problem, ProblemType};
+use crate::rate::Allowance;
 
 /// Where an operation's need stands in the OpenAPI document.
 const EXTENSION: &str = "x-permission";
@@ -52,6 +53,8 @@ pub(crate) mod may {
     }
 
     pub(crate) const ADMINISTER_PLATFORM: Need = Need::Platform;
+    pub(crate) const READ_API_KEYS: Need = on_tenant("api_keys", "read");
+    pub(crate) const WRITE_API_KEYS: Need = on_tenant("api_keys", "write");
     pub(crate) const READ_USERS: Need = on_tenant("users", "read");
     pub(crate) const WRITE_USERS: Need = on_tenant("users", "write");
     pub(crate) const READ_ROLES: Need = on_tenant("roles", "read");
@@ -162,39 +165,72 @@ pub(crate) fn need_of(operation: &Operation) -> Option<Need> {
     named.as_str().and_then(Need::read)
 }
 
+/// Every permission that some operation of the document needs.
+pub(crate) fn permissions(document: &OpenApi) -> BTreeSet<Permission> {
+    let items = document.paths.paths.values();
+    let operations = items.flat_map(|item| [&item.get, &item.post, &item.put, &item.patch, &item.delete]);
+    operations
+        .flatten()
+        .filter_map(need_of)
+        .filter_map(|need| match need {
+            Need::Permission(permission) => Some(permission),
+            Need::Platform | Need::Nothing => None,
+        })
+        .collect()
+}
+
 /// Lets a request through to its handler with who calls, or answers why not.
 pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     // What another call carries is answered with it, and repeated with it.
     let carried = request.extensions().get::<Draw>().is_some();
     // What names no need goes on without a caller: the router refuses the method, or the handler the missing caller.
-    if let Some(need) = guard.need(&request).cloned()
-        && let Err(problem) = admit(&guard.app, &need, &mut request).await
-    {
-        return problem.into_response();
+    let Some(need) = guard.need(&request).cloned() else {
+        return next.run(request).await;
+    };
+    let admitted = match admit(&guard.app, &need, &mut request).await {
+        Ok(admitted) => admitted,
+        Err(problem) => return problem.into_response(),
+    };
+    let mut response = match admitted.refusal {
+        Some(problem) => problem.into_response(),
+        None if carried => next.run(request).await,
+        None => once(&guard.app, request, next).await,
+    };
+    if let Some(allowance) = admitted.allowance {
+        allowance.write(response.headers_mut());
     }
-    if carried {
-        next.run(request).await
-    } else {
-        once(&guard.app, request, next).await
-    }
+    response
 }
 
-async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<(), Problem> {
+/// A request whose sender is known and has not sent too many.
+#[derive(Default)]
+struct Admitted {
+    /// What is left to them, where they have a limit.
+    allowance: Option<Allowance>,
+    /// Why they may not do this.
+    refusal: Option<Problem>,
+}
+
+async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted, Problem> {
     if request.extensions().get::<Draw>().is_none() {
         request.extensions_mut().insert(Draw::fresh());
     }
     if *need == Need::Nothing {
-        return Ok(());
+        return Ok(Admitted::default());
     }
-    // A call that carries others has been authenticated once for all of them.
+    // A call that carries others has been authenticated and counted once for all of them.
     let known = request.extensions().get::<Principal>().cloned();
-    let principal = match known {
-        Some(principal) => principal,
-        None => app.authority.authenticate(request.headers()).await?,
+    let (principal, allowance) = match known {
+        Some(principal) => (principal, None),
+        None => {
+            let principal = app.authority.authenticate(request.headers()).await?;
+            let allowance = app.authority.count(&principal)?;
+            (principal, allowance)
+        }
     };
-    authorize(need, &principal)?;
+    let refusal = authorize(need, &principal).err();
     request.extensions_mut().insert(principal);
-    Ok(())
+    Ok(Admitted { allowance, refusal })
 }
 
 fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {

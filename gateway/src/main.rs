@@ -29,6 +29,7 @@ mod migrate;
 mod openapi;
 mod problem;
 mod profile;
+mod rate;
 mod router;
 mod routes;
 mod schemas;

@@ -30,6 +30,7 @@ const SCHEME: &str = "api_key";
     components(schemas(ProblemBody)),
     tags(
         (name = "tenants", description = "The installation's tenants, for the platform administrator."),
+        (name = "api keys", description = "What programs prove with which tenant they act for, and what they may do."),
         (name = "users", description = "A tenant's users."),
         (name = "roles", description = "What users of a tenant may do: named sets of permissions."),
         (name = "endpoints", description = "Where a tenant's events are delivered."),
@@ -94,6 +95,7 @@ fn problems_of(operation: &Operation, is_query: bool, has_id: bool) -> Vec<Probl
     let mut kinds = vec![
         ProblemType::Unauthenticated,
         ProblemType::Forbidden,
+        ProblemType::RateLimited,
         ProblemType::Internal,
         ProblemType::Unavailable,
         ProblemType::Timeout,

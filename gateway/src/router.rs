@@ -19,6 +19,7 @@ use crate::{layers, openapi, routes};
 pub(crate) fn operations() -> (Router<App>, OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(openapi::base())
         .merge(routes::tenants::router())
+        .merge(routes::api_keys::router())
         .merge(routes::users::router())
         .merge(routes::roles::router())
         .merge(routes::endpoints::router())

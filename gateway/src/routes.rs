@@ -5,6 +5,7 @@
     reason = "the annotations' macro writes out `<Parameters as IntoParams>`"
 )]
 
+pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod commands;
 pub(crate) mod dead_letters;

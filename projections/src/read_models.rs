@@ -11,8 +11,8 @@ use sqlx::{Any, Transaction};
 use crate::checkpoints;
 use crate::engine::{Database, Kind, postgres, sqlite};
 use crate::models::{
-    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, StatsOf, Teams, Tenants,
-    Users,
+    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, StatsOf, Teams,
+    Tenants, Users,
 };
 use crate::page::{Answer, QueryError};
 use crate::progress::Progress;

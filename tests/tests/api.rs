@@ -1,5 +1,7 @@
 //! The HTTP API, from outside: the real binary on both engines; the modules mirror the API's addresses.
 
+#[path = "api/api_keys.rs"]
+mod api_keys;
 #[path = "api/commands.rs"]
 mod commands;
 #[path = "api/deliveries.rs"]
@@ -8,6 +10,8 @@ mod deliveries;
 mod event_types;
 #[path = "api/events.rs"]
 mod events;
+#[path = "api/guards.rs"]
+mod guards;
 #[path = "api/operations.rs"]
 mod operations;
 #[path = "api/problems.rs"]

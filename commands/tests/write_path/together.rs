@@ -1,9 +1,9 @@
 //! Two commands together: never one without the other, whatever happens in between.
 
 use commands::{Call, ClaimKey, Dispatcher, Either, Error, Order, Receipt, Settings};
-use domain::api_key::{ApiKey, ApiKeyCommand, ApiKeyRejection};
+use domain::api_key::{ApiKey, ApiKeyCommand, ApiKeyRejection, By, KeySettings, Scopes};
 use domain::user::{User, UserRejection};
-use domain::{KeyId, Meta, TenantId, UserId};
+use domain::{KeyId, Meta, TenantId, Timestamp, UserId};
 use ulid::Ulid;
 
 use crate::installation::{Installation, email, meta, register, rename, tenant, user};
@@ -59,8 +59,17 @@ impl Pair {
 
 fn revocable() -> ApiKeyCommand {
     ApiKeyCommand::Issue {
-        name: domain::Text::new("together").unwrap(),
-        scopes: Vec::new(),
+        settings: KeySettings {
+            name: domain::Text::new("together").unwrap(),
+            scopes: Scopes::default(),
+            expires_at: None,
+            rate_limit: None,
+        },
+        by: By {
+            at: Timestamp::default(),
+            grants: Vec::new(),
+            longest: None,
+        },
     }
 }
 

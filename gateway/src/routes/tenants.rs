@@ -1,7 +1,6 @@
 //! `/v1/tenants`: the installation's tenants, for the platform administrator.
 
 use axum::extract::State;
-use domain::api_key::{ApiKey, ApiKeyCommand, ApiKeyRejection, KeyName};
 use domain::role::{Roles, RolesCommand};
 use domain::tenant::{PlanName, Slug, Tenant, TenantCommand, TenantName, TenantRejection};
 use domain::{TenantId, Timestamp};
@@ -13,16 +12,15 @@ use utoipa_axum::routes;
 
 use crate::answer::{Done, Written};
 use crate::app::App;
-use crate::auth::{Administrator, NewKey};
+use crate::auth::Administrator;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
+use crate::routes::api_keys;
 
 const TAG: &str = "tenants";
 const READ_MODEL: &[&str] = &["tenants"];
-const OWNER_KEY: &str = "owner";
-const ALL_SCOPES: &str = "*";
 
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
@@ -123,19 +121,9 @@ async fn provision_tenant(
     State(app): State<App>,
     Body(new): Body<NewTenant>,
 ) -> Result<Written<Provisioned>, Problem> {
-    let draw = administrator.draw();
-    let ulid = draw.ulid("tenant");
+    let ulid = administrator.draw().ulid("tenant");
     let id = TenantId::new(ulid);
-    let key = NewKey::draw(ulid, draw);
-    let issue = ApiKeyCommand::Issue {
-        name: KeyName::new(OWNER_KEY).map_err(|error| Problem::caused(ProblemType::Internal, "", &error))?,
-        scopes: vec![ALL_SCOPES.to_owned()],
-    };
-    app.authority.keep(&id, &key).await?;
-    let meta = administrator.meta("IssueApiKey");
-    app.dispatcher
-        .execute::<ApiKey>(&id, key.id.as_str(), issue, meta)
-        .await?;
+    let (key, _) = api_keys::issue_to_owner(&app, &administrator, &id, None).await?;
     let meta = administrator.meta("InstallRoles");
     app.dispatcher
         .execute::<Roles>(&id, id.as_str(), RolesCommand::Install { tenant: ulid }, meta)
@@ -238,16 +226,6 @@ impl From<TenantRejection> for Problem {
             TenantRejection::AlreadyProvisioned => {
                 Self::new(ProblemType::Conflict, "Send the request again.")
             }
-        }
-    }
-}
-
-impl From<ApiKeyRejection> for Problem {
-    fn from(rejection: ApiKeyRejection) -> Self {
-        match rejection {
-            ApiKeyRejection::NotFound => Self::not_found(),
-            // Only an id drawn twice could lead here.
-            ApiKeyRejection::AlreadyIssued => Self::new(ProblemType::Conflict, "Send the request again."),
         }
     }
 }

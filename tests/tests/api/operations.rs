@@ -13,6 +13,8 @@ use crate::world::{get_after, tenant, text};
 const OPTIONAL_BODY: &[&str] = &[
     "POST /v1/endpoints/{id}/disable",
     "POST /v1/users/{id}/deactivate",
+    "POST /v1/api-keys/{id}/rotate",
+    "POST /v1/tenants/{id}/api-keys",
 ];
 /// Operations that take any object.
 const ANY_OBJECT: &[&str] = &["PUT /v1/users/{id}/preferences"];
@@ -50,11 +52,13 @@ struct Ids {
     event: String,
     delivery: String,
     tenant: String,
+    key: String,
 }
 
 impl Ids {
     fn fill(&self, path: &str) -> String {
         let id = match path.split('/').nth(2) {
+            Some("api-keys") => &self.key,
             Some("users") => &self.user,
             Some("roles") => &self.role,
             Some("endpoints") => &self.endpoint,
@@ -86,6 +90,10 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
         .post("/v1/roles", &json!({ "name": "Readers" }))
         .await?
         .expect(201)?;
+    let key = api
+        .post("/v1/api-keys", &json!({ "name": "key" }))
+        .await?
+        .expect(201)?;
     let new = json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] });
     let endpoint = api.post("/v1/endpoints", &new).await?.expect(201)?;
     let event_type = json!({ "name": EVENT_TYPE, "schema": {} });
@@ -103,6 +111,7 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
         event: text(&event, "id")?.to_owned(),
         delivery: text(&found["data"][0], "id")?.to_owned(),
         tenant: text(&made, "id")?.to_owned(),
+        key: text(&key, "id")?.to_owned(),
     })
 }
 
@@ -188,7 +197,7 @@ impl Trial<'_> {
     /// Another tenant's id and no id at all are answered in the same words.
     async fn hides_what_is_foreign(&self) -> anyhow::Result<()> {
         let body = match self.operation.path.as_str() {
-            "/v1/users/{id}" | "/v1/roles/{id}" => json!({ "name": "Mallory" }),
+            "/v1/users/{id}" | "/v1/roles/{id}" | "/v1/api-keys/{id}" => json!({ "name": "Mallory" }),
             "/v1/users/{id}/permissions/{permission}" => json!({ "effect": "deny" }),
             "/v1/event-types/{name}/versions" => json!({ "schema": {} }),
             "/v1/endpoints/{id}" => json!({ "description": "Mallory's" }),

@@ -72,7 +72,7 @@ async fn without_a_filter_a_query_sees_one_tenant() -> anyhow::Result<()> {
     }
     world.settled(&read_models).await?;
     for table in TABLES {
-        let owner = if table == "tenants" {
+        let owner = if *table == "tenants" {
             platform.clone()
         } else {
             tenant(1)

@@ -30,6 +30,7 @@ pub(crate) const ALL: &[&str] = &[
     "teams",
     "invitations",
     "endpoints",
+    "event_types",
     "audit",
     "messages",
     "deliveries",

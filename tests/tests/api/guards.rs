@@ -1,0 +1,119 @@
+//! What keys may do: one walk over every operation of the served document, once per permission it names.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::for_each_engine;
+use tests::http::{Api, Reply};
+use tests::service::Tidings;
+
+use crate::world::{tenant, text};
+
+/// An id that nobody has: whether one may call is answered before whether there is such a thing.
+const NOBODY: &str = "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+struct Operation {
+    method: Method,
+    path: String,
+    has_body: bool,
+}
+
+impl Operation {
+    async fn call(&self, api: &Api) -> anyhow::Result<Reply> {
+        let parts = self.path.split('/');
+        let path: Vec<_> = parts
+            .map(|part| if part.starts_with('{') { NOBODY } else { part })
+            .collect();
+        let body = json!({});
+        let body = self.has_body.then_some(&body);
+        api.call(self.method.clone(), &path.join("/"), body, &[]).await
+    }
+}
+
+/// The operations by what they need.
+fn operations(document: &Value) -> anyhow::Result<BTreeMap<String, Vec<Operation>>> {
+    let mut operations: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().context("paths")? {
+        for (method, operation) in item.as_object().context("a path")? {
+            let need = operation["x-permission"]
+                .as_str()
+                .with_context(|| format!("{method} {path} names no permission"))?;
+            operations.entry(need.to_owned()).or_default().push(Operation {
+                method: method.to_uppercase().parse()?,
+                path: path.clone(),
+                has_body: operation.get("requestBody").is_some(),
+            });
+        }
+    }
+    Ok(operations)
+}
+
+async fn key_with(service: &Tidings, owner: &Api, scopes: &[&str]) -> anyhow::Result<Api> {
+    let new = json!({ "name": "walker", "scopes": scopes });
+    let issued = owner.post("/v1/api-keys", &new).await?.expect(201)?;
+    service.tenant(text(&issued, "api_key")?)
+}
+
+/// Calls every operation with a key granted just `granted`, and tells those answered otherwise than with 403 naming
+/// what is missing.
+async fn walk(
+    api: &Api,
+    operations: &BTreeMap<String, Vec<Operation>>,
+    granted: Option<&str>,
+) -> anyhow::Result<()> {
+    for (need, operations) in operations.iter().filter(|(need, _)| *need != "none") {
+        for operation in operations {
+            let reply = operation.call(api).await?;
+            let name = format!("{} {} with {granted:?}", operation.method, operation.path);
+            if granted == Some(need.as_str()) {
+                assert_ne!(reply.status, 403, "{name}: {}", reply.json()?);
+                assert_ne!(reply.status, 401, "{name}");
+                continue;
+            }
+            assert_eq!(reply.problem(403).context(name.clone())?, "forbidden", "{name}");
+            let detail = reply.json()?["detail"].to_string();
+            let told = detail.contains(need.as_str());
+            assert!(told || need == "platform", "{name}: {detail}");
+        }
+    }
+    Ok(())
+}
+
+for_each_engine! {
+    /// A key without scopes may do nothing; a key with the one permission of an operation may do that, and of all
+    /// others only those that need the same.
+    async fn a_key_may_do_what_it_is_granted_and_nothing_else(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let owner = tenant(&service, "acme").await?;
+        let document = owner.get("/openapi.json").await?.expect(200)?;
+        let operations = operations(&document)?;
+        assert!(operations.len() >= 12, "only {:?}", operations.keys());
+        walk(&key_with(&service, &owner, &[]).await?, &operations, None).await?;
+        for need in operations.keys().filter(|need| !matches!(need.as_str(), "none" | "platform")) {
+            let key = key_with(&service, &owner, &[need]).await?;
+            walk(&key, &operations, Some(need)).await?;
+        }
+        Ok(())
+    }
+
+    /// The platform's administrator manages tenants, and may do nothing inside them; a pattern grants what it covers.
+    async fn administrators_and_patterns_reach_as_far_as_they_say(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let owner = tenant(&service, "acme").await?;
+        let document = owner.get("/openapi.json").await?.expect(200)?;
+        let (admin, operations) = (service.admin()?, operations(&document)?);
+        let reader = key_with(&service, &owner, &["*.read.tenant"]).await?;
+        for (need, operations) in operations.iter().filter(|(need, _)| *need != "none") {
+            for operation in operations {
+                let name = format!("{} {}", operation.method, operation.path);
+                let forbidden = operation.call(&admin).await?.status == 403;
+                assert_eq!(forbidden, need != "platform", "{name}");
+                let forbidden = operation.call(&reader).await?.status == 403;
+                assert_eq!(forbidden, !need.ends_with(".read.tenant"), "{name}");
+            }
+        }
+        Ok(())
+    }
+}
