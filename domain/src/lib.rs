@@ -16,6 +16,7 @@ mod bounded;
 mod claim;
 mod commit;
 mod delivery;
+mod edit;
 pub mod endpoint;
 pub mod event_type;
 mod id;
@@ -38,6 +39,7 @@ pub use bounded::{Bounded, OutOfBounds};
 pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
+pub use edit::Edit;
 pub use id::{
     CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId,
     TeamId, TenantId, TokenId, UserId,

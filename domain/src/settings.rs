@@ -18,7 +18,7 @@ use crate::Root;
 use crate::aggregate::domain_event;
 
 pub use values::{
-    AllowedDomains, Change, Edit, EmailDomain, InvalidDomain, InvitationHours, KeyLifetimeDays, OverlapHours,
+    AllowedDomains, Change, EmailDomain, InvalidDomain, InvitationHours, KeyLifetimeDays, OverlapHours,
     Overrides, TeamDepth, TooManyDomains, Values,
 };
 
@@ -198,6 +198,7 @@ impl Root for Settings {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Edit;
     use crate::aggregate::testing::{check_golden_files, decide};
 
     fn strict() -> Overrides {

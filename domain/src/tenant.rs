@@ -1,69 +1,34 @@
 //! Tenants: the isolation unit of the installation.
 //!
 //! Rules:
-//! * A tenant is provisioned once, under a slug no other tenant of the installation has.
-//! * It can be renamed as often as wanted; its slug never changes.
+//! * A tenant is provisioned once, under a slug no other tenant of the installation has; its slug never changes.
+//! * Its name, plan and quotas can change as often as wanted, while it is active or suspended.
+//! * It can be suspended, for a reason, and reactivated. Suspending a suspended tenant for another reason is refused,
+//!   since somebody else has suspended it for theirs.
+//! * It can be terminated, for a reason, whether active or suspended. That is final: nothing changes any more, and
+//!   its slug is free for others.
 //!
 //! Tenants live in the log of the platform's own tenant, so that a slug can be claimed in the append that
 //! provisions.
 
-use std::fmt;
+mod quotas;
+mod slug;
 
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::domain_event;
-use crate::{Claim, Root, TenantId, Text};
+use crate::{Claim, Edit, Root, TenantId, Text, Timestamp};
 
-/// A text that is not a slug.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be 3 to 40 characters of a-z, 0-9 and -, beginning and ending with a letter or digit")]
-pub struct InvalidSlug;
-
-/// A tenant's short name in addresses, as `acme`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Slug(String);
-
-impl Slug {
-    /// The slug as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Slug {
-    type Error = InvalidSlug;
-
-    fn try_from(text: String) -> Result<Self, InvalidSlug> {
-        let alphabet = text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        let ends = !text.starts_with('-') && !text.ends_with('-');
-        if alphabet && ends && (3..=40).contains(&text.len()) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidSlug)
-        }
-    }
-}
-
-impl From<Slug> for String {
-    fn from(slug: Slug) -> Self {
-        slug.0
-    }
-}
-
-impl fmt::Display for Slug {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use quotas::{Counted, Quantity, Quotas, QuotasChange, Rate};
+pub use slug::{InvalidSlug, Slug};
 
 /// A tenant's display name.
 pub type TenantName = Text<100>;
 /// The name of a plan; what it allows is the installation's affair.
 pub type PlanName = Text<40>;
+/// Why a tenant was suspended or terminated.
+pub type TenantReason = Text<200>;
 
 /// The state of one tenant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -75,6 +40,34 @@ pub struct Tenant {
 struct Provisioned {
     id: TenantId,
     name: TenantName,
+    slug: Slug,
+    plan: Option<PlanName>,
+    quotas: Quotas,
+    quotas_changed_at: Timestamp,
+    standing: Standing,
+}
+
+/// Whether a tenant takes part.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It does.
+    #[default]
+    Active,
+    /// Its commands are refused and its deliveries stand still, until it is reactivated.
+    Suspended(TenantReason),
+    /// It never will again.
+    Terminated(TenantReason),
+}
+
+impl Standing {
+    /// The standing as one word: `active`, `suspended`, `terminated`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended(_) => "suspended",
+            Self::Terminated(_) => "terminated",
+        }
+    }
 }
 
 impl Tenant {
@@ -82,6 +75,38 @@ impl Tenant {
     pub fn exists(&self) -> bool {
         self.provisioned.is_some()
     }
+
+    /// Whether it takes part; none if there is no such tenant.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.provisioned.as_ref().map(|tenant| &tenant.standing)
+    }
+
+    /// How much it can have.
+    pub fn quotas(&self) -> Quotas {
+        self.provisioned
+            .as_ref()
+            .map(|tenant| tenant.quotas)
+            .unwrap_or_default()
+    }
+
+    /// When its quotas last changed.
+    pub fn quotas_changed_at(&self) -> Timestamp {
+        self.provisioned
+            .as_ref()
+            .map(|tenant| tenant.quotas_changed_at)
+            .unwrap_or_default()
+    }
+}
+
+/// What of a tenant shall be another; what is not given stays.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TenantChange {
+    /// The new display name.
+    pub name: Option<TenantName>,
+    /// The new plan, or none at all.
+    pub plan: Edit<PlanName>,
+    /// The new quotas.
+    pub quotas: QuotasChange,
 }
 
 /// What can be asked of a tenant.
@@ -98,10 +123,24 @@ pub enum TenantCommand {
         /// Its plan.
         plan: Option<PlanName>,
     },
-    /// Change the display name.
-    Rename {
-        /// The new one.
-        name: TenantName,
+    /// Change name, plan or quotas.
+    Change {
+        /// What shall be another.
+        change: TenantChange,
+        /// When.
+        at: Timestamp,
+    },
+    /// Refuse its commands and hold its deliveries back.
+    Suspend {
+        /// Why.
+        reason: TenantReason,
+    },
+    /// Let it go on.
+    Reactivate,
+    /// End it for good.
+    Terminate {
+        /// Why.
+        reason: TenantReason,
     },
 }
 
@@ -129,11 +168,51 @@ pub enum TenantEvent {
         /// The new one.
         to: TenantName,
     },
+    /// Its plan changed.
+    #[serde(rename = "tenant.plan_changed")]
+    PlanChanged {
+        /// The old one.
+        from: Option<PlanName>,
+        /// The new one.
+        to: Option<PlanName>,
+    },
+    /// Its quotas changed.
+    #[serde(rename = "tenant.quotas_changed")]
+    QuotasChanged {
+        /// The old ones.
+        from: Quotas,
+        /// The new ones.
+        to: Quotas,
+        /// When this was decided.
+        at: Timestamp,
+    },
+    /// Its commands are refused and its deliveries stand still.
+    #[serde(rename = "tenant.suspended")]
+    Suspended {
+        /// Why.
+        reason: TenantReason,
+    },
+    /// It goes on.
+    #[serde(rename = "tenant.reactivated")]
+    Reactivated {},
+    /// It has ended.
+    #[serde(rename = "tenant.terminated")]
+    Terminated {
+        /// Why.
+        reason: TenantReason,
+        /// Its slug, free from now on.
+        slug: Slug,
+    },
 }
 
 domain_event!(TenantEvent {
     Provisioned => ("tenant.provisioned", 1),
     Renamed => ("tenant.renamed", 1),
+    PlanChanged => ("tenant.plan_changed", 1),
+    QuotasChanged => ("tenant.quotas_changed", 1),
+    Suspended => ("tenant.suspended", 1),
+    Reactivated => ("tenant.reactivated", 1),
+    Terminated => ("tenant.terminated", 1),
 });
 
 /// Why a tenant says no.
@@ -145,6 +224,12 @@ pub enum TenantRejection {
     /// There is none.
     #[error("there is no such tenant")]
     NotFound,
+    /// It is suspended, for another reason.
+    #[error("the tenant is suspended already, for another reason")]
+    AlreadySuspended,
+    /// It is terminated, which is final.
+    #[error("the tenant is terminated, which is final")]
+    Terminated,
 }
 
 impl cqrs_es::Aggregate for Tenant {
@@ -160,133 +245,117 @@ impl cqrs_es::Aggregate for Tenant {
         (): &(),
         sink: &EventSink<Self>,
     ) -> Result<(), TenantRejection> {
-        let event = match (command, &self.provisioned) {
+        let events = match (command, &self.provisioned) {
             (TenantCommand::Provision { .. }, Some(_)) => return Err(TenantRejection::AlreadyProvisioned),
             (TenantCommand::Provision { id, name, slug, plan }, None) => {
-                TenantEvent::Provisioned { id, name, slug, plan }
+                vec![TenantEvent::Provisioned { id, name, slug, plan }]
             }
             (_, None) => return Err(TenantRejection::NotFound),
-            (TenantCommand::Rename { name }, Some(tenant)) if tenant.name == name => return Ok(()),
-            (TenantCommand::Rename { name }, Some(tenant)) => TenantEvent::Renamed {
-                from: tenant.name.clone(),
-                to: name,
-            },
+            (command, Some(tenant)) => tenant.decide(command)?,
         };
-        sink.write(event, self).await;
+        for event in events {
+            sink.write(event, self).await;
+        }
         Ok(())
     }
 
     fn apply(&mut self, event: TenantEvent) {
-        match event {
-            TenantEvent::Provisioned { id, name, .. } => self.provisioned = Some(Provisioned { id, name }),
-            TenantEvent::Renamed { to, .. } => {
-                if let Some(tenant) = &mut self.provisioned {
-                    tenant.name = to;
-                }
+        match (event, &mut self.provisioned) {
+            (TenantEvent::Provisioned { id, name, slug, plan }, state) => {
+                *state = Some(Provisioned {
+                    id,
+                    name,
+                    slug,
+                    plan,
+                    quotas: Quotas::default(),
+                    quotas_changed_at: Timestamp::default(),
+                    standing: Standing::Active,
+                });
             }
+            (event, Some(tenant)) => tenant.apply(event),
+            (_, None) => {}
+        }
+    }
+}
+
+impl Provisioned {
+    /// What a command leads to, on a tenant that exists.
+    fn decide(&self, command: TenantCommand) -> Result<Vec<TenantEvent>, TenantRejection> {
+        let event = match (command, &self.standing) {
+            (TenantCommand::Provision { .. }, _) => return Err(TenantRejection::AlreadyProvisioned),
+            (TenantCommand::Terminate { reason }, Standing::Terminated(given)) if reason == *given => {
+                return Ok(Vec::new());
+            }
+            (_, Standing::Terminated(_)) => return Err(TenantRejection::Terminated),
+            (TenantCommand::Terminate { reason }, _) => TenantEvent::Terminated {
+                reason,
+                slug: self.slug.clone(),
+            },
+            (TenantCommand::Change { change, at }, _) => return Ok(self.changes(change, at)),
+            (TenantCommand::Suspend { reason }, Standing::Active) => TenantEvent::Suspended { reason },
+            (TenantCommand::Suspend { reason }, Standing::Suspended(given)) if reason == *given => {
+                return Ok(Vec::new());
+            }
+            (TenantCommand::Suspend { .. }, Standing::Suspended(_)) => {
+                return Err(TenantRejection::AlreadySuspended);
+            }
+            (TenantCommand::Reactivate, Standing::Active) => return Ok(Vec::new()),
+            (TenantCommand::Reactivate, Standing::Suspended(_)) => TenantEvent::Reactivated {},
+        };
+        Ok(vec![event])
+    }
+
+    fn changes(&self, change: TenantChange, at: Timestamp) -> Vec<TenantEvent> {
+        let mut events = Vec::new();
+        if let Some(to) = change.name.filter(|to| *to != self.name) {
+            let from = self.name.clone();
+            events.push(TenantEvent::Renamed { from, to });
+        }
+        let (from, to) = (self.plan.clone(), change.plan.of(self.plan.clone()));
+        if from != to {
+            events.push(TenantEvent::PlanChanged { from, to });
+        }
+        let (from, to) = (self.quotas, self.quotas.with(change.quotas));
+        if from != to {
+            events.push(TenantEvent::QuotasChanged { from, to, at });
+        }
+        events
+    }
+
+    fn apply(&mut self, event: TenantEvent) {
+        match event {
+            TenantEvent::Provisioned { .. } => {}
+            TenantEvent::Renamed { to, .. } => self.name = to,
+            TenantEvent::PlanChanged { to, .. } => self.plan = to,
+            TenantEvent::QuotasChanged { to, at, .. } => {
+                self.quotas = to;
+                self.quotas_changed_at = at;
+            }
+            TenantEvent::Suspended { reason } => self.standing = Standing::Suspended(reason),
+            TenantEvent::Reactivated {} => self.standing = Standing::Active,
+            TenantEvent::Terminated { reason, .. } => self.standing = Standing::Terminated(reason),
         }
     }
 }
 
 impl Root for Tenant {
+    const FOLD: u32 = 2;
+
     fn claims(event: &TenantEvent) -> Vec<Claim> {
+        let kind = "slug";
         match event {
-            TenantEvent::Provisioned { slug, .. } => {
-                vec![Claim::Take {
-                    kind: "slug",
-                    value: slug.as_str().to_owned(),
-                }]
-            }
-            TenantEvent::Renamed { .. } => Vec::new(),
+            TenantEvent::Provisioned { slug, .. } => vec![Claim::Take {
+                kind,
+                value: slug.as_str().to_owned(),
+            }],
+            TenantEvent::Terminated { slug, .. } => vec![Claim::Release {
+                kind,
+                value: slug.as_str().to_owned(),
+            }],
+            _ => Vec::new(),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use ulid::Ulid;
-
-    use super::*;
-    use crate::aggregate::testing::{check_golden_files, decide};
-
-    fn name(text: &str) -> TenantName {
-        Text::new(text).unwrap()
-    }
-
-    fn provisioned() -> TenantEvent {
-        TenantEvent::Provisioned {
-            id: TenantId::new(Ulid(7)),
-            name: name("Acme"),
-            slug: Slug::try_from("acme".to_owned()).unwrap(),
-            plan: Some(Text::new("team").unwrap()),
-        }
-    }
-
-    fn provision() -> TenantCommand {
-        TenantCommand::Provision {
-            id: TenantId::new(Ulid(7)),
-            name: name("Acme"),
-            slug: Slug::try_from("acme".to_owned()).unwrap(),
-            plan: Some(Text::new("team").unwrap()),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_tenant_is_provisioned_once() {
-        assert_eq!(decide::<Tenant>(&[], provision()).await, Ok(vec![provisioned()]));
-        let again = decide::<Tenant>(&[provisioned()], provision()).await;
-        assert_eq!(again, Err(TenantRejection::AlreadyProvisioned));
-    }
-
-    #[tokio::test]
-    async fn a_tenant_is_renamed_and_the_event_tells_both_names() {
-        let rename = TenantCommand::Rename {
-            name: name("Acme Ltd"),
-        };
-        let renamed = TenantEvent::Renamed {
-            from: name("Acme"),
-            to: name("Acme Ltd"),
-        };
-        assert_eq!(
-            decide::<Tenant>(&[provisioned()], rename.clone()).await,
-            Ok(vec![renamed.clone()])
-        );
-        assert_eq!(
-            decide::<Tenant>(&[provisioned(), renamed], rename.clone()).await,
-            Ok(vec![])
-        );
-        assert_eq!(
-            decide::<Tenant>(&[], rename).await,
-            Err(TenantRejection::NotFound)
-        );
-    }
-
-    #[test]
-    fn slugs_are_lower_case_words() {
-        for text in ["acme", "a-1", "abc-def-2"] {
-            assert!(Slug::try_from(text.to_owned()).is_ok(), "{text:?} was refused");
-        }
-        for text in [
-            "",
-            "ab",
-            "-abc",
-            "abc-",
-            "Acme",
-            "a.b.c",
-            "a_b",
-            "äöü",
-            &"a".repeat(41),
-        ] {
-            assert!(Slug::try_from(text.to_owned()).is_err(), "{text:?} was accepted");
-        }
-    }
-
-    #[test]
-    fn stored_events_decode_for_ever() {
-        let renamed = TenantEvent::Renamed {
-            from: name("Acme"),
-            to: name("Acme Ltd"),
-        };
-        check_golden_files(TenantEvent::WIRE, &[provisioned(), renamed]);
-    }
-}
+mod tests;

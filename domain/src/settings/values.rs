@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::Bounded;
+use crate::edit::Edit;
 use crate::user::Email;
 
 /// How long an invitation can be accepted, in hours: 1 to 720.
@@ -122,36 +123,6 @@ impl Overrides {
                 .allowed_email_domains
                 .of(self.allowed_email_domains.clone()),
         }
-    }
-}
-
-/// What shall become of one setting.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Edit<T> {
-    /// It stays as it is.
-    #[default]
-    Keep,
-    /// It follows the default again.
-    Reset,
-    /// It is set.
-    Set(T),
-}
-
-impl<T> Edit<T> {
-    fn of(self, present: Option<T>) -> Option<T> {
-        match self {
-            Self::Keep => present,
-            Self::Reset => None,
-            Self::Set(value) => Some(value),
-        }
-    }
-}
-
-/// `null` resets, a value sets; with `#[serde(default)]` what is missing stays.
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Edit<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let given = Option::deserialize(deserializer)?;
-        Ok(given.map_or(Self::Reset, Self::Set))
     }
 }
 
