@@ -1,4 +1,4 @@
-//! Every endpoint of the installation in memory, kept up with the logs of events.
+//! Every endpoint of the installation in memory, and the standing of every tenant, kept up with the logs of events.
 //!
 //! Knowing that the index has reached a sequence takes seeing every record up to it: a filtered follower is not
 //! told what it does not see. So the end of the log is followed whole, and checked to be without gaps; only the
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use broker::layout::{Log, Shard};
 use broker::{Engine, EventLog, Filter, ReadError, Record, RecordStream};
+use domain::tenant::Standing;
 use domain::{EndpointId, Message, TenantId};
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -25,6 +26,10 @@ use index::Index;
 /// No replica that is asked lags by more.
 const SETTLED_AFTER: Duration = Duration::from_mins(5);
 const PAGE: usize = 500;
+/// The shard of the platform, in whose log the tenants are.
+const PLATFORM: Shard = 0;
+/// The subjects of tenants' events.
+const TENANTS: &str = "ev.platform.tenant.>";
 /// The subjects of endpoints' events.
 pub(crate) const SUBJECTS: &str = "ev.*.endpoint.>";
 
@@ -73,6 +78,18 @@ impl Endpoints {
         self.0
             .get(usize::from(shard))?
             .read(|index| index.get(tenant, id))
+    }
+
+    /// Whether a tenant takes part, as far as the index has come; one that is not known does.
+    pub(crate) fn standing(&self, tenant: &TenantId) -> Standing {
+        let part = self.0.get(usize::from(PLATFORM));
+        part.map(|part| part.read(|index| index.standing(tenant)))
+            .unwrap_or_default()
+    }
+
+    /// Waits until the standing of every tenant is known, as of now or later.
+    pub(crate) async fn standings_known(&self) -> Result<(), ReadError> {
+        self.current(PLATFORM).await
     }
 
     /// The endpoints that want a message of this shard.
@@ -171,23 +188,28 @@ impl Part {
 
     async fn load_history(&self) -> Result<(), FollowError> {
         let until = self.settled_until().await?;
-        let filter = filter();
         let mut index = Index::default();
+        for filter in [filter(), constant(TENANTS)] {
+            self.load_subjects(&filter, until, &mut index).await?;
+        }
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+        self.applied.send_replace(until);
+        Ok(())
+    }
+
+    async fn load_subjects(&self, filter: &Filter, until: u64, index: &mut Index) -> Result<(), FollowError> {
         let mut after = 0;
         loop {
-            let page = self.log.read(after, Some(&filter), PAGE).await?;
+            let page = self.log.read(after, Some(filter), PAGE).await?;
             let before = after;
             for record in page.iter().filter(|record| record.sequence <= until) {
                 index.apply(record);
                 after = record.sequence;
             }
             if after == before {
-                break;
+                return Ok(());
             }
         }
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
-        self.applied.send_replace(until);
-        Ok(())
     }
 
     /// The last sequence stored long enough ago for every replica to have it, found by halving.
@@ -212,9 +234,13 @@ impl Part {
 
 /// The filter of [`SUBJECTS`].
 pub(crate) fn filter() -> Filter {
+    constant(SUBJECTS)
+}
+
+fn constant(subjects: &'static str) -> Filter {
     #[expect(
         clippy::expect_used,
         reason = "a constant, checked by every test that follows it"
     )]
-    Filter::new(SUBJECTS).expect("a valid filter")
+    Filter::new(subjects).expect("a valid filter")
 }

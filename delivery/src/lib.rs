@@ -1,6 +1,7 @@
 //! Delivery: from a message in the log to a signed webhook at every endpoint that wants it (design §8).
 //!
-//! 1. [`Endpoints`](endpoints) keeps every endpoint in memory, folded from the logs of events.
+//! 1. [`Endpoints`](endpoints) keeps every endpoint in memory, folded from the logs of events, and which tenants are
+//!    suspended or terminated; the jobs of suspended ones are [`held`].
 //! 2. [`matcher`] follows the logs of messages; each match becomes a fact in the delivery log and a job.
 //! 3. [`worker`] leases jobs into [`lanes`], posts ([`post`], [`egress`], [`body`], [`sign`], [`secrets`]), records
 //!    the attempt and settles: done, due again by the [`schedule`], or a dead letter.
@@ -14,6 +15,7 @@ mod cursor;
 mod egress;
 mod endpoints;
 mod health;
+mod held;
 mod lanes;
 mod master_key;
 mod matcher;

@@ -23,6 +23,8 @@ pub const UNREADABLE: &str = "tidings_delivery_unreadable_records_total";
 pub const LANE_FULL: &str = "tidings_delivery_lane_full_total";
 /// Counter: jobs sent back to the queue because every try of the process was taken.
 pub const TRIES_TAKEN: &str = "tidings_delivery_tries_taken_total";
+/// Counter: jobs sent back to the queue because their tenant is suspended.
+pub const TENANT_SUSPENDED: &str = "tidings_delivery_tenant_suspended_total";
 /// Gauge: HTTP tries under way.
 pub const IN_FLIGHT: &str = "tidings_delivery_in_flight";
 
@@ -55,6 +57,10 @@ pub(crate) fn lane_full() {
 
 pub(crate) fn tries_taken() {
     counter!(TRIES_TAKEN).increment(1);
+}
+
+pub(crate) fn tenant_suspended() {
+    counter!(TENANT_SUSPENDED).increment(1);
 }
 
 /// Counts one try as under way for as long as it lives.

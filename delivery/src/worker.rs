@@ -10,12 +10,15 @@ use std::time::{Duration, SystemTime};
 
 use broker::layout::{Bucket, Log};
 use broker::{Engine, EventLog, Lease, Settlement, WorkQueue};
+use domain::TenantId;
+use domain::tenant::Standing;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::endpoints::Endpoints;
 use crate::health::{Episode, Health, pause};
+use crate::held::Held;
 use crate::lanes::{Full, Lanes};
 use crate::post::Poster;
 use crate::{Schedule, SecretReader, Settings, metrics};
@@ -31,6 +34,10 @@ const IN_HAND: usize = 16;
 /// The most jobs taken at once.
 const AT_ONCE: usize = 64;
 
+/// The tenant is suspended: come again after this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Suspended(Duration);
+
 /// Makes attempts, many at once.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -43,6 +50,7 @@ pub(crate) struct Worker {
     schedule: Schedule,
     timeout: Duration,
     lanes: Arc<Lanes>,
+    held: Held,
     hands: Arc<Semaphore>,
     tries: Arc<Semaphore>,
     in_flight: AtomicUsize,
@@ -70,6 +78,7 @@ impl Worker {
             schedule: settings.schedule.clone(),
             timeout: settings.timeout,
             lanes: Lanes::new(settings.lane_in_flight, hands / 2),
+            held: Held::default(),
             hands: Arc::new(Semaphore::new(hands)),
             tries: Arc::new(Semaphore::new(settings.concurrency)),
             in_flight: AtomicUsize::new(0),
@@ -87,6 +96,12 @@ impl Worker {
     /// Leases jobs until told to stop; those in hand go on in tasks of the tracker.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tracker: TaskTracker) {
         let mut episode = Episode::new("worker: leases", self.health.clone());
+        // Before that a suspended tenant's job could be taken for an active one's.
+        while let Some(Err(error)) = stop.run_until_cancelled(self.endpoints.standings_known()).await {
+            if !pause(episode.failed(&error), &stop).await {
+                return;
+            }
+        }
         while let Some(hands) = stop.run_until_cancelled(self.free_hands()).await {
             // Not dropped at a stop: jobs that were leased meanwhile would wait for their lease to end.
             match self.queue.lease(hands.len(), WAIT).await {
@@ -115,6 +130,12 @@ impl Worker {
     }
 
     async fn work(self: Arc<Self>, lease: Lease, _hand: OwnedSemaphorePermit) {
+        if let Ok(tenant) = lease.job.tenant.as_str().parse()
+            && let Err(suspended) = self.admit(&tenant)
+        {
+            self.later(&lease, suspended.0).await;
+            return;
+        }
         match self.lanes.enter(&lease.job.lane).await {
             Ok(place) => self.attempt(lease, place).await,
             Err(Full(wait)) => {
@@ -122,6 +143,15 @@ impl Worker {
                 self.later(&lease, wait).await;
             }
         }
+    }
+
+    /// Whether a tenant's deliveries may go on just now.
+    fn admit(&self, tenant: &TenantId) -> Result<(), Suspended> {
+        if !matches!(self.endpoints.standing(tenant), Standing::Suspended(_)) {
+            return Ok(());
+        }
+        metrics::tenant_suspended();
+        Err(Suspended(self.held.wait(tenant)))
     }
 
     /// Notes whether what attempts need is there; answers how long to wait if it is not.

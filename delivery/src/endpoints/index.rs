@@ -1,4 +1,5 @@
-//! The endpoints of one shard's tenants, folded from their events.
+//! The endpoints of one shard's tenants, and on the platform's shard the tenants' standings, folded from their
+//! events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use broker::Record;
 use domain::endpoint::{EndpointEvent, EndpointSettings};
+use domain::tenant::{Standing, TenantEvent};
 use domain::{Commit, EndpointId, Message, TenantId, decode_event};
 
 use crate::health::in_full;
@@ -24,9 +26,14 @@ pub(crate) struct Endpoint {
     created_at: SystemTime,
 }
 
-/// Endpoints by tenant. Removed ones are absent.
+/// What delivery knows of a shard's tenants.
 #[derive(Debug, Default)]
-pub(super) struct Index(HashMap<TenantId, HashMap<EndpointId, Arc<Endpoint>>>);
+pub(super) struct Index {
+    /// Endpoints by tenant. Removed ones are absent.
+    endpoints: HashMap<TenantId, HashMap<EndpointId, Arc<Endpoint>>>,
+    /// Tenants that are not active.
+    standings: HashMap<TenantId, Standing>,
+}
 
 impl Index {
     /// The tenant's endpoints that want the message. Whether an endpoint is enabled is judged as of now.
@@ -40,7 +47,7 @@ impl Index {
                     .iter()
                     .any(|filter| filter.matches(&message.event_type))
         };
-        let endpoints = self.0.get(&message.tenant).into_iter().flatten();
+        let endpoints = self.endpoints.get(&message.tenant).into_iter().flatten();
         endpoints
             .filter(|(_, endpoint)| wanted(endpoint))
             .map(|(id, _)| id.clone())
@@ -48,38 +55,67 @@ impl Index {
     }
 
     pub(super) fn get(&self, tenant: &TenantId, id: &EndpointId) -> Option<Arc<Endpoint>> {
-        self.0.get(tenant)?.get(id).cloned()
+        self.endpoints.get(tenant)?.get(id).cloned()
+    }
+
+    pub(super) fn standing(&self, tenant: &TenantId) -> Standing {
+        self.standings.get(tenant).cloned().unwrap_or_default()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.values().map(HashMap::len).sum()
+        self.endpoints.values().map(HashMap::len).sum()
     }
 
-    /// Takes a record of the log of events in; others than endpoints' change nothing.
+    /// Takes a record of the log of events in; others than endpoints' and tenants' change nothing.
     ///
-    /// An event that can't be read leaves its endpoint as it was and is told of: holding up every other tenant
-    /// would be worse.
+    /// An event that can't be read leaves its endpoint or tenant as it was and is told of: holding up every other
+    /// tenant would be worse.
     pub(super) fn apply(&mut self, record: &Record) {
-        if !is_endpoint(record) {
-            return;
-        }
-        if let Err(error) = self.fold(record) {
+        let folded = match aggregate(record) {
+            Some("endpoint") => self.fold_endpoint(record),
+            Some("tenant") => self.fold_tenant(record),
+            _ => return,
+        };
+        if let Err(error) = folded {
             metrics::unreadable("EVENTS");
             tracing::error!(
                 sequence = record.sequence,
                 subject = %record.subject,
                 error = %in_full(error.as_ref()),
-                "An endpoint's event cannot be read; delivery goes on with what was known of it."
+                "An event cannot be read; delivery goes on with what was known of its endpoint or tenant."
             );
         }
     }
 
-    fn fold(&mut self, record: &Record) -> Result<(), Box<dyn std::error::Error>> {
+    fn fold_endpoint(&mut self, record: &Record) -> Result<(), Box<dyn std::error::Error>> {
         let commit = Commit::decode(&record.payload)?;
         let id: EndpointId = commit.id.parse()?;
-        let endpoints = self.0.entry(commit.tenant).or_default();
+        let endpoints = self.endpoints.entry(commit.tenant).or_default();
         for event in &commit.events {
             step(endpoints, &id, &decode_event(event)?, record.stored_at);
+        }
+        Ok(())
+    }
+
+    fn fold_tenant(&mut self, record: &Record) -> Result<(), Box<dyn std::error::Error>> {
+        let commit = Commit::decode(&record.payload)?;
+        let id: TenantId = commit.id.parse()?;
+        for event in &commit.events {
+            match decode_event(event)? {
+                TenantEvent::Suspended { reason } => {
+                    self.standings.insert(id.clone(), Standing::Suspended(reason));
+                }
+                TenantEvent::Terminated { reason, .. } => {
+                    self.standings.insert(id.clone(), Standing::Terminated(reason));
+                }
+                TenantEvent::Reactivated {} => {
+                    self.standings.remove(&id);
+                }
+                TenantEvent::Provisioned { .. }
+                | TenantEvent::Renamed { .. }
+                | TenantEvent::PlanChanged { .. }
+                | TenantEvent::QuotasChanged { .. } => {}
+            }
         }
         Ok(())
     }
@@ -118,15 +154,16 @@ fn step(
     }
 }
 
-/// Subjects of the log are `ev.<tenant>.<aggregate>.<id>`.
-fn is_endpoint(record: &Record) -> bool {
+/// The kind of aggregate a record is of: subjects of the log are `ev.<tenant>.<aggregate>.<id>`.
+fn aggregate(record: &Record) -> Option<&str> {
     let mut tokens = record.subject.as_str().split('.');
-    tokens.next() == Some("ev") && tokens.nth(1) == Some("endpoint")
+    tokens.next().filter(|kind| *kind == "ev")?;
+    tokens.nth(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use domain::{Actor, Meta, Timestamp, encode_event};
+    use domain::{Actor, EventRecord, Meta, Text, Timestamp, encode_event};
 
     use super::*;
     use crate::work::subject;
@@ -141,13 +178,17 @@ mod tests {
     }
 
     fn record(event: &EndpointEvent, stored_at: SystemTime) -> Record {
+        record_of("endpoint", ID, encode_event(event).unwrap(), stored_at)
+    }
+
+    fn record_of(aggregate: &str, id: &str, event: EventRecord, stored_at: SystemTime) -> Record {
         let commit = Commit {
             v: Commit::VERSION,
             tenant: TenantId::platform(),
-            aggregate: "endpoint".into(),
-            id: ID.into(),
+            aggregate: aggregate.into(),
+            id: id.into(),
             first_version: 1,
-            events: vec![encode_event(event).unwrap()],
+            events: vec![event],
             meta: Meta {
                 command_id: "1".into(),
                 command: "Test".into(),
@@ -163,7 +204,7 @@ mod tests {
         };
         Record {
             sequence: 1,
-            subject: subject(format!("ev.platform.endpoint.{ID}")),
+            subject: subject(format!("ev.platform.{aggregate}.{id}")),
             message_id: "platform:1".into(),
             stored_at,
             payload: commit.encode().into(),
@@ -193,7 +234,7 @@ mod tests {
             settings: settings("invoice.*"),
         };
         let disabled = EndpointEvent::Disabled {
-            reason: domain::Text::new("testing").unwrap(),
+            reason: Text::new("testing").unwrap(),
         };
         let changed = EndpointEvent::Changed {
             from: settings("invoice.*"),
@@ -226,6 +267,31 @@ mod tests {
             index.matching(&message(), stored_at).len()
         };
         assert_eq!((matches(0), matches(4), matches(6)), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_tenant_stands_as_its_last_event_says() {
+        let id = "ten_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let reason = Text::new("unpaid").unwrap();
+        let suspended = TenantEvent::Suspended { reason };
+        let mut index = Index::default();
+        let mut stands_after = |event: &TenantEvent| {
+            index.apply(&record_of(
+                "tenant",
+                id,
+                encode_event(event).unwrap(),
+                SystemTime::now(),
+            ));
+            index.standing(&id.parse().unwrap()).as_str()
+        };
+        assert_eq!(stands_after(&suspended), "suspended");
+        assert_eq!(stands_after(&TenantEvent::Reactivated {}), "active");
+        let terminated = TenantEvent::Terminated {
+            reason: Text::new("gone").unwrap(),
+            slug: "acme".to_owned().try_into().unwrap(),
+        };
+        assert_eq!(stands_after(&terminated), "terminated");
+        assert_eq!(index.standing(&TenantId::platform()).as_str(), "active");
     }
 
     #[test]

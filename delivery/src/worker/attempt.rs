@@ -53,6 +53,8 @@ impl Worker {
         drop(permit);
         match made {
             Ok(made) => self.conclude(&lease, &work, &to, made).await,
+            // No attempt: nobody was asked, and it is no fault of the receiver.
+            Err(Hindrance::Suspended(wait)) => self.later(&lease, wait).await,
             Err(hindrance) => {
                 let wait = self.surroundings(Some(&hindrance));
                 self.later(&lease, wait.max(AWAY_WAIT)).await;

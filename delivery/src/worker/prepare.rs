@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use broker::layout::Log;
 use broker::{Lease, ReadError};
+use domain::tenant::Standing;
 use domain::{EndpointId, InvalidId, Message, TenantId};
 use std::sync::Arc;
 
@@ -53,6 +54,9 @@ pub(super) enum Hindrance {
     /// No attempt can help until somebody does something.
     #[error("{0}")]
     Hopeless(&'static str),
+    /// The tenant was suspended while the job waited for its turn: it comes again after this time.
+    #[error("the tenant is suspended")]
+    Suspended(Duration),
     /// A part of Tidings is away, which is no fault of the receiver: the attempt doesn't count.
     #[error("{what} cannot be had")]
     Away {
@@ -65,6 +69,11 @@ pub(super) enum Hindrance {
 impl Worker {
     pub(super) async fn prepare(&self, work: &Work, to: &Receiver) -> Result<Prepared, Hindrance> {
         let endpoint = self.endpoint(work, to).await?;
+        self.admit(&to.tenant)
+            .map_err(|suspended| Hindrance::Suspended(suspended.0))?;
+        if let Standing::Terminated(_) = self.endpoints.standing(&to.tenant) {
+            return Err(Hindrance::Hopeless("the tenant was terminated"));
+        }
         let message = self.message(work).await?;
         if message.tenant != to.tenant {
             return Err(Hindrance::Hopeless("the message is another tenant's"));
