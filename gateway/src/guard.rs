@@ -23,6 +23,7 @@ use crate::draw::Draw;
 use crate::idempotency::once;
 use crate::problem::{Problem, ProblemType};
 use crate::rate::Allowance;
+use crate::tenancy;
 
 /// Where an operation's need stands in the OpenAPI document.
 const EXTENSION: &str = "x-permission";
@@ -55,6 +56,7 @@ pub(crate) mod may {
     pub(crate) const ADMINISTER_PLATFORM: Need = Need::Platform;
     pub(crate) const READ_API_KEYS: Need = on_tenant("api_keys", "read");
     pub(crate) const WRITE_API_KEYS: Need = on_tenant("api_keys", "write");
+    pub(crate) const READ_TENANT: Need = on_tenant("tenant", "read");
     pub(crate) const READ_USERS: Need = on_tenant("users", "read");
     pub(crate) const WRITE_USERS: Need = on_tenant("users", "write");
     pub(crate) const READ_ROLES: Need = on_tenant("roles", "read");
@@ -228,7 +230,10 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
             (principal, allowance)
         }
     };
-    let refusal = authorize(need, &principal).err();
+    let refusal = match authorize(need, &principal) {
+        Ok(()) => tenancy::admit(app, &principal, need, request.method()).await.err(),
+        Err(problem) => Some(problem),
+    };
     request.extensions_mut().insert(principal);
     Ok(Admitted { allowance, refusal })
 }

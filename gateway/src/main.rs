@@ -37,6 +37,7 @@ mod seal;
 mod serve;
 mod shutdown;
 mod telemetry;
+mod tenancy;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, Required, Response};
 
 use crate::consistency::{AT_LEAST, POSITION};
+use crate::guard::{Need, need_of};
 use crate::idempotency::KEY;
 use crate::problem::{MEDIA_TYPE, ProblemBody, ProblemType};
 
@@ -118,6 +119,9 @@ fn problems_of(operation: &Operation, is_query: bool, has_id: bool) -> Vec<Probl
             ProblemType::Overloaded,
             ProblemType::OutcomeUnknown,
         ]);
+        if !is_platforms(operation) {
+            kinds.extend([ProblemType::TenantSuspended, ProblemType::TenantTerminated]);
+        }
     }
     if operation.request_body.is_some() {
         kinds.extend([
@@ -128,6 +132,11 @@ fn problems_of(operation: &Operation, is_query: bool, has_id: bool) -> Vec<Probl
         ]);
     }
     kinds
+}
+
+/// Whether an operation is the platform administrator's.
+fn is_platforms(operation: &Operation) -> bool {
+    matches!(need_of(operation), Some(Need::Platform))
 }
 
 /// Problems of one status share a response; its description lists their codes.

@@ -24,5 +24,7 @@ mod resources;
 mod roles;
 #[path = "api/users.rs"]
 mod users;
+#[path = "api/tenants.rs"]
+mod tenants;
 #[path = "api/world.rs"]
 mod world;

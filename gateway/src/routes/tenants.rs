@@ -1,10 +1,16 @@
-//! `/v1/tenants`: the installation's tenants, for the platform administrator.
+//! `/v1/tenants`: the installation's tenants, for the platform administrator; `/v1/tenant`: a caller's own.
+
+mod standing;
+mod view;
 
 use axum::extract::State;
+use domain::{Edit, TenantId};
 use domain::role::{Roles, RolesCommand};
-use domain::tenant::{PlanName, Slug, Tenant, TenantCommand, TenantName, TenantRejection};
-use domain::{TenantId, Timestamp};
-use projections::{Page, TenantRow};
+use domain::tenant::{
+    PlanName, Quantity, QuotasChange, Rate, Slug, Tenant, TenantChange, TenantCommand, TenantName,
+    TenantRejection,
+};
+use projections::Page;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -12,12 +18,13 @@ use utoipa_axum::routes;
 
 use crate::answer::{Done, Written};
 use crate::app::App;
-use crate::auth::Administrator;
+use crate::auth::{Administrator, Member};
 use crate::consistency::{AtLeast, Found, List};
-use crate::extract::{Body, Id, Limit, Parameters};
+use crate::extract::{Body, Id, Limit, Parameters, object};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 use crate::routes::api_keys;
+use crate::routes::tenants::view::TenantView;
 
 const TAG: &str = "tenants";
 const READ_MODEL: &[&str] = &["tenants"];
@@ -31,8 +38,10 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         ))
         .routes(needs(
             may::ADMINISTER_PLATFORM,
-            routes!(show_tenant, rename_tenant),
+            routes!(show_tenant, change_tenant),
         ))
+        .routes(needs(may::READ_TENANT, routes!(show_own_tenant)))
+        .merge(standing::router())
 }
 
 /// A tenant to provision.
@@ -50,13 +59,58 @@ struct NewTenant {
     plan: Option<PlanName>,
 }
 
-/// What shall change.
+/// What shall change; what is not given stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TenantChange {
-    /// The new display name.
-    #[schema(value_type = String)]
-    name: TenantName,
+struct TenantPatch {
+    /// The new display name: 1 to 100 characters.
+    #[schema(value_type = Option<String>)]
+    name: Option<TenantName>,
+    /// The new plan's name: 1 to 40 characters; null: none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    plan: Edit<PlanName>,
+    /// The new quotas.
+    #[serde(default, deserialize_with = "object")]
+    quotas: QuotasPatch,
+}
+
+/// Quotas that shall change; what is not given stays, null is unlimited.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct QuotasPatch {
+    /// Users that are not removed: 0 to 1,000,000,000.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000_000)]
+    users: Edit<Quantity>,
+    /// Endpoints that are not removed: 0 to 1,000,000,000.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000_000)]
+    endpoints: Edit<Quantity>,
+    /// API keys that are not revoked: 0 to 1,000,000,000.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000_000)]
+    api_keys: Edit<Quantity>,
+    /// Teams that are not retired: 0 to 1,000,000,000.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000_000)]
+    teams: Edit<Quantity>,
+    /// Requests a second, for each process that answers them: 1 to 1,000,000.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
+    requests_per_second: Edit<Rate>,
+}
+
+impl From<QuotasPatch> for QuotasChange {
+    fn from(patch: QuotasPatch) -> Self {
+        Self {
+            users: patch.users,
+            endpoints: patch.endpoints,
+            api_keys: patch.api_keys,
+            teams: patch.teams,
+            requests_per_second: patch.requests_per_second,
+        }
+    }
 }
 
 /// A tenant that has come into being.
@@ -70,27 +124,6 @@ struct Provisioned {
     slug: Slug,
     /// The owner's API key. It is shown here and never again.
     api_key: String,
-}
-
-/// A tenant.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Tenant)]
-struct TenantView {
-    /// The tenant's id.
-    #[schema(value_type = String)]
-    id: TenantId,
-    /// The display name.
-    name: String,
-    /// The slug.
-    slug: String,
-    /// The plan's name.
-    plan: Option<String>,
-    /// When it was provisioned.
-    #[schema(value_type = String, format = "date-time")]
-    created_at: Timestamp,
-    /// When it last changed.
-    #[schema(value_type = String, format = "date-time")]
-    updated_at: Timestamp,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -184,44 +217,71 @@ async fn show_tenant(
     Found::one(app.read_models.tenants().get(&id).await?, TenantView::from)
 }
 
-/// Rename a tenant
+/// Change a tenant
+///
+/// Its name, plan and quotas. A quota below what the tenant already has takes nothing away: it only lets nothing more
+/// come into being.
 #[utoipa::path(
     patch, path = "/v1/tenants/{id}", tag = TAG, params(("id" = String, Path, description = "The tenant's id.")),
-    request_body = TenantChange,
-    responses((status = 204, description = "The tenant has this name."))
+    request_body = TenantPatch,
+    responses(
+        (status = 204, description = "The tenant is as asked for."),
+        (status = 409, description = "`not_possible`: The tenant is terminated.", body = ProblemBody,
+            content_type = "application/problem+json"),
+    )
 )]
-async fn rename_tenant(
+async fn change_tenant(
     administrator: Administrator,
     State(app): State<App>,
     Id(id): Id<TenantId>,
-    Body(change): Body<TenantChange>,
+    Body(patch): Body<TenantPatch>,
 ) -> Result<Done, Problem> {
-    let command = TenantCommand::Rename { name: change.name };
-    let meta = administrator.meta("RenameTenant");
+    let change = TenantChange {
+        name: patch.name,
+        plan: patch.plan,
+        quotas: patch.quotas.into(),
+    };
+    if change == TenantChange::default() {
+        return Err(Problem::invalid_body(
+            ".",
+            "must name at least one of name, plan, quotas",
+        ));
+    }
+    let call = administrator.meta("ChangeTenant");
+    let at = call.meta.at;
+    let command = TenantCommand::Change { change, at };
     let receipt = app
         .dispatcher
-        .execute::<Tenant>(&TenantId::platform(), id.as_str(), command, meta)
+        .execute::<Tenant>(&TenantId::platform(), id.as_str(), command, call)
         .await?;
     Ok(Done(receipt.position))
 }
 
-impl From<TenantRow> for TenantView {
-    fn from(row: TenantRow) -> Self {
-        Self {
-            id: row.id,
-            name: row.name,
-            slug: row.slug,
-            plan: row.plan,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        }
-    }
+/// Show the own tenant
+#[utoipa::path(
+    get, path = "/v1/tenant", tag = TAG,
+    responses((status = 200, description = "The tenant that the key acts for.", body = TenantView))
+)]
+async fn show_own_tenant(
+    member: Member,
+    State(app): State<App>,
+    at_least: AtLeast,
+) -> Result<Found<TenantView>, Problem> {
+    at_least.reached(&app, READ_MODEL).await?;
+    Found::one(
+        app.read_models.tenants().get(&member.tenant).await?,
+        TenantView::from,
+    )
 }
 
 impl From<TenantRejection> for Problem {
     fn from(rejection: TenantRejection) -> Self {
         match rejection {
             TenantRejection::NotFound => Self::not_found(),
+            TenantRejection::AlreadySuspended | TenantRejection::Terminated => Self::new(
+                ProblemType::NotPossible,
+                format!("Nothing was changed: {rejection}."),
+            ),
             // Only an id drawn twice could lead here.
             TenantRejection::AlreadyProvisioned => {
                 Self::new(ProblemType::Conflict, "Send the request again.")

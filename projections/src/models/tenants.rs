@@ -1,16 +1,16 @@
 //! The tenants of the installation; their rows are the platform's.
 
 use async_trait::async_trait;
-use domain::tenant::TenantEvent;
+use domain::tenant::{Quotas, TenantEvent};
 use domain::{Source, TenantId, Timestamp};
 use serde::Serialize;
 use sqlx::any::AnyRow;
 
 use crate::ReadModels;
-use crate::events::steps;
+use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Writer, optional_text, parsed, text, time};
+use crate::sql::{Statement, Value, Writer, json, optional_text, parsed, text, time};
 
 const NAME: &str = "tenants";
 const TABLE: &str = "tenants";
@@ -26,7 +26,7 @@ impl Projection for TenantsProjection {
     }
 
     fn version(&self) -> i64 {
-        1
+        2
     }
 
     fn sources(&self) -> &'static [Source] {
@@ -40,41 +40,55 @@ impl Projection for TenantsProjection {
     async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
         for step in steps::<TenantEvent>(batch, "tenant") {
             let (step, event) = step?;
-            match event {
+            let columns = match event {
                 TenantEvent::Provisioned { id, name, slug, plan } => {
                     if id.as_str() != step.id() {
                         return Err(step.poison("its id is not the one it is filed under"));
                     }
-                    let columns = [
-                        "tenant",
-                        "id",
-                        "name",
-                        "slug",
-                        "plan",
-                        "created_at",
-                        "updated_at",
-                        "version",
-                    ];
-                    let row = vec![
-                        step.tenant().into(),
-                        step.id().into(),
-                        name.as_str().into(),
-                        slug.as_str().into(),
-                        plan.map(|plan| plan.as_str().to_owned()).into(),
-                        step.at().into(),
-                        step.at().into(),
-                        step.version.into(),
-                    ];
-                    step.create(out, TABLE, &columns, row).await?;
+                    let plan = plan.map(String::from);
+                    create(&step, out, name.as_str(), slug.as_str(), plan).await?;
+                    continue;
                 }
-                TenantEvent::Renamed { to, .. } => {
-                    step.change(out, TABLE, vec![("name", to.as_str().into())])
-                        .await?;
+                TenantEvent::Renamed { to, .. } => vec![("name", to.as_str().into())],
+                TenantEvent::PlanChanged { to, .. } => vec![("plan", to.map(String::from).into())],
+                TenantEvent::QuotasChanged { to, .. } => {
+                    let quotas =
+                        serde_json::to_string(&to).map_err(|error| step.poison(error.to_string()))?;
+                    vec![("quotas", quotas.into())]
                 }
-            }
+                TenantEvent::Suspended { reason } => standing("suspended", Some(reason.into())),
+                TenantEvent::Reactivated {} => standing("active", None),
+                TenantEvent::Terminated { reason, .. } => standing("terminated", Some(reason.into())),
+            };
+            step.change(out, TABLE, columns).await?;
         }
         Ok(())
     }
+}
+
+async fn create(
+    step: &Step<'_>,
+    out: &mut Writer<'_>,
+    name: &str,
+    slug: &str,
+    plan: Option<String>,
+) -> Result<(), ApplyError> {
+    let row: Vec<(&str, Value)> = vec![
+        ("tenant", step.tenant().into()),
+        ("id", step.id().into()),
+        ("name", name.into()),
+        ("slug", slug.into()),
+        ("plan", plan.into()),
+        ("created_at", step.at().into()),
+        ("updated_at", step.at().into()),
+        ("version", step.version.into()),
+    ];
+    let (columns, row): (Vec<_>, Vec<_>) = row.into_iter().unzip();
+    step.create(out, TABLE, &columns, row).await
+}
+
+fn standing(status: &'static str, reason: Option<String>) -> Vec<(&'static str, Value)> {
+    vec![("status", status.into()), ("reason", reason.into())]
 }
 
 /// A tenant as the API shows it.
@@ -88,6 +102,12 @@ pub struct TenantRow {
     pub slug: String,
     /// The plan.
     pub plan: Option<String>,
+    /// `active`, `suspended` or `terminated`.
+    pub status: String,
+    /// Why it is not active.
+    pub reason: Option<String>,
+    /// How much it can have.
+    pub quotas: Quotas,
     /// When it was provisioned.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -101,6 +121,9 @@ impl TenantRow {
             name: text(row, "name")?,
             slug: text(row, "slug")?,
             plan: optional_text(row, "plan")?,
+            status: text(row, "status")?,
+            reason: optional_text(row, "reason")?,
+            quotas: json(row, "quotas")?,
             created_at: time(row, "created_at")?,
             updated_at: time(row, "updated_at")?,
         })
