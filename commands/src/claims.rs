@@ -21,7 +21,7 @@ impl ClaimKey {
     }
 
     /// The value's place among the claims of a tenant: 64 hexadecimal digits, a subject token.
-    fn hash(&self, tenant: &TenantId, kind: &str, value: &str) -> String {
+    pub(crate) fn hash(&self, tenant: &TenantId, kind: &str, value: &str) -> String {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key length");
         for part in [tenant.as_str(), kind, value] {

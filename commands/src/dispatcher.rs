@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::cache::AggregateCache;
 use crate::error::CommitError;
+use crate::gate::Passage;
 use crate::snapshots::Snapshots;
 use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, claims, metrics};
 
@@ -80,12 +81,14 @@ pub struct Loaded<A> {
 /// Executes commands. Cheap to clone.
 #[derive(Clone)]
 pub struct Dispatcher {
-    log: Arc<dyn EventLog>,
+    pub(crate) log: Arc<dyn EventLog>,
     pub(crate) cache: AggregateCache,
     snapshots: Snapshots,
-    claim_key: ClaimKey,
+    pub(crate) claim_key: ClaimKey,
     pub(crate) attempts: u32,
     turns: Arc<[Mutex<()>]>,
+    /// The gate that commits go through, if they do.
+    pub(crate) passage: Option<Arc<Passage>>,
 }
 
 impl Dispatcher {
@@ -98,6 +101,7 @@ impl Dispatcher {
             claim_key: settings.claim_key,
             attempts: settings.attempts.max(1),
             turns: (0..1024).map(|_| Mutex::default()).collect(),
+            passage: None,
         }
     }
 
@@ -109,6 +113,7 @@ impl Dispatcher {
             cache: self.cache.clone(),
             snapshots: self.snapshots.clone(),
             claim_key: self.claim_key.clone(),
+            passage: self.passage.clone(),
         }
     }
 

@@ -10,6 +10,7 @@ use domain::{Commit, Meta, Position, Root, Source, TenantId, decode_event, encod
 use crate::cache::AggregateCache;
 use crate::claims::{self, ClaimKey};
 use crate::error::{CommitError, LoadError};
+use crate::gate::Passage;
 use crate::snapshots::Snapshots;
 use crate::{Receipt, SHARD};
 
@@ -79,6 +80,8 @@ pub struct TenantStore {
     pub(crate) cache: AggregateCache,
     pub(crate) snapshots: Snapshots,
     pub(crate) claim_key: ClaimKey,
+    /// The gate that commits go through, if they do.
+    pub(crate) passage: Option<Arc<Passage>>,
 }
 
 impl TenantStore {
@@ -248,6 +251,8 @@ impl TenantStore {
         let claims = events.iter().flat_map(A::claims).collect();
         let mut records =
             claims::records(&*self.log, &self.claim_key, tenant, &holder, command_id, claims).await?;
+        let passage = self.passage.iter().filter(|passage| passage.aggregate == A::TYPE);
+        records.extend(passage.map(|passage| passage.record(&message_id(tenant, command_id))));
         let payload = commit.encode();
         records.push(NewRecord {
             subject: subject.clone(),

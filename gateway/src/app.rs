@@ -11,6 +11,7 @@ use crate::auth::Authority;
 use crate::config::Http;
 use crate::idempotency::Receipts;
 use crate::schemas::Schemas;
+use crate::{quotas, settings};
 
 /// The state of the API; clones share it.
 #[derive(Clone)]
@@ -34,6 +35,10 @@ pub(crate) struct Parts {
     pub(crate) secrets: SecretWriter,
     /// Where receivers may be.
     pub(crate) egress: EgressPolicy,
+    /// Turns at the gates of quotas.
+    pub(crate) gates: quotas::Turns,
+    /// Tenants that set nothing.
+    pub(crate) unset: settings::Unset,
     /// Limits of requests.
     pub(crate) http: Http,
 }

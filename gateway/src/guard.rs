@@ -57,6 +57,8 @@ pub(crate) mod may {
     pub(crate) const READ_API_KEYS: Need = on_tenant("api_keys", "read");
     pub(crate) const WRITE_API_KEYS: Need = on_tenant("api_keys", "write");
     pub(crate) const READ_TENANT: Need = on_tenant("tenant", "read");
+    pub(crate) const READ_SETTINGS: Need = on_tenant("settings", "read");
+    pub(crate) const WRITE_SETTINGS: Need = on_tenant("settings", "write");
     pub(crate) const READ_USERS: Need = on_tenant("users", "read");
     pub(crate) const WRITE_USERS: Need = on_tenant("users", "write");
     pub(crate) const READ_ROLES: Need = on_tenant("roles", "read");
@@ -231,7 +233,9 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
         }
     };
     let refusal = match authorize(need, &principal) {
-        Ok(()) => tenancy::admit(app, &principal, need, request.method()).await.err(),
+        Ok(()) => tenancy::admit(app, &principal, need, request.method())
+            .await
+            .err(),
         Err(problem) => Some(problem),
     };
     request.extensions_mut().insert(principal);

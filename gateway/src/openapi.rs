@@ -32,6 +32,7 @@ const SCHEME: &str = "api_key";
     tags(
         (name = "tenants", description = "The installation's tenants, for the platform administrator."),
         (name = "api keys", description = "What programs prove with which tenant they act for, and what they may do."),
+        (name = "settings", description = "What a tenant decides about itself."),
         (name = "users", description = "A tenant's users."),
         (name = "roles", description = "What users of a tenant may do: named sets of permissions."),
         (name = "endpoints", description = "Where a tenant's events are delivered."),

@@ -30,6 +30,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::audit::router())
         .merge(routes::stats::router())
         .merge(routes::commands::router())
+        .merge(routes::settings::router())
         .split_for_parts();
     (router, openapi::completed(document))
 }

@@ -17,6 +17,7 @@ pub(crate) mod events;
 mod export;
 pub(crate) mod health;
 pub(crate) mod roles;
+pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod tenants;
 pub(crate) mod users;

@@ -29,7 +29,7 @@ use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
-use crate::{idempotency, layers, metrics, profile, router, shutdown};
+use crate::{idempotency, layers, metrics, profile, quotas, router, settings, shutdown};
 
 /// How long a silent read database may hold up the end of the process.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -184,6 +184,8 @@ fn app(
         receipts: receipts(config, keys, engine),
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
         egress: egress(config),
+        gates: quotas::Turns::new(),
+        unset: settings::Unset::new(),
         http: config.http.clone(),
     })
 }

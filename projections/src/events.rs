@@ -1,7 +1,7 @@
 //! Folding the events of an aggregate into its row: one step per event, each checked against the version before.
 
 use cqrs_es::DomainEvent;
-use domain::{Commit, Timestamp, decode_event};
+use domain::{Commit, Meta, Timestamp, decode_event};
 
 use crate::projection::{ApplyError, Incoming};
 use crate::sql::{Statement, Value, Writer};
@@ -57,6 +57,11 @@ impl Step<'_> {
     /// Which aggregate.
     pub(crate) fn id(&self) -> &str {
         &self.commit.id
+    }
+
+    /// Where it comes from.
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.commit.meta
     }
 
     /// When it was decided.

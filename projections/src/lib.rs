@@ -28,8 +28,9 @@ pub use models::{
     AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
     DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow, EventTypeTotal,
     EventTypeVersionRow, EventTypes, InvalidStatus, InvitationFilter, InvitationRow, Invitations,
-    MessageFilter, MessageRow, Messages, RoleDetail, RoleRow, RolesOf, Stats, StatsOf, StatusCounts,
-    TeamFilter, TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, UserFilter, UserRow, Users,
+    MessageFilter, MessageRow, Messages, RoleDetail, RoleRow, RolesOf, SettingsOf, SettingsRow, Stats,
+    StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, Usage, UsageOf,
+    UserFilter, UserRow, Users,
 };
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;

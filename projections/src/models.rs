@@ -11,9 +11,11 @@ mod event_types;
 mod invitations;
 mod messages;
 mod roles;
+mod settings;
 mod stats;
 mod teams;
 mod tenants;
+mod usage;
 mod users;
 
 use std::sync::Arc;
@@ -30,9 +32,11 @@ pub use event_types::{EventTypeRow, EventTypeVersionRow, EventTypes};
 pub use invitations::{InvitationFilter, InvitationRow, Invitations};
 pub use messages::{MessageFilter, MessageRow, Messages};
 pub use roles::{RoleDetail, RoleRow, RolesOf};
+pub use settings::{SettingsOf, SettingsRow};
 pub use stats::{EventTypeTotal, Stats, StatsOf, StatusCounts};
 pub use teams::{TeamFilter, TeamMemberRow, TeamRow, Teams};
 pub use tenants::{TenantRow, Tenants};
+pub use usage::{Usage, UsageOf};
 pub use users::{UserFilter, UserRow, Users};
 
 /// Every projection of the installation.
@@ -50,5 +54,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(deliveries::DeliveriesProjection),
         Arc::new(stats::StatsProjection),
         Arc::new(api_keys::ApiKeysProjection),
+        Arc::new(settings::SettingsProjection),
+        Arc::new(usage::UsageProjection),
     ]
 }

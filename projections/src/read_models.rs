@@ -11,8 +11,8 @@ use sqlx::{Any, Transaction};
 use crate::checkpoints;
 use crate::engine::{Database, Kind, postgres, sqlite};
 use crate::models::{
-    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, StatsOf, Teams,
-    Tenants, Users,
+    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, SettingsOf,
+    StatsOf, Teams, Tenants, UsageOf, Users,
 };
 use crate::page::{Answer, QueryError};
 use crate::progress::Progress;
@@ -289,6 +289,22 @@ impl ReadModels {
     /// A tenant's deliveries, attempts and dead letters.
     pub fn deliveries<'a>(&'a self, tenant: &'a TenantId) -> Deliveries<'a> {
         Deliveries {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's settings.
+    pub fn settings<'a>(&'a self, tenant: &'a TenantId) -> SettingsOf<'a> {
+        SettingsOf {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// What a tenant has of what quotas count.
+    pub fn usage<'a>(&'a self, tenant: &'a TenantId) -> UsageOf<'a> {
+        UsageOf {
             read_models: self,
             tenant,
         }

@@ -22,9 +22,9 @@ mod process;
 mod resources;
 #[path = "api/roles.rs"]
 mod roles;
-#[path = "api/users.rs"]
-mod users;
 #[path = "api/tenants.rs"]
 mod tenants;
+#[path = "api/users.rs"]
+mod users;
 #[path = "api/world.rs"]
 mod world;

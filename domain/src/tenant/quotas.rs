@@ -69,7 +69,7 @@ pub struct QuotasChange {
     pub requests_per_second: Edit<Rate>,
 }
 
-/// A thing of which a tenant can have so many, and the events by which it comes and goes.
+/// A thing of which a tenant can have so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counted {
     /// Users that are not removed.
@@ -93,6 +93,31 @@ impl Counted {
             Self::Endpoints => "endpoints",
             Self::ApiKeys => "api_keys",
             Self::Teams => "teams",
+        }
+    }
+
+    /// The kind of the aggregates whose commits make one more.
+    pub fn aggregate(self) -> &'static str {
+        match self {
+            Self::Users => "user",
+            Self::Endpoints => "endpoint",
+            Self::ApiKeys => "api_key",
+            Self::Teams => "teams",
+        }
+    }
+
+    /// Of what an event of this wire name makes one more, or one less.
+    pub fn changed_by(event_type: &str) -> Option<(Self, i64)> {
+        match event_type {
+            "user.registered" => Some((Self::Users, 1)),
+            "user.removed" => Some((Self::Users, -1)),
+            "endpoint.created" => Some((Self::Endpoints, 1)),
+            "endpoint.removed" => Some((Self::Endpoints, -1)),
+            "api_key.issued" => Some((Self::ApiKeys, 1)),
+            "api_key.revoked" => Some((Self::ApiKeys, -1)),
+            "team.created" | "team.split" => Some((Self::Teams, 1)),
+            "team.merged" | "team.retired" => Some((Self::Teams, -1)),
+            _ => None,
         }
     }
 }

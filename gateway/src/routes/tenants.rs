@@ -4,12 +4,12 @@ mod standing;
 mod view;
 
 use axum::extract::State;
-use domain::{Edit, TenantId};
 use domain::role::{Roles, RolesCommand};
 use domain::tenant::{
     PlanName, Quantity, QuotasChange, Rate, Slug, Tenant, TenantChange, TenantCommand, TenantName,
     TenantRejection,
 };
+use domain::{Edit, TenantId};
 use projections::Page;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
