@@ -8,7 +8,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant, SystemTime};
 
-use commands::Dispatcher;
+use commands::{Call, Dispatcher, Receipt};
 use domain::tenant::Counted;
 use domain::{Root, TenantId};
 use tokio::sync::{Mutex, MutexGuard};
@@ -97,8 +97,27 @@ where
     ))
 }
 
+/// Executes a command that brings an aggregate of a counted kind into being, if the tenant's quota allows one more.
+pub(crate) async fn execute<A: Root>(
+    app: &App,
+    tenant: &TenantId,
+    counted: Counted,
+    id: &str,
+    command: A::Command,
+    call: Call,
+) -> Result<Receipt, Problem>
+where
+    A::Error: Into<Problem>,
+{
+    let make = |dispatcher: Dispatcher| {
+        let (command, call) = (command.clone(), call.clone());
+        async move { dispatcher.execute::<A>(tenant, id, command, call).await }
+    };
+    create(app, tenant, counted, is_there::<A>(app, tenant, id), make).await
+}
+
 /// Whether an aggregate has come into being, by the log's word.
-pub(crate) async fn is_there<A: Root>(app: &App, tenant: &TenantId, id: &str) -> Result<bool, Problem> {
+async fn is_there<A: Root>(app: &App, tenant: &TenantId, id: &str) -> Result<bool, Problem> {
     let loaded = app.dispatcher.load::<A>(tenant, id, Duration::ZERO).await;
     loaded
         .map(|loaded| loaded.version > 0)

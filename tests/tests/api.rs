@@ -18,10 +18,14 @@ mod operations;
 mod problems;
 #[path = "api/process.rs"]
 mod process;
+#[path = "api/quotas.rs"]
+mod quotas;
 #[path = "api/resources.rs"]
 mod resources;
 #[path = "api/roles.rs"]
 mod roles;
+#[path = "api/settings.rs"]
+mod settings;
 #[path = "api/tenants.rs"]
 mod tenants;
 #[path = "api/users.rs"]

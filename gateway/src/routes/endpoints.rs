@@ -6,6 +6,7 @@ use domain::endpoint::{
     Description, Endpoint, EndpointChange as Change, EndpointCommand, EndpointRejection, EndpointSettings,
     EventTypeFilter, Reason, TargetUrl,
 };
+use domain::tenant::Counted;
 use domain::{EndpointId, Timestamp};
 use projections::{EndpointRow, EndpointStatus, Page};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -20,6 +21,7 @@ use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, OptionalBody, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
+use crate::quotas;
 
 const TAG: &str = "endpoints";
 const READ_MODEL: &[&str] = &["endpoints"];
@@ -164,26 +166,20 @@ async fn create_endpoint(
         .await
         .map_err(|error| Problem::unavailable(&error))?;
     let url = new.url.to_string();
-    let settings = EndpointSettings {
+    let command = EndpointCommand::Create(EndpointSettings {
         url: new.url,
         event_types: new.event_types,
         description: new.description,
-    };
-    let position = execute(
-        &app,
-        &member,
-        &id,
-        EndpointCommand::Create(settings),
-        "CreateEndpoint",
-    )
-    .await?
-    .0;
+    });
+    let (tenant, call) = (&member.tenant, member.meta("CreateEndpoint"));
+    let counted = Counted::Endpoints;
+    let receipt = quotas::execute::<Endpoint>(&app, tenant, counted, id.as_str(), command, call).await?;
     let body = Created {
         id,
         secret: secret.reveal().to_string(),
         url,
     };
-    Ok(Written::created(position, body))
+    Ok(Written::created(receipt.position, body))
 }
 
 /// List endpoints

@@ -24,10 +24,11 @@ use crate::extract::{Body, Id, Limit, Parameters, object};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 use crate::routes::api_keys;
-use crate::routes::tenants::view::TenantView;
+use crate::routes::tenants::view::{OwnTenantView, TenantView};
 
 const TAG: &str = "tenants";
 const READ_MODEL: &[&str] = &["tenants"];
+const OWN_READ_MODELS: &[&str] = &["tenants", "usage"];
 
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
@@ -260,18 +261,20 @@ async fn change_tenant(
 /// Show the own tenant
 #[utoipa::path(
     get, path = "/v1/tenant", tag = TAG,
-    responses((status = 200, description = "The tenant that the key acts for.", body = TenantView))
+    responses((status = 200, description = "The tenant that the key acts for.", body = OwnTenantView))
 )]
 async fn show_own_tenant(
     member: Member,
     State(app): State<App>,
     at_least: AtLeast,
-) -> Result<Found<TenantView>, Problem> {
-    at_least.reached(&app, READ_MODEL).await?;
-    Found::one(
-        app.read_models.tenants().get(&member.tenant).await?,
-        TenantView::from,
-    )
+) -> Result<Found<OwnTenantView>, Problem> {
+    at_least.reached(&app, OWN_READ_MODELS).await?;
+    let usage = app.read_models.usage(&member.tenant).get().await?.data;
+    let tenant = app.read_models.tenants().get(&member.tenant).await?;
+    Found::one(tenant, |row| OwnTenantView {
+        tenant: row.into(),
+        usage: usage.into(),
+    })
 }
 
 impl From<TenantRejection> for Problem {

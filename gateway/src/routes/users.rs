@@ -5,6 +5,7 @@ mod rights;
 mod standing;
 
 use axum::extract::State;
+use domain::tenant::Counted;
 use domain::user::{
     Attributes, Email, MAX_PERMISSIONS, MAX_ROLES, User, UserCommand, UserName, UserRejection, UserStatus,
 };
@@ -24,6 +25,7 @@ use crate::extract::{Body, Id, Limit, Parameters};
 use crate::gifts;
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
+use crate::{quotas, settings};
 
 const TAG: &str = "users";
 const READ_MODEL: &[&str] = &["users"];
@@ -150,6 +152,7 @@ async fn register_user(
     State(app): State<App>,
     Body(new): Body<NewUser>,
 ) -> Result<Written<Registered>, Problem> {
+    settings::admit_email(&app, &member.tenant, &new.email, "email").await?;
     let roles = gifts::roles(&app, &member, &new.roles, "roles").await?;
     let id = UserId::new(member.ulid("user"));
     let command = UserCommand::Register {
@@ -159,10 +162,8 @@ async fn register_user(
         roles,
     };
     let meta = member.meta("RegisterUser");
-    let receipt = app
-        .dispatcher
-        .execute::<User>(&member.tenant, id.as_str(), command, meta)
-        .await?;
+    let tenant = &member.tenant;
+    let receipt = quotas::execute::<User>(&app, tenant, Counted::Users, id.as_str(), command, meta).await?;
     Ok(Written::created(receipt.position, Registered { id }))
 }
 
@@ -232,6 +233,9 @@ async fn update_user(
             ".",
             "must name at least one of email, name, attributes",
         ));
+    }
+    if let Some(email) = &change.email {
+        settings::admit_email(&app, &member.tenant, email, "email").await?;
     }
     let command = UserCommand::Update {
         email: change.email,

@@ -29,6 +29,8 @@ const TABLES: &[&str] = &[
     "stats_event_types",
     "stats_minutes",
     "api_keys",
+    "settings_versions",
+    "usage",
 ];
 
 fn open(url: &str, migrate: bool) -> impl Future<Output = Result<ReadModels, OpenError>> {
@@ -67,6 +69,17 @@ async fn without_a_filter_a_query_sees_one_tenant() -> anyhow::Result<()> {
                 &key,
                 1,
                 vec![("api_key.issued", issued)],
+            )
+            .await?;
+        let of = tenant(number);
+        let changed = serde_json::json!({ "version": 1, "from": {}, "to": { "team_max_depth": 3 } });
+        world
+            .commit(
+                &of,
+                "settings",
+                of.as_str(),
+                1,
+                vec![("settings.changed", changed)],
             )
             .await?;
     }

@@ -36,6 +36,8 @@ pub(crate) const ALL: &[&str] = &[
     "deliveries",
     "stats",
     "api_keys",
+    "settings",
+    "usage",
 ];
 
 /// Which database keeps the read models.

@@ -1,8 +1,8 @@
 //! How a tenant is shown.
 
-use domain::tenant::Quotas;
+use domain::tenant::{Counted, Quotas};
 use domain::{TenantId, Timestamp};
-use projections::TenantRow;
+use projections::{TenantRow, Usage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -48,6 +48,41 @@ struct QuotasView {
     teams: Option<u32>,
     /// Requests a second, for each process that answers them.
     requests_per_second: Option<u32>,
+}
+
+/// A caller's own tenant, and how much of its quotas it uses.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OwnTenant)]
+pub(super) struct OwnTenantView {
+    #[serde(flatten)]
+    pub(super) tenant: TenantView,
+    /// How much it has.
+    pub(super) usage: UsageView,
+}
+
+/// How much a tenant has of what quotas count.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
+pub(super) struct UsageView {
+    /// Users that are not removed.
+    users: u64,
+    /// Endpoints that are not removed.
+    endpoints: u64,
+    /// API keys that are not revoked.
+    api_keys: u64,
+    /// Teams that are not retired.
+    teams: u64,
+}
+
+impl From<Usage> for UsageView {
+    fn from(usage: Usage) -> Self {
+        Self {
+            users: usage.of(Counted::Users),
+            endpoints: usage.of(Counted::Endpoints),
+            api_keys: usage.of(Counted::ApiKeys),
+            teams: usage.of(Counted::Teams),
+        }
+    }
 }
 
 impl From<Quotas> for QuotasView {
