@@ -9,7 +9,7 @@ use broker::{
     Subject,
 };
 use bytes::Bytes;
-use domain::{Actor, EventId, EventType, Message, Position, Source, TenantId, Timestamp};
+use domain::{Actor, EndpointId, EventId, EventType, Message, Position, Source, TenantId, Timestamp};
 use futures::future::try_join_all;
 
 use crate::receipts::{Known, Receipts};
@@ -40,6 +40,8 @@ pub struct Draft {
     pub event_type: EventType,
     /// The client's JSON, to the byte.
     pub data: Bytes,
+    /// The one endpoint it is for; all that want it, unless given.
+    pub only_for: Option<EndpointId>,
 }
 
 /// Who publishes, and when.
@@ -335,6 +337,7 @@ fn record(tenant: &TenantId, event: &Prepared, origin: &Origin) -> Result<NewRec
         correlation_id: origin.correlation_id.clone(),
         causation_id: origin.causation_id.clone(),
         traceparent: origin.traceparent.clone(),
+        only_for: event.draft.only_for.clone(),
     };
     let message_id = message_id(tenant, &event.id);
     Ok(NewRecord {

@@ -37,6 +37,7 @@ mod tests {
             correlation_id: None,
             causation_id: None,
             traceparent: None,
+            only_for: None,
         };
         let body = String::from_utf8(body(&message)).unwrap();
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Where endpoints' signing secrets lie: encrypted, in a bucket of their own.
 //!
 //! A value is sealed with XChaCha20-Poly1305 under a key derived from the master key for its tenant, and bound to
-//! its tenant and endpoint, so a value copied to another key opens nowhere. Writing and reading are two types: the
+//! its tenant, endpoint and name, so a value copied to another key opens nowhere. Writing and reading are two types: the
 //! gateway, which makes secrets, can't read them back, and delivery, which uses them, can't replace them.
 
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use broker::{Expect, KeyValue, KvError, Subject};
 use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use domain::{EndpointId, TenantId};
+use domain::{EndpointId, SecretId, TenantId};
 use moka::sync::Cache;
 
+use crate::work::subject;
 use crate::{MasterKey, Secret};
 
 const VERSION: u8 = 1;
@@ -50,21 +51,32 @@ impl SecretWriter {
         Self { bucket, master }
     }
 
-    /// Stores an endpoint's secret sealed, in place of any it had.
+    /// Stores a secret of an endpoint sealed, in place of any of this name; `None` names the one it is created with.
     ///
-    /// Call it *before* the endpoint is created, so that no endpoint is ever without: one whose creation then
-    /// fails leaves only a value nobody reads, and a creation tried again replaces it.
+    /// Call it *before* the endpoint is created, or given this secret, so that no endpoint is ever without: one whose
+    /// creation then fails leaves only a value nobody reads, and a creation tried again replaces it.
     pub async fn keep(
         &self,
         tenant: &TenantId,
         endpoint: &EndpointId,
+        name: Option<&SecretId>,
         secret: &Secret,
     ) -> Result<(), SecretError> {
-        let sealed = seal(&self.master, tenant, endpoint, secret);
-        self.bucket
-            .put(&key(tenant, endpoint), sealed, Expect::Anything, None)
-            .await?;
+        let key = key(tenant, endpoint, name);
+        let sealed = seal(&self.master, tenant, &key, secret);
+        self.bucket.put(&key, sealed, Expect::Anything, None).await?;
         Ok(())
+    }
+
+    /// Removes a secret of an endpoint; one that is not there is no error.
+    pub async fn erase(
+        &self,
+        tenant: &TenantId,
+        endpoint: &EndpointId,
+        name: Option<&SecretId>,
+    ) -> Result<(), SecretError> {
+        let key = key(tenant, endpoint, name);
+        Ok(self.bucket.delete(&key, Expect::Anything).await?)
     }
 }
 
@@ -73,7 +85,7 @@ impl SecretWriter {
 pub struct SecretReader {
     bucket: Arc<dyn KeyValue>,
     master: MasterKey,
-    cache: Cache<EndpointId, Secret>,
+    cache: Cache<Subject, Secret>,
 }
 
 impl SecretReader {
@@ -90,26 +102,31 @@ impl SecretReader {
         }
     }
 
-    /// The endpoint's secret.
-    pub async fn open(&self, tenant: &TenantId, endpoint: &EndpointId) -> Result<Secret, SecretError> {
-        if let Some(secret) = self.cache.get(endpoint) {
+    /// A secret of the endpoint, by its name; `None` names the one it was created with.
+    pub async fn open(
+        &self,
+        tenant: &TenantId,
+        endpoint: &EndpointId,
+        name: Option<&SecretId>,
+    ) -> Result<Secret, SecretError> {
+        let key = key(tenant, endpoint, name);
+        if let Some(secret) = self.cache.get(&key) {
             return Ok(secret);
         }
-        let entry = self.bucket.get(&key(tenant, endpoint)).await?;
+        let entry = self.bucket.get(&key).await?;
         let sealed = entry.ok_or(SecretError::Missing)?.value;
-        let secret = unseal(&self.master, tenant, endpoint, &sealed).ok_or(SecretError::Unreadable)?;
-        self.cache.insert(endpoint.clone(), secret.clone());
+        let secret = unseal(&self.master, tenant, &key, &sealed).ok_or(SecretError::Unreadable)?;
+        self.cache.insert(key, secret.clone());
         Ok(secret)
     }
 }
 
-fn key(tenant: &TenantId, endpoint: &EndpointId) -> Subject {
-    #[expect(clippy::expect_used, reason = "typed ids hold only letters, digits and `_`")]
-    Subject::new(binding(tenant, endpoint)).expect("ids are tokens")
-}
-
-fn binding(tenant: &TenantId, endpoint: &EndpointId) -> String {
-    format!("{tenant}.{endpoint}")
+/// Where a secret lies, which is also what its sealed form is bound to.
+fn key(tenant: &TenantId, endpoint: &EndpointId, name: Option<&SecretId>) -> Subject {
+    subject(match name {
+        Some(name) => format!("{tenant}.{endpoint}.{name}"),
+        None => format!("{tenant}.{endpoint}"),
+    })
 }
 
 fn cipher(master: &MasterKey, tenant: &TenantId) -> XChaCha20Poly1305 {
@@ -118,13 +135,12 @@ fn cipher(master: &MasterKey, tenant: &TenantId) -> XChaCha20Poly1305 {
 }
 
 /// `version (1) ‖ nonce (24) ‖ ciphertext and tag`
-fn seal(master: &MasterKey, tenant: &TenantId, endpoint: &EndpointId, secret: &Secret) -> Bytes {
+fn seal(master: &MasterKey, tenant: &TenantId, key: &Subject, secret: &Secret) -> Bytes {
     let mut nonce = [0; NONCE];
     rand::fill(&mut nonce[..]);
-    let binding = binding(tenant, endpoint);
     let payload = Payload {
         msg: secret.as_bytes(),
-        aad: binding.as_bytes(),
+        aad: key.as_str().as_bytes(),
     };
     #[expect(clippy::expect_used, reason = "sealing fails only beyond 256 GiB")]
     let ciphertext = cipher(master, tenant)
@@ -133,16 +149,15 @@ fn seal(master: &MasterKey, tenant: &TenantId, endpoint: &EndpointId, secret: &S
     [&[VERSION], &nonce[..], &ciphertext].concat().into()
 }
 
-fn unseal(master: &MasterKey, tenant: &TenantId, endpoint: &EndpointId, sealed: &[u8]) -> Option<Secret> {
+fn unseal(master: &MasterKey, tenant: &TenantId, key: &Subject, sealed: &[u8]) -> Option<Secret> {
     let (&version, sealed) = sealed.split_first()?;
     let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE>()?;
     if version != VERSION {
         return None;
     }
-    let binding = binding(tenant, endpoint);
     let payload = Payload {
         msg: ciphertext,
-        aad: binding.as_bytes(),
+        aad: key.as_str().as_bytes(),
     };
     let opened = cipher(master, tenant)
         .decrypt(&XNonce::from(*nonce), payload)
@@ -154,22 +169,25 @@ fn unseal(master: &MasterKey, tenant: &TenantId, endpoint: &EndpointId, sealed: 
 mod tests {
     use super::*;
 
-    fn ids() -> (TenantId, EndpointId) {
-        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-        (
-            format!("ten_{id}").parse().unwrap(),
-            format!("ep_{id}").parse().unwrap(),
-        )
+    fn ids() -> (TenantId, Subject) {
+        let tenant: TenantId = "ten_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let endpoint: EndpointId = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let key = key(&tenant, &endpoint, None);
+        (tenant, key)
     }
 
     #[test]
-    fn only_the_same_key_tenant_and_endpoint_open_a_secret() {
+    fn only_the_same_key_tenant_endpoint_and_name_open_a_secret() {
         let (tenant, endpoint) = ids();
-        let other_endpoint: EndpointId = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAW".parse().unwrap();
+        let other: EndpointId = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAW".parse().unwrap();
+        let same: EndpointId = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let name: SecretId = "sec_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let (master, secret) = (MasterKey::generate(), Secret::generate());
         let sealed = seal(&master, &tenant, &endpoint, &secret);
         assert_eq!(unseal(&master, &tenant, &endpoint, &sealed), Some(secret));
-        assert_eq!(unseal(&master, &tenant, &other_endpoint, &sealed), None);
+        for another in [key(&tenant, &other, None), key(&tenant, &same, Some(&name))] {
+            assert_eq!(unseal(&master, &tenant, &another, &sealed), None);
+        }
         assert_eq!(unseal(&master, &TenantId::platform(), &endpoint, &sealed), None);
         assert_eq!(unseal(&MasterKey::generate(), &tenant, &endpoint, &sealed), None);
     }

@@ -3,20 +3,27 @@
 //! Rules:
 //! * An endpoint has an `http` or `https` URL and at least one event type it wants.
 //! * While disabled or after its removal it gets nothing new; a removed endpoint never comes back.
+//! * Its secret can be rotated: the new one signs from now on, the one before beside it for an overlap, and one still
+//!   older no longer.
 //! * Dead letters can be redriven and deliveries asked for again while it exists, and discarded even afterwards; this
 //!   is said here as a fact, and the delivery side acts on it.
+
+use std::time::Duration;
 
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::domain_event;
-use crate::{DeliveryId, MessageRef, Root, Text};
+use crate::settings::OverlapHours;
+use crate::{DeliveryId, MessageRef, Root, SecretId, Text, Timestamp};
 
 mod filter;
+mod secrets;
 mod target;
 
 pub use filter::{EventTypeFilter, InvalidFilter};
-pub use target::{InvalidUrl, TargetUrl};
+pub use secrets::Secrets;
+pub use target::{InvalidHost, InvalidUrl, TargetUrl};
 
 /// What people call an endpoint.
 pub type Description = Text<500>;
@@ -81,8 +88,11 @@ enum State {
     Present {
         settings: EndpointSettings,
         enabled: bool,
+        secrets: Secrets,
     },
-    Removed,
+    Removed {
+        secrets: Secrets,
+    },
 }
 
 impl Endpoint {
@@ -90,7 +100,20 @@ impl Endpoint {
     pub fn settings(&self) -> Option<&EndpointSettings> {
         match &self.state {
             State::Present { settings, .. } => Some(settings),
-            State::Absent | State::Removed => None,
+            State::Absent | State::Removed { .. } => None,
+        }
+    }
+
+    /// Whether it gets messages.
+    pub fn is_enabled(&self) -> bool {
+        matches!(self.state, State::Present { enabled: true, .. })
+    }
+
+    /// The names of its secrets, also after it was removed.
+    pub fn secrets(&self) -> Option<&Secrets> {
+        match &self.state {
+            State::Present { secrets, .. } | State::Removed { secrets } => Some(secrets),
+            State::Absent => None,
         }
     }
 }
@@ -109,6 +132,15 @@ pub enum EndpointCommand {
     },
     /// Send it messages again, from now on.
     Enable,
+    /// Sign with another secret from now on.
+    RotateSecret {
+        /// The new one's name; it is kept already.
+        secret: SecretId,
+        /// When this is asked.
+        at: Timestamp,
+        /// How long the present one signs beside it.
+        overlap: OverlapHours,
+    },
     /// Take it away for ever.
     Remove,
     /// Put dead letters back into the queue.
@@ -151,6 +183,14 @@ pub enum EndpointEvent {
     /// It gets messages again.
     #[serde(rename = "endpoint.enabled")]
     Enabled {},
+    /// Another secret signs from now on.
+    #[serde(rename = "endpoint.secret_rotated")]
+    SecretRotated {
+        /// Its name.
+        secret: SecretId,
+        /// Until when the one before it signs too.
+        previous_valid_until: Timestamp,
+    },
     /// It is gone for ever.
     #[serde(rename = "endpoint.removed")]
     Removed {},
@@ -181,6 +221,7 @@ domain_event!(EndpointEvent {
     Changed => ("endpoint.changed", 1),
     Disabled => ("endpoint.disabled", 1),
     Enabled => ("endpoint.enabled", 1),
+    SecretRotated => ("endpoint.secret_rotated", 1),
     Removed => ("endpoint.removed", 1),
     RedriveRequested => ("endpoint.redrive_requested", 1),
     DiscardRequested => ("endpoint.discard_requested", 1),
@@ -199,6 +240,9 @@ pub enum EndpointRejection {
     /// It names no event type.
     #[error("an endpoint needs at least one event type; `*` means all")]
     NoEventTypes,
+    /// No receiver can have its URL.
+    #[error("{0}")]
+    Url(InvalidHost),
     /// A list in the command is too long.
     #[error("a list may hold at most {MAX_LIST} entries")]
     ListTooLong,
@@ -218,16 +262,31 @@ impl cqrs_es::Aggregate for Endpoint {
         sink: &EventSink<Self>,
     ) -> Result<(), EndpointRejection> {
         let event = match (&self.state, command) {
-            (State::Absent, EndpointCommand::Create(settings)) => Some(EndpointEvent::Created {
-                settings: checked(settings)?,
-            }),
+            (State::Absent, EndpointCommand::Create(settings)) => {
+                settings.url.check_host().map_err(EndpointRejection::Url)?;
+                Some(EndpointEvent::Created {
+                    settings: checked(settings)?,
+                })
+            }
             (_, EndpointCommand::Create(_)) => return Err(EndpointRejection::AlreadyCreated),
             // What it left behind can still be cleared away.
-            (State::Removed, EndpointCommand::Discard(selection)) => Some(EndpointEvent::DiscardRequested {
-                selection: bounded(selection)?,
-            }),
-            (State::Absent | State::Removed, _) => return Err(EndpointRejection::NotFound),
-            (State::Present { settings, enabled }, command) => decide(settings, *enabled, command)?,
+            (State::Removed { .. }, EndpointCommand::Discard(selection)) => {
+                Some(EndpointEvent::DiscardRequested {
+                    selection: bounded(selection)?,
+                })
+            }
+            (State::Absent | State::Removed { .. }, _) => return Err(EndpointRejection::NotFound),
+            (
+                State::Present {
+                    settings,
+                    enabled,
+                    secrets,
+                },
+                command,
+            ) => match command {
+                EndpointCommand::RotateSecret { secret, at, overlap } => rotate(secrets, secret, at, overlap),
+                command => decide(settings, *enabled, command)?,
+            },
         };
         if let Some(event) = event {
             sink.write(event, self).await;
@@ -241,9 +300,23 @@ impl cqrs_es::Aggregate for Endpoint {
                 *state = State::Present {
                     settings,
                     enabled: true,
+                    secrets: Secrets::default(),
                 }
             }
-            (EndpointEvent::Removed {}, state) => *state = State::Removed,
+            (EndpointEvent::Removed {}, state) => {
+                let secrets = match state {
+                    State::Present { secrets, .. } | State::Removed { secrets } => std::mem::take(secrets),
+                    State::Absent => Secrets::default(),
+                };
+                *state = State::Removed { secrets };
+            }
+            (
+                EndpointEvent::SecretRotated {
+                    secret,
+                    previous_valid_until,
+                },
+                State::Present { secrets, .. },
+            ) => secrets.rotate(secret, previous_valid_until),
             (EndpointEvent::Changed { to, .. }, State::Present { settings, .. }) => *settings = to,
             (EndpointEvent::Disabled { .. }, State::Present { enabled, .. }) => *enabled = false,
             (EndpointEvent::Enabled {}, State::Present { enabled, .. }) => *enabled = true,
@@ -261,7 +334,11 @@ fn decide(
 ) -> Result<Option<EndpointEvent>, EndpointRejection> {
     Ok(match command {
         EndpointCommand::Create(_) => return Err(EndpointRejection::AlreadyCreated),
+        EndpointCommand::RotateSecret { .. } => None,
         EndpointCommand::Change(change) => {
+            if let Some(url) = change.url.as_ref().filter(|url| **url != settings.url) {
+                url.check_host().map_err(EndpointRejection::Url)?;
+            }
             let to = checked(change.apply_to(settings))?;
             (to != *settings).then(|| EndpointEvent::Changed {
                 from: settings.clone(),
@@ -283,6 +360,15 @@ fn decide(
     })
 }
 
+/// What becomes of a rotation; nothing where the secret signs already, as when the command is repeated.
+fn rotate(secrets: &Secrets, to: SecretId, at: Timestamp, overlap: OverlapHours) -> Option<EndpointEvent> {
+    let overlap = Duration::from_secs(u64::from(overlap.get()) * 60 * 60);
+    (secrets.current() != Some(&to)).then(|| EndpointEvent::SecretRotated {
+        secret: to,
+        previous_valid_until: at.saturating_add(overlap),
+    })
+}
+
 fn checked(settings: EndpointSettings) -> Result<EndpointSettings, EndpointRejection> {
     match settings.event_types.len() {
         0 => Err(EndpointRejection::NoEventTypes),
@@ -298,7 +384,9 @@ fn bounded(selection: Selection) -> Result<Selection, EndpointRejection> {
     }
 }
 
-impl Root for Endpoint {}
+impl Root for Endpoint {
+    const FOLD: u32 = 2;
+}
 
 #[cfg(test)]
 mod tests;

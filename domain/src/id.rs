@@ -115,6 +115,11 @@ typed_id!(
     "crd_"
 );
 typed_id!(
+    /// Names a signing secret of an endpoint; not secret itself.
+    SecretId,
+    "sec_"
+);
+typed_id!(
     /// Names a registered event type in the log.
     EventTypeId,
     "ety_"

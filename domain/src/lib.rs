@@ -42,7 +42,7 @@ pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, Mes
 pub use edit::Edit;
 pub use id::{
     CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId,
-    TeamId, TenantId, TokenId, UserId,
+    SecretId, TeamId, TenantId, TokenId, UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

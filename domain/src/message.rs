@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Actor, DecodeError, decode_record, encode_record};
-use crate::{EventId, TenantId, Timestamp};
+use crate::{EndpointId, EventId, TenantId, Timestamp};
 
 /// Why a text is not an event type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +97,9 @@ pub struct Message {
     pub causation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// The one endpoint it is for, whatever that asked for; all that want it, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_for: Option<EndpointId>,
 }
 
 impl Message {
@@ -154,6 +157,7 @@ mod tests {
             correlation_id: None,
             causation_id: None,
             traceparent: None,
+            only_for: None,
         };
         let golden = golden_record("message.v1", &example.encode());
         assert_eq!(Message::decode(&golden).unwrap(), example);
@@ -166,5 +170,11 @@ mod tests {
         };
         let golden = golden_record("message.v1.caused", &caused.encode());
         assert_eq!(Message::decode(&golden).unwrap(), caused);
+        let test = Message {
+            only_for: Some(EndpointId::new(Ulid(10))),
+            ..caused
+        };
+        let golden = golden_record("message.v1.only_for", &test.encode());
+        assert_eq!(Message::decode(&golden).unwrap(), test);
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use broker::embedded::Embedded;
 use broker::jetstream::{JetStream, Settings};
-use broker::layout::{Layout, Log};
-use broker::{Record, Token};
+use broker::layout::{Bucket, Layout, Log};
+use broker::{Entry, Record, Token};
 
 use crate::http::Api;
 use crate::nats::NatsServer;
@@ -183,6 +183,14 @@ impl Tidings {
         }
         engine.close().await;
         Ok(records)
+    }
+
+    /// Everything in one of its buckets. On the embedded engine the process must have ended.
+    pub async fn kept(&self, bucket: Bucket) -> anyhow::Result<Vec<Entry>> {
+        let engine = self.engine().await?;
+        let kept = engine.bucket(bucket).scan(None).await;
+        engine.close().await;
+        Ok(kept?)
     }
 
     /// Runs another subcommand of the binary on the same data and settings, as `doctor`; answers how it ended and

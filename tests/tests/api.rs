@@ -6,6 +6,8 @@ mod api_keys;
 mod commands;
 #[path = "api/deliveries.rs"]
 mod deliveries;
+#[path = "api/endpoints.rs"]
+mod endpoints;
 #[path = "api/event_types.rs"]
 mod event_types;
 #[path = "api/events.rs"]

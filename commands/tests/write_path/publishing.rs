@@ -13,6 +13,7 @@ fn draft(id: Option<&EventId>, data: &str) -> Draft {
         drawn: EventId::new(Ulid::generate()),
         event_type: "invoice.paid".parse().unwrap(),
         data: bytes::Bytes::copy_from_slice(data.as_bytes()),
+        only_for: None,
     }
 }
 

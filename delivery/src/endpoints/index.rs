@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use broker::Record;
-use domain::endpoint::{EndpointEvent, EndpointSettings};
+use domain::endpoint::{EndpointEvent, EndpointSettings, Secrets};
 use domain::tenant::{Standing, TenantEvent};
 use domain::{Commit, EndpointId, Message, TenantId, decode_event};
 
@@ -23,6 +23,7 @@ const CLOCKS_APART: Duration = Duration::from_secs(5);
 pub(crate) struct Endpoint {
     pub(crate) settings: EndpointSettings,
     pub(crate) enabled: bool,
+    pub(crate) secrets: Secrets,
     created_at: SystemTime,
 }
 
@@ -47,7 +48,16 @@ impl Index {
                     .iter()
                     .any(|filter| filter.matches(&message.event_type))
         };
-        let endpoints = self.endpoints.get(&message.tenant).into_iter().flatten();
+        let endpoints = self.endpoints.get(&message.tenant);
+        if let Some(only) = &message.only_for {
+            let there = endpoints.and_then(|endpoints| endpoints.get(only));
+            return there
+                .filter(|endpoint| endpoint.enabled)
+                .map(|_| only.clone())
+                .into_iter()
+                .collect();
+        }
+        let endpoints = endpoints.into_iter().flatten();
         endpoints
             .filter(|(_, endpoint)| wanted(endpoint))
             .map(|(id, _)| id.clone())
@@ -132,6 +142,7 @@ fn step(
             let endpoint = Endpoint {
                 settings: settings.clone(),
                 enabled: true,
+                secrets: Secrets::default(),
                 created_at: stored_at,
             };
             endpoints.insert(id.clone(), Arc::new(endpoint));
@@ -144,6 +155,10 @@ fn step(
         EndpointEvent::Changed { to, .. } => &|endpoint| endpoint.settings = to.clone(),
         EndpointEvent::Disabled { .. } => &|endpoint| endpoint.enabled = false,
         EndpointEvent::Enabled {} => &|endpoint| endpoint.enabled = true,
+        EndpointEvent::SecretRotated {
+            secret,
+            previous_valid_until,
+        } => &|endpoint| endpoint.secrets.rotate(secret.clone(), *previous_valid_until),
         // The module `requests` carries these out.
         EndpointEvent::RedriveRequested { .. }
         | EndpointEvent::DiscardRequested { .. }
@@ -224,6 +239,7 @@ mod tests {
             correlation_id: None,
             causation_id: None,
             traceparent: None,
+            only_for: None,
         }
     }
 
@@ -252,6 +268,30 @@ mod tests {
         assert_eq!(matches_after(&created), 1);
         assert_eq!(matches_after(&EndpointEvent::Removed {}), 0);
         assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn a_message_for_one_endpoint_reaches_it_whatever_it_asked_for() {
+        let now = SystemTime::now();
+        let mut index = Index::default();
+        let created = EndpointEvent::Created {
+            settings: settings("other.*"),
+        };
+        index.apply(&record(&created, now));
+        let for_endpoint = |id: &str| Message {
+            only_for: Some(id.parse().unwrap()),
+            ..message()
+        };
+        assert_eq!(index.matching(&message(), now).len(), 0);
+        assert_eq!(
+            index.matching(&for_endpoint(ID), now),
+            [ID.parse::<EndpointId>().unwrap()]
+        );
+        let another = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAW";
+        assert_eq!(index.matching(&for_endpoint(another), now), []);
+        let reason = domain::Text::new("testing").unwrap();
+        index.apply(&record(&EndpointEvent::Disabled { reason }, now));
+        assert_eq!(index.matching(&for_endpoint(ID), now), []);
     }
 
     #[test]

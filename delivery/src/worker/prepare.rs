@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime};
 use broker::layout::Log;
 use broker::{Lease, ReadError};
 use domain::tenant::Standing;
-use domain::{EndpointId, InvalidId, Message, TenantId};
+use domain::{EndpointId, InvalidId, Message, TenantId, Timestamp};
 use std::sync::Arc;
 
 use super::Worker;
-use crate::SecretError;
 use crate::body::body;
 use crate::endpoints::Endpoint;
 use crate::sign::sign;
 use crate::work::Work;
+use crate::{Secret, SecretError};
 
 /// How long an attempt waits for the index of endpoints to catch up.
 const INDEX_PATIENCE: Duration = Duration::from_secs(5);
@@ -78,23 +78,44 @@ impl Worker {
         if message.tenant != to.tenant {
             return Err(Hindrance::Hopeless("the message is another tenant's"));
         }
-        let opened = self.secrets.open(&to.tenant, &to.endpoint).await;
-        let secret = opened.map_err(|error| match error {
-            SecretError::Unavailable(cause) => Hindrance::Away {
-                what: "the signing secret",
-                cause: cause.into(),
-            },
-            SecretError::Missing | SecretError::Unreadable => Hindrance::Failed(error.to_string()),
-        })?;
-        let timestamp = domain::Timestamp::from(SystemTime::now()).as_seconds();
+        let now = Timestamp::from(SystemTime::now());
+        let secrets = self.secrets(&endpoint, to, now).await?;
+        let timestamp = now.as_seconds();
         let body = body(&message);
         Ok(Prepared {
             endpoint,
             published_at: message.published_at.into(),
             timestamp,
-            signature: sign(&[secret], work.message.id.as_str(), timestamp, &body),
+            signature: sign(&secrets, work.message.id.as_str(), timestamp, &body),
             body,
         })
+    }
+
+    /// What to sign with: the endpoint's secret, and during a rotation the one before it too.
+    async fn secrets(
+        &self,
+        endpoint: &Endpoint,
+        to: &Receiver,
+        now: Timestamp,
+    ) -> Result<Vec<Secret>, Hindrance> {
+        let mut secrets = Vec::with_capacity(2);
+        for name in endpoint.secrets.signing_at(now) {
+            match self.secrets.open(&to.tenant, &to.endpoint, name).await {
+                Ok(secret) => secrets.push(secret),
+                Err(SecretError::Unavailable(cause)) => {
+                    return Err(Hindrance::Away {
+                        what: "the signing secret",
+                        cause: cause.into(),
+                    });
+                }
+                // Another rotation has ended the older one, which the index doesn't know yet.
+                Err(SecretError::Missing) if !secrets.is_empty() => {}
+                Err(error @ (SecretError::Missing | SecretError::Unreadable)) => {
+                    return Err(Hindrance::Failed(error.to_string()));
+                }
+            }
+        }
+        Ok(secrets)
     }
 
     /// The endpoint, if it is there and enabled; looked up again in a fresh index before it is said not to be.

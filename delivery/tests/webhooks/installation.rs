@@ -11,8 +11,8 @@ use broker::{Engine, Expect, NewRecord, Subject};
 use delivery::{Delivery, EgressPolicy, MasterKey, Secret, SecretWriter, Settings, StartError};
 use domain::endpoint::{EndpointEvent, EndpointSettings};
 use domain::{
-    Actor, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, EventId, Message, Meta, TenantId,
-    Timestamp, encode_event,
+    Actor, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, EventId, Message, Meta, SecretId,
+    TenantId, Timestamp, encode_event,
 };
 use std::time::SystemTime;
 use tempfile::TempDir;
@@ -125,7 +125,7 @@ impl Installation {
         let bucket = self.engine.bucket(Bucket::EndpointSecrets);
         let writer = SecretWriter::new(bucket, self.master_key.clone());
         let drawn = Secret::generate();
-        writer.keep(&self.tenant, &id, &drawn).await.unwrap();
+        writer.keep(&self.tenant, &id, None, &drawn).await.unwrap();
         let secret = drawn.reveal().to_string();
         let settings: EndpointSettings = serde_json::from_value(serde_json::json!({
             "url": url, "event_types": event_types, "description": null
@@ -133,6 +133,37 @@ impl Installation {
         .unwrap();
         self.say(&id, &EndpointEvent::Created { settings }).await;
         Endpoint { id, secret }
+    }
+
+    /// Gives an endpoint another secret; the one before signs too until a time.
+    pub(crate) async fn rotate(&self, endpoint: &Endpoint, previous_valid_until: Timestamp) -> Endpoint {
+        let (name, drawn) = (SecretId::new(self.draw()), Secret::generate());
+        let writer = SecretWriter::new(
+            self.engine.bucket(Bucket::EndpointSecrets),
+            self.master_key.clone(),
+        );
+        writer
+            .keep(&self.tenant, &endpoint.id, Some(&name), &drawn)
+            .await
+            .unwrap();
+        let rotated = EndpointEvent::SecretRotated {
+            secret: name,
+            previous_valid_until,
+        };
+        self.say(&endpoint.id, &rotated).await;
+        Endpoint {
+            id: endpoint.id.clone(),
+            secret: drawn.reveal().to_string(),
+        }
+    }
+
+    /// Erases the secret an endpoint was created with.
+    pub(crate) async fn erase_first_secret(&self, endpoint: &Endpoint) {
+        let writer = SecretWriter::new(
+            self.engine.bucket(Bucket::EndpointSecrets),
+            self.master_key.clone(),
+        );
+        writer.erase(&self.tenant, &endpoint.id, None).await.unwrap();
     }
 
     /// Appends an event of an endpoint to the log of events.
@@ -171,7 +202,19 @@ impl Installation {
 
     /// Publishes under an id, used before or not, as a log does that has forgotten what it stored.
     pub(crate) async fn publish_as(&self, id: &EventId, event_type: &str, data: &str) {
+        self.publish_for(None, id, event_type, data).await;
+    }
+
+    /// Publishes for one endpoint only, if one is given.
+    pub(crate) async fn publish_for(
+        &self,
+        only_for: Option<&Endpoint>,
+        id: &EventId,
+        event_type: &str,
+        data: &str,
+    ) {
         let message = Message {
+            only_for: only_for.map(|endpoint| endpoint.id.clone()),
             v: Message::VERSION,
             tenant: self.tenant.clone(),
             id: id.clone(),

@@ -7,9 +7,12 @@ mod outage;
 mod receiver;
 mod trouble;
 
-use delivery::{EgressPolicy, Settings};
+use std::time::{Duration, SystemTime};
+
+use delivery::{EgressPolicy, HEADER_SIGNATURE, Settings};
 use domain::endpoint::{EndpointEvent, Selection};
-use domain::{DeliveryFact, DeliveryRecord, ErrorClass, Next, Text};
+use domain::{DeliveryFact, DeliveryRecord, ErrorClass, EventId, Next, Text, Timestamp};
+use ulid::Ulid;
 
 use installation::Installation;
 use receiver::Receiver;
@@ -68,6 +71,59 @@ async fn a_message_arrives_signed_and_verbatim_at_those_who_want_it() {
     );
     assert_eq!(running.delivery().status().endpoints, 2);
     assert!(running.delivery().status().troubles.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_rotated_secret_signs_beside_the_one_before_until_its_time() {
+    let (installation, receiver) = (Installation::new().await, Receiver::start().await);
+    let first = installation.create_endpoint(&receiver.url("/hook"), &["*"]).await;
+    let running = installation.start("");
+    let soon = Timestamp::from(SystemTime::now()).saturating_add(Duration::from_secs(60));
+    let second = installation.rotate(&first, soon).await;
+    installation.publish("invoice.paid", "1").await;
+    let received = receiver.wait("/hook", 1).await;
+    received[0].verify(&second.secret);
+    received[0].verify(&first.secret);
+    let third = installation
+        .rotate(&second, Timestamp::from(SystemTime::now()))
+        .await;
+    // It signs no more: nobody misses it.
+    installation.erase_first_secret(&first).await;
+    installation.publish("invoice.paid", "2").await;
+    let received = receiver.wait("/hook", 2).await;
+    received[1].verify(&third.secret);
+    assert!(
+        !received[1].headers[HEADER_SIGNATURE]
+            .to_str()
+            .unwrap()
+            .contains(' ')
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_for_one_endpoint_reaches_no_other() {
+    let (installation, receiver) = (Installation::new().await, Receiver::start().await);
+    let tried = installation
+        .create_endpoint(&receiver.url("/tried"), &["other.*"])
+        .await;
+    let all = installation.create_endpoint(&receiver.url("/all"), &["*"]).await;
+    let running = installation.start("");
+    let test = EventId::new(Ulid(7));
+    installation
+        .publish_for(Some(&tried), &test, "endpoint.test", "{}")
+        .await;
+    let next = installation.publish("invoice.paid", "{}").await;
+    receiver.wait("/tried", 1).await[0].verify(&tried.secret);
+    let received = receiver.wait("/all", 1).await;
+    assert_eq!(received[0].id(), next.as_str());
+    assert!(
+        installation
+            .facts(&installation.delivery_id(&test, &all))
+            .await
+            .is_empty()
+    );
     running.stop().await;
 }
 

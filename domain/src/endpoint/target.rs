@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{Host, Url};
 
 /// Why a text is not a receiver's URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,22 @@ pub enum InvalidUrl {
     TooLong,
 }
 
+/// Why no receiver can have a URL, although it has the form of one.
+///
+/// Apart from [`InvalidUrl`] because such URLs were taken once: what the log holds must be readable for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidHost {
+    /// A name that the domain name system cannot hold (RFC 1035, RFC 1123; `_`, which some use, is taken).
+    #[error(
+        "must name a host: words of 1 to 63 letters, digits, - and _ joined by dots, which neither begin nor end with -, \
+         253 characters in all"
+    )]
+    Name,
+    /// Port 0.
+    #[error("must not name port 0, at which nobody can listen")]
+    Port,
+}
+
 /// How long a URL may be. The log holds the normal form, which must be readable for ever: it is what counts.
 const MAX_BYTES: usize = 2048;
 
@@ -38,6 +54,31 @@ impl TargetUrl {
     /// The URL.
     pub fn as_url(&self) -> &Url {
         &self.0
+    }
+
+    /// Refuses what no receiver can have; asked when an endpoint is to get this URL.
+    pub fn check_host(&self) -> Result<(), InvalidHost> {
+        if self.0.port() == Some(0) {
+            return Err(InvalidHost::Port);
+        }
+        let Some(Host::Domain(name)) = self.0.host() else {
+            return Ok(());
+        };
+        let fits = |label: &str| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        // A dot at the end only says that the name is complete.
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if name.len() <= 253 && name.split('.').all(fits) {
+            Ok(())
+        } else {
+            Err(InvalidHost::Name)
+        }
     }
 
     /// The URL as text.
@@ -102,6 +143,40 @@ mod tests {
             parse(&format!("https://example.org/{}", "a".repeat(2048))),
             Err(InvalidUrl::TooLong)
         );
+    }
+
+    #[test]
+    fn a_receiver_is_at_a_host_that_can_be() {
+        let check = |text: &str| TargetUrl::try_from(text.to_owned()).unwrap().check_host();
+        let long = format!("https://{}/", ["a"; 127].join("."));
+        for text in [
+            "https://example.org/",
+            "https://my_hooks.example.org.:8443/",
+            "http://[::1]:9000/",
+            "http://192.0.2.7/",
+            "https://bücher.example/",
+            "http://localhost/",
+            &long,
+        ] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        let (label, longer) = (
+            format!("https://{}.org/", "a".repeat(64)),
+            long.replace("//", "//a."),
+        );
+        for text in [
+            "https://a..b/",
+            "https://.example.org/",
+            "https://-a.example.org/",
+            "https://a-.example.org/",
+            "https://a!b.example.org/",
+            "https://example.org../",
+            &label,
+            &longer,
+        ] {
+            assert_eq!(check(text), Err(InvalidHost::Name), "{text}");
+        }
+        assert_eq!(check("https://example.org:0/"), Err(InvalidHost::Port));
     }
 
     #[test]

@@ -132,6 +132,80 @@ async fn disabling_and_enabling_are_told_once() {
     assert_eq!(when(&[created()], EndpointCommand::Enable).await, Ok(vec![]));
 }
 
+fn rotated(secret: u128, until: i64) -> EndpointEvent {
+    EndpointEvent::SecretRotated {
+        secret: SecretId::new(Ulid(secret)),
+        previous_valid_until: Timestamp::from_millis(until),
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_rotated_with_an_overlap_and_once() {
+    let rotate = |overlap: u32| EndpointCommand::RotateSecret {
+        secret: SecretId::new(Ulid(1)),
+        at: Timestamp::from_millis(1_000),
+        overlap: OverlapHours::try_from(overlap).unwrap(),
+    };
+    assert_eq!(
+        when(&[created()], rotate(2)).await,
+        Ok(vec![rotated(1, 7_201_000)])
+    );
+    assert_eq!(
+        when(&[created(), disabled()], rotate(0)).await,
+        Ok(vec![rotated(1, 1_000)])
+    );
+    let repeated = [created(), rotated(1, 7_201_000)];
+    assert_eq!(when(&repeated, rotate(2)).await, Ok(vec![]));
+    let since = [created(), rotated(1, 7_201_000), rotated(2, 8_000_000)];
+    assert_eq!(when(&since, rotate(2)).await, Ok(vec![rotated(1, 7_201_000)]));
+    assert_eq!(when(&[], rotate(2)).await, Err(EndpointRejection::NotFound));
+}
+
+#[test]
+fn a_removed_endpoint_remembers_which_secrets_to_erase() {
+    use cqrs_es::Aggregate;
+
+    let mut endpoint = Endpoint::default();
+    assert!(endpoint.secrets().is_none());
+    for event in [created(), rotated(1, 5), EndpointEvent::Removed {}] {
+        endpoint.apply(event);
+    }
+    let names: Vec<_> = endpoint
+        .secrets()
+        .unwrap()
+        .all()
+        .map(Option::<&SecretId>::cloned)
+        .collect();
+    assert_eq!(names, [None, Some(SecretId::new(Ulid(1)))]);
+}
+
+#[tokio::test]
+async fn a_url_that_no_receiver_can_have_is_refused_when_it_is_new() {
+    let nowhere = settings("https://example.org:0/");
+    assert_eq!(
+        when(&[], EndpointCommand::Create(nowhere.clone())).await,
+        Err(EndpointRejection::Url(InvalidHost::Port))
+    );
+    let change = EndpointCommand::Change(change_to("https://a..b/"));
+    assert_eq!(
+        when(&[created()], change).await,
+        Err(EndpointRejection::Url(InvalidHost::Name))
+    );
+    // One from before the rule is left alone.
+    let old = EndpointEvent::Created { settings: nowhere };
+    let described = EndpointChange {
+        description: Some(None),
+        ..change_to("https://example.org:0/")
+    };
+    assert_eq!(
+        when(&[old], EndpointCommand::Change(described))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
 #[tokio::test]
 async fn nothing_can_be_asked_of_an_endpoint_that_is_not_there() {
     for history in [vec![], vec![created(), EndpointEvent::Removed {}]] {
@@ -200,6 +274,7 @@ fn stored_events_decode_for_ever() {
             changed,
             disabled(),
             EndpointEvent::Enabled {},
+            rotated(1, 1_614_265_330_007),
             EndpointEvent::Removed {},
             EndpointEvent::RedriveRequested {
                 selection: Selection::Deliveries(vec![id.clone()]),

@@ -1,5 +1,8 @@
 //! `/v1/endpoints`: where a tenant's events are delivered.
 
+mod secrets;
+mod trial;
+
 use axum::extract::State;
 use delivery::{Forbidden, Secret};
 use domain::endpoint::{
@@ -39,6 +42,8 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         ))
         .routes(needs(may::WRITE_ENDPOINTS, routes!(enable_endpoint)))
         .routes(needs(may::WRITE_ENDPOINTS, routes!(disable_endpoint)))
+        .merge(secrets::router())
+        .merge(trial::router())
 }
 
 /// An endpoint to create.
@@ -120,6 +125,10 @@ struct EndpointView {
     /// Why it was disabled, while it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_reason: Option<String>,
+    /// Until when the secret before the present one signs too, once it was rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    previous_secret_valid_until: Option<Timestamp>,
     /// When it was created.
     #[schema(value_type = String, format = "date-time")]
     created_at: Timestamp,
@@ -156,13 +165,14 @@ async fn create_endpoint(
     Body(new): Body<NewEndpoint>,
 ) -> Result<Written<Created>, Problem> {
     app.egress.check_url(new.url.as_url())?;
+    new.url.check_host().map_err(EndpointRejection::Url)?;
     if new.event_types.is_empty() {
         return Err(EndpointRejection::NoEventTypes.into());
     }
     let id = EndpointId::new(member.ulid("endpoint"));
     let secret = Secret::new(*member.draw().secret("endpoint"));
     app.secrets
-        .keep(&member.tenant, &id, &secret)
+        .keep(&member.tenant, &id, None, &secret)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
     let url = new.url.to_string();
@@ -257,6 +267,8 @@ async fn change_endpoint(
 }
 
 /// Remove an endpoint
+///
+/// Its secrets are erased.
 #[utoipa::path(
     delete, path = "/v1/endpoints/{id}", tag = TAG, params(("id" = String, Path, description = "The endpoint's id.")),
     responses((status = 204, description = "The endpoint is gone for ever."))
@@ -266,7 +278,10 @@ async fn remove_endpoint(
     State(app): State<App>,
     Id(id): Id<EndpointId>,
 ) -> Result<Done, Problem> {
-    execute(&app, &member, &id, EndpointCommand::Remove, "RemoveEndpoint").await
+    let removed = execute(&app, &member, &id, EndpointCommand::Remove, "RemoveEndpoint").await;
+    // Also where it was removed before: a failure then may have left them.
+    secrets::erase_all(&app, &member.tenant, &id).await?;
+    removed
 }
 
 /// Enable an endpoint
@@ -336,6 +351,7 @@ impl From<EndpointRow> for EndpointView {
             description: row.description,
             status: row.status,
             disabled_reason: row.disabled_reason,
+            previous_secret_valid_until: row.previous_secret_valid_until,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
@@ -348,6 +364,7 @@ impl From<EndpointRejection> for Problem {
             EndpointRejection::NotFound => Self::not_found(),
             // Only an id drawn twice could lead here.
             EndpointRejection::AlreadyCreated => Self::new(ProblemType::Conflict, "Send the request again."),
+            EndpointRejection::Url(host) => Self::invalid_body("url", host.to_string()),
             EndpointRejection::NoEventTypes | EndpointRejection::ListTooLong => {
                 Self::invalid_body("event_types", rejection.to_string())
             }

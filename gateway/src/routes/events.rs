@@ -23,6 +23,8 @@ use crate::extract::{Id, Limit, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 
+pub(crate) use publish::not_too_deep;
+
 const TAG: &str = "events";
 const READ_MODEL: &[&str] = &["messages"];
 

@@ -12,7 +12,8 @@ use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
 use crate::sql::{
-    Statement, Value, Writer, json as json_column, optional_text, parsed, text, time, unreadable,
+    Statement, Value, Writer, json as json_column, optional_text, optional_time, parsed, text, time,
+    unreadable,
 };
 
 const NAME: &str = "endpoints";
@@ -63,6 +64,9 @@ async fn fold(step: &Step<'_>, event: EndpointEvent, out: &mut Writer<'_>) -> Re
             ("status", "enabled".into()),
             ("disabled_reason", Value::Text(None)),
         ],
+        EndpointEvent::SecretRotated {
+            previous_valid_until, ..
+        } => vec![("previous_secret_valid_until", previous_valid_until.into())],
         EndpointEvent::Removed {} => vec![("status", "removed".into())],
         // Requests are for the delivery side; here they only count as versions.
         EndpointEvent::RedriveRequested { .. }
@@ -122,6 +126,9 @@ pub struct EndpointRow {
     /// Why it was disabled, while it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disabled_reason: Option<String>,
+    /// Until when the secret before the present one signs too, once it was rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_secret_valid_until: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -142,6 +149,7 @@ impl EndpointRow {
             description: optional_text(row, "description")?,
             status,
             disabled_reason: optional_text(row, "disabled_reason")?,
+            previous_secret_valid_until: optional_time(row, "previous_secret_valid_until")?,
             created_at: time(row, "created_at")?,
             updated_at: time(row, "updated_at")?,
         })

@@ -1,5 +1,7 @@
 //! `/v1/event-types`, and what they mean for `/v1/events`.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -46,6 +48,32 @@ async fn add_version(api: &Api, schema: Value) -> anyhow::Result<Reply> {
         &json!({ "schema": schema }),
     )
     .await
+}
+
+/// A process that had no part in it learns of a schema within five seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_checks_with_a_new_schema_soon() -> anyhow::Result<()> {
+    let service = Tidings::start(tests::service::Engine::Cluster).await?;
+    let api = tenant(&service, "acme").await?;
+    let beside = service.beside().await?;
+    let other = beside.tenant(api.key().context("a key")?)?;
+    publish(&other, json!(7)).await?.expect(202)?;
+    let new = json!({ "name": "invoice.paid", "schema": { "type": "object" } });
+    api.post("/v1/event-types", &new).await?.expect(201)?;
+    let registered = Instant::now();
+    loop {
+        let reply = publish(&other, json!(7)).await?;
+        if reply.status != 202 {
+            assert_eq!(places(&reply, "schema_violation")?, ["data"]);
+            return Ok(());
+        }
+        // Five seconds, and what the calls themselves take.
+        assert!(
+            registered.elapsed() < Duration::from_secs(7),
+            "it still does not know"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 for_each_engine! {

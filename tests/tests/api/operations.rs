@@ -12,6 +12,8 @@ use crate::world::{get_after, tenant, text};
 /// Operations that also do without a body.
 const OPTIONAL_BODY: &[&str] = &[
     "POST /v1/endpoints/{id}/disable",
+    "POST /v1/endpoints/{id}/rotate-secret",
+    "POST /v1/endpoints/{id}/test",
     "POST /v1/users/{id}/deactivate",
     "POST /v1/api-keys/{id}/rotate",
     "POST /v1/tenants/{id}/api-keys",

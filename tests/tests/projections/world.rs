@@ -305,6 +305,7 @@ impl World {
             correlation_id: None,
             causation_id: None,
             traceparent: None,
+            only_for: None,
         };
         let subject = Message::subject(tenant, &message.event_type);
         let message_id = format!("{tenant}:{}", message.id);

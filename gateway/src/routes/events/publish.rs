@@ -111,7 +111,7 @@ async fn publish_event(
     State(app): State<App>,
     Body(new): Body<NewEvent>,
 ) -> Result<Written<Accepted>, Problem> {
-    not_too_deep(&new, "data")?;
+    not_too_deep(new.data.get(), "data")?;
     let subject = Subject {
         event_type: &new.event_type,
         data: new.data.get(),
@@ -154,7 +154,7 @@ async fn publish_events(
         ));
     }
     for (index, Item(event)) in new.events.iter().enumerate() {
-        not_too_deep(event, &format!("events[{index}].data"))?;
+        not_too_deep(event.data.get(), &format!("events[{index}].data"))?;
     }
     let subjects = new.events.iter().enumerate().map(|(index, Item(event))| Subject {
         event_type: &event.event_type,
@@ -189,8 +189,9 @@ async fn publish_events(
     Ok(Written::accepted(last.into_iter().collect(), body))
 }
 
-fn not_too_deep(new: &NewEvent, path: &str) -> Result<(), Problem> {
-    if is_too_deep(new.data.get()) {
+/// Refuses data, as JSON, that many who read them could not.
+pub(crate) fn not_too_deep(data: &str, path: &str) -> Result<(), Problem> {
+    if is_too_deep(data) {
         let message = format!("must not be nested more than {MAX_DEPTH} levels deep");
         return Err(Problem::invalid_body(path, message));
     }
@@ -203,6 +204,7 @@ fn draft(new: NewEvent, drawn: EventId) -> Draft {
         drawn,
         event_type: new.event_type,
         data: Bytes::from(Box::<str>::from(new.data).into_string()),
+        only_for: None,
     }
 }
 
