@@ -261,10 +261,14 @@ impl ApiKey {
         key.check_changeable(by)
     }
 
-    /// Until when the text before the last rotation is good.
-    pub fn previous_until(&self) -> Option<Timestamp> {
-        let previous = self.issued.as_ref()?.previous.as_ref()?;
-        Some(previous.until)
+    /// Until when the text before this credential's is good; none where it is not the newest.
+    pub fn previous_until(&self, credential: &CredentialId) -> Option<Timestamp> {
+        let key = self.issued.as_ref()?;
+        let newest = key.credential.as_ref() == Some(credential);
+        key.previous
+            .as_ref()
+            .filter(|_| newest)
+            .map(|previous| previous.until)
     }
 }
 

@@ -204,9 +204,21 @@ fn idempotency_key() -> Parameter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::PathBuf;
 
     use crate::router;
+
+    const PERMISSIONS: &str = "\
+# Permissions
+
+What each call needs. A key may make a call if one of its scopes covers the permission: `*`, or the permission itself with
+any of its parts as `*`; the scope `tenant` covers `team` and `own`. `platform` is the platform administrator's key and no
+other, `none` a call that proves itself otherwise. Keys and scopes are described in `docs/operating.md`.
+
+| permission | calls |
+|---|---|
+";
 
     /// Where a parameter is sent, for every operation.
     #[test]
@@ -227,6 +239,33 @@ mod tests {
                 assert_eq!(parameter["in"], expected, "{path}: {name}");
             }
         }
+    }
+
+    /// The table in `docs/permissions.md` is the one made from the code; `UPDATE_GOLDEN=1` writes it anew.
+    #[test]
+    fn the_published_table_of_permissions_is_the_one_the_code_makes() {
+        let document = serde_json::to_value(router::operations().1).unwrap();
+        let mut calls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let need = operation["x-permission"].as_str().unwrap().to_owned();
+                let call = format!("`{} {path}`", method.to_uppercase());
+                calls.entry(need).or_default().push(call);
+            }
+        }
+        let rows = calls
+            .iter()
+            .map(|(need, calls)| format!("| `{need}` | {} |\n", calls.join(", ")));
+        let text = format!("{PERMISSIONS}{}", rows.collect::<String>());
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/permissions.md");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            published, text,
+            "docs/permissions.md is out of date: run this test with UPDATE_GOLDEN=1"
+        );
     }
 
     /// The document under `schemas/` is the one made from the code; `UPDATE_GOLDEN=1` writes it anew.

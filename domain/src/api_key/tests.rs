@@ -269,7 +269,8 @@ fn of_the_texts_of_a_key_the_newest_is_good_and_the_one_before_for_a_while() {
         [Some(&third), Some(&second)]
     );
     assert_eq!(folded(&history).credentials(after(20)), [Some(&third)]);
-    assert_eq!(folded(&history).previous_until(), Some(after(20)));
+    assert_eq!(folded(&history).previous_until(&third), Some(after(20)));
+    assert_eq!(folded(&history).previous_until(&second), None);
 }
 
 #[test]

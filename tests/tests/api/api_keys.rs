@@ -232,6 +232,32 @@ for_each_engine! {
         Ok(())
     }
 
+    /// A refusal for too many requests is not the answer of the request: sent again under its key it happens.
+    async fn a_request_refused_by_the_limit_can_be_sent_again(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let owner = tenant(&service, "acme").await?;
+        let limit = json!({ "requests": 1, "per_seconds": 2 });
+        let new = json!({ "name": "x", "scopes": ["users.*.tenant"], "rate_limit": limit });
+        let (_, key) = issue(&service, &owner, new).await?;
+        let user = json!({ "email": "ada@example.org", "name": "Ada" });
+        let named = [("idempotency-key", "one-user")];
+        assert_eq!(key.get("/v1/users").await?.status, 200);
+        let deadline = Instant::now() + PATIENCE;
+        let mut refused = 0;
+        loop {
+            let reply = key.call(Method::POST, "/v1/users", Some(&user), &named).await?;
+            if reply.status == 201 {
+                break;
+            }
+            assert_eq!(reply.problem(429)?, "rate_limited");
+            refused += 1;
+            anyhow::ensure!(Instant::now() < deadline, "the limit never lets it through");
+            tokio::time::sleep(Duration::from_secs(reply.header("retry-after").parse()?)).await;
+        }
+        assert!(refused > 0);
+        Ok(())
+    }
+
     /// A tenant without any key is not lost.
     async fn the_administrator_gives_a_lost_tenant_a_new_owners_key(engine: Engine) {
         let service = Tidings::start(engine).await?;
@@ -254,4 +280,35 @@ for_each_engine! {
         assert_eq!(nobody.problem(404)?, "not_found");
         Ok(())
     }
+}
+
+/// What one process is told of a key, every other goes by: a new text at once, what is over within seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_goes_by_a_rotation_and_a_revocation() -> anyhow::Result<()> {
+    let service = Tidings::start(tests::service::Engine::Cluster).await?;
+    let other = service.beside().await?;
+    let owner = tenant(&service, "acme").await?;
+    let new = json!({ "name": "x", "scopes": ["users.*.tenant"] });
+    let issued = owner.post("/v1/api-keys", &new).await?.expect(201)?;
+    let path = format!("/v1/api-keys/{}", text(&issued, "id")?);
+    let old = other.tenant(text(&issued, "api_key")?)?;
+    assert_eq!(old.get("/v1/users").await?.status, 200);
+    let rotated = owner
+        .post(&format!("{path}/rotate"), &json!({ "overlap_seconds": 0 }))
+        .await?
+        .expect(200)?;
+    let new = other.tenant(text(&rotated, "api_key")?)?;
+    assert_eq!(
+        new.get("/v1/users").await?.status,
+        200,
+        "nobody waits for a new text"
+    );
+    assert_eq!(until_not(&old, 200).await?.problem(401)?, "unauthenticated");
+    assert_eq!(new.get("/v1/users").await?.status, 200);
+    let revoked = owner
+        .call(Method::POST, &format!("{path}/revoke"), None, &[])
+        .await?;
+    assert_eq!(revoked.status, 204);
+    assert_eq!(until_not(&new, 200).await?.problem(401)?, "unauthenticated");
+    Ok(())
 }

@@ -54,6 +54,8 @@ fn body_for(name: &str, endpoint: &str) -> Value {
     match name {
         "POST /v1/tenants" => json!({ "name": "New", "slug": "new" }),
         "PATCH /v1/tenants/{id}" | "PATCH /v1/users/{id}" => json!({ "name": "Renamed" }),
+        "POST /v1/api-keys" => json!({ "name": "new", "scopes": ["users.read.tenant"] }),
+        "PATCH /v1/api-keys/{id}" => json!({ "name": "renamed" }),
         "POST /v1/users" => json!({ "email": "new@example.org", "name": "New" }),
         "POST /v1/endpoints" => json!({ "url": "http://127.0.0.1:1/", "event_types": ["new"] }),
         "PATCH /v1/endpoints/{id}" => json!({ "description": "new" }),
@@ -76,6 +78,11 @@ async fn inhabited(service: &Tidings, api: &Api) -> anyhow::Result<BTreeMap<&'st
     ids.insert("tenants", id(&tenants["data"][0])?);
     let user = json!({ "email": "ada@example.org", "name": "Ada" });
     ids.insert("users", id(&api.post("/v1/users", &user).await?.expect(201)?)?);
+    let key = json!({ "name": "key" });
+    ids.insert(
+        "api-keys",
+        id(&api.post("/v1/api-keys", &key).await?.expect(201)?)?,
+    );
     let endpoint = json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] });
     ids.insert(
         "endpoints",
@@ -131,7 +138,8 @@ async fn operations(service: &Tidings, ids: &BTreeMap<&str, String>) -> anyhow::
         }
     }
     // What ends a thing comes last.
-    operations.sort_by_key(|operation| operation.method == Method::DELETE);
+    operations
+        .sort_by_key(|operation| operation.method == Method::DELETE || operation.path.ends_with("/revoke"));
     Ok(operations)
 }
 

@@ -125,8 +125,8 @@ pub(super) struct Rotated {
     /// The key with its new text.
     #[serde(flatten)]
     pub(super) issued: Issued,
-    /// Until when the text before is good.
-    #[schema(value_type = String, format = "date-time")]
+    /// Until when the text before is good; null where the key has been rotated once more meanwhile.
+    #[schema(value_type = Option<String>, format = "date-time")]
     pub(super) previous_valid_until: Option<Timestamp>,
 }
 
