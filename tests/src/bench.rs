@@ -47,6 +47,9 @@ pub struct Options {
     /// Only measures rows whose name contains this; can be given several times.
     #[arg(long, value_name = "TEXT")]
     pub only: Vec<String>,
+    /// Only measures with so many operations in flight; can be given several times.
+    #[arg(long, value_name = "COUNT")]
+    pub in_flight: Vec<usize>,
     /// The NATS server of a suite's own child process.
     #[arg(long, hide = true)]
     pub nats: Option<String>,
@@ -64,18 +67,27 @@ pub struct Plan {
     /// What it counts.
     pub time: Duration,
     only: Vec<String>,
+    in_flight: Vec<usize>,
 }
 
 impl Plan {
-    fn new(quick: bool, only: Vec<String>) -> Self {
+    fn new(options: &Options) -> Self {
+        let quick = options.quick;
         let (rounds, settle, time) = if quick { (1, 200, 800) } else { (3, 1_000, 4_000) };
         Self {
             quick,
             rounds,
             settle: Duration::from_millis(settle),
             time: Duration::from_millis(time),
-            only,
+            only: options.only.clone(),
+            in_flight: options.in_flight.clone(),
         }
+    }
+
+    /// Of the levels of a suite those that are asked for.
+    pub fn levels(&self, all: &[usize]) -> Vec<usize> {
+        let asked = |level: &usize| self.in_flight.is_empty() || self.in_flight.contains(level);
+        all.iter().copied().filter(asked).collect()
     }
 
     /// Whether a row is asked for.
@@ -99,7 +111,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         eprintln!("This is a debug build: its figures say nothing. Use `cargo run --release`.");
     }
     let mut report = Report::new(name);
-    suite(&Plan::new(options.quick, options.only), &mut report).await?;
+    suite(&Plan::new(&options), &mut report).await?;
     println!("{}", machine::describe());
     if options.quick {
         println!("Short runs (--quick): not for publication.");

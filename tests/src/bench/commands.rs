@@ -160,7 +160,7 @@ async fn over_http(plan: &Plan, report: &mut Report) -> anyhow::Result<Vec<Conte
 /// Every row at every level, then all again.
 async fn take_turns(plan: &Plan, contenders: &mut [Contender], levels: &[usize]) -> anyhow::Result<()> {
     for round in 1..=plan.rounds {
-        for &level in levels {
+        for level in plan.levels(levels) {
             for contender in contenders.iter_mut() {
                 eprintln!(
                     "round {round} of {}: {}, {level} in flight",
