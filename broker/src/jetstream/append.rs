@@ -43,6 +43,14 @@ pub(super) struct Appender {
     batches: Semaphore,
 }
 
+/// An atomic batch on its way to the server.
+#[derive(Debug)]
+pub(super) struct BatchUnderWay {
+    id: String,
+    /// How many of its records are sent.
+    sent: usize,
+}
+
 /// What a refusal turned out to mean.
 enum Verdict {
     /// An earlier try, or an earlier call, stored it.
@@ -142,36 +150,67 @@ impl Appender {
             .acquire()
             .await
             .map_err(|closed| PublishError::NotSent(closed.into()))?;
-        let records: Vec<&NewRecord> = records.iter().collect();
-        self.publish_batch(&records, deadline).await
+        self.publish_batch(records, deadline).await
     }
 
     /// Stores the records, all or none, in one atomic batch; answers where they stand.
-    pub(super) async fn publish_batch(
+    async fn publish_batch(
         &self,
-        records: &[&NewRecord],
+        records: &[NewRecord],
         deadline: Instant,
     ) -> Result<Vec<Appended>, PublishError> {
         let [earlier @ .., last] = records else {
             return Ok(Vec::new());
         };
-        let batch = self.connection.unique();
-        for (index, record) in earlier.iter().enumerate() {
-            let headers = batch_headers(record, &batch, index);
-            let subject = self.space.wire(record.subject.as_str());
-            self.connection
-                .send(subject, headers, record.payload.clone(), deadline)
-                .await?;
+        let mut batch = self.begin();
+        for record in earlier {
+            self.add(&mut batch, record, deadline).await?;
         }
-        let mut headers = batch_headers(last, &batch, earlier.len());
+        self.commit(&mut batch, last, deadline).await
+    }
+
+    /// Begins an atomic batch; the server learns of it with its first record.
+    pub(super) fn begin(&self) -> BatchUnderWay {
+        BatchUnderWay {
+            id: self.connection.unique(),
+            sent: 0,
+        }
+    }
+
+    /// Sends the next record of a batch, which is not its last.
+    pub(super) async fn add(
+        &self,
+        batch: &mut BatchUnderWay,
+        record: &NewRecord,
+        deadline: Instant,
+    ) -> Result<(), PublishError> {
+        let headers = batch_headers(record, &batch.id, batch.sent);
+        let subject = self.space.wire(record.subject.as_str());
+        self.connection
+            .send(subject, headers, record.payload.clone(), deadline)
+            .await?;
+        batch.sent += 1;
+        Ok(())
+    }
+
+    /// Sends the last record of a batch, with which it is stored as a whole or not at all; answers where its
+    /// records stand.
+    pub(super) async fn commit(
+        &self,
+        batch: &mut BatchUnderWay,
+        last: &NewRecord,
+        deadline: Instant,
+    ) -> Result<Vec<Appended>, PublishError> {
+        let mut headers = batch_headers(last, &batch.id, batch.sent);
         headers.insert("Nats-Batch-Commit", "1");
         let subject = self.space.wire(last.subject.as_str());
         let stored = self
             .connection
             .publish(subject, headers, last.payload.clone(), deadline)
             .await?;
-        let first = (stored.sequence + 1).saturating_sub(records.len() as u64);
-        Ok(contiguous(first, records.len(), stored.duplicate))
+        batch.sent += 1;
+        let first = (stored.sequence + 1).saturating_sub(batch.sent as u64);
+        Ok(contiguous(first, batch.sent, stored.duplicate))
     }
 
     /// Decides what a failed try means; `Ok` where the records turn out to be stored.

@@ -3,7 +3,7 @@
 //! The server syncs per message or per batch, so that a batch of hundreds costs little more than a batch of two, but
 //! that as much as a dozen plain publishes. Hence two ways. While few appends are under way, each goes by itself,
 //! from its caller's own task, as a plain publish. When more come than that, they queue for the writer's task,
-//! which packs all that wait into one batch, sends it, and gathers the next meanwhile.
+//! which packs all that wait into one batch and fills the next while the server stores it.
 //!
 //! A batch only ever says "all stored". Whatever else happens to it, each of its appends goes on by itself in its
 //! caller's task, with the same records under the same ids: a stale one conflicts, the others are stored (or found
@@ -14,6 +14,7 @@
 //! Whoever waits is therefore answered by its own deadline.
 
 mod group;
+mod open;
 mod task;
 
 use std::fmt;

@@ -6,6 +6,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use tokio::time::Instant;
+
 use super::Request;
 use crate::{MAX_APPEND, Subject};
 
@@ -13,8 +15,9 @@ use crate::{MAX_APPEND, Subject};
 /// alone is larger still goes as one.
 const BYTES: usize = 4 << 20;
 
+/// The appends of a batch.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     requests: Vec<Request>,
     records: usize,
     bytes: usize,
@@ -23,9 +26,56 @@ struct Group {
     /// The subjects of those that expect nothing.
     free: HashSet<Subject>,
     ids: HashSet<String>,
+    deadline: Option<Instant>,
+    /// One found no room.
+    full: bool,
 }
 
 impl Group {
+    /// In the order they were taken.
+    pub(super) fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    /// How many records they have.
+    pub(super) fn records(&self) -> usize {
+        self.records
+    }
+
+    pub(super) fn into_requests(self) -> Vec<Request> {
+        self.requests
+    }
+
+    /// It has no room for the next one that waits, or for none at all.
+    pub(super) fn is_full(&self) -> bool {
+        self.full || self.records >= MAX_APPEND
+    }
+
+    /// The earliest deadline of its appends.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Takes all that can join from those who wait, oldest first, until one finds no room; leaves the others in
+    /// their order.
+    pub(super) fn take(&mut self, waiting: &mut VecDeque<Request>) {
+        let mut left = VecDeque::new();
+        while let Some(request) = waiting.pop_front() {
+            if !self.has_room(&request) {
+                self.full = true;
+                waiting.push_front(request);
+                break;
+            }
+            if self.agrees_with(&request) {
+                self.add(request);
+            } else {
+                left.push_back(request);
+            }
+        }
+        left.append(waiting);
+        *waiting = left;
+    }
+
     fn has_room(&self, request: &Request) -> bool {
         self.requests.is_empty()
             || (self.records + request.records.len() <= MAX_APPEND && self.bytes + bytes(request) <= BYTES)
@@ -42,6 +92,10 @@ impl Group {
 
     fn add(&mut self, request: Request) {
         self.records += request.records.len();
+        self.deadline = Some(
+            self.deadline
+                .map_or(request.deadline, |earliest| earliest.min(request.deadline)),
+        );
         self.bytes += bytes(&request);
         let subjects = if is_bound(&request) {
             &mut self.bound
@@ -64,31 +118,10 @@ fn bytes(request: &Request) -> usize {
     request.records.iter().map(|record| record.payload.len()).sum()
 }
 
-/// Takes the next batch from those who wait, oldest first; leaves the others in their order.
-pub(super) fn take(waiting: &mut VecDeque<Request>) -> Vec<Request> {
-    let mut group = Group::default();
-    let mut left = VecDeque::new();
-    while let Some(request) = waiting.pop_front() {
-        if !group.has_room(&request) {
-            waiting.push_front(request);
-            break;
-        }
-        if group.agrees_with(&request) {
-            group.add(request);
-        } else {
-            left.push_back(request);
-        }
-    }
-    left.append(waiting);
-    *waiting = left;
-    group.requests
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use tokio::sync::oneshot;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::NewRecord;
@@ -122,8 +155,10 @@ mod tests {
         let mut waiting = VecDeque::from(appends);
         let mut groups = Vec::new();
         while !waiting.is_empty() {
-            let group = take(&mut waiting);
+            let mut group = Group::default();
+            group.take(&mut waiting);
             let ids = group
+                .requests()
                 .iter()
                 .map(|request| request.records[0].message_id.clone())
                 .collect();
