@@ -17,6 +17,10 @@ use crate::gate::Passage;
 use crate::snapshots::Snapshots;
 use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, claims, metrics};
 
+/// How many commands can be under way at once, at most: aggregates share these turns by the hash of their subject.
+/// Many more than there are commands, so that two of different aggregates seldom wait for each other.
+const TURNS: usize = 16_384;
+
 /// How the dispatcher is set.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -100,7 +104,7 @@ impl Dispatcher {
             snapshots: Snapshots::new(engine.bucket(Bucket::Snapshots)),
             claim_key: settings.claim_key,
             attempts: settings.attempts.max(1),
-            turns: (0..1024).map(|_| Mutex::default()).collect(),
+            turns: (0..TURNS).map(|_| Mutex::default()).collect(),
             passage: None,
         }
     }
@@ -178,9 +182,11 @@ impl Dispatcher {
         // Commands on one aggregate in this process take turns: racing each other would only make conflicts.
         let _turn = self.turn(subject.as_str()).await;
         let cached = self.cache.get::<A>(subject.as_str()).map(|(context, _)| context);
-        let mut from_cache = cached.is_some();
+        let new = cached.is_none() && !repeated && A::creates(&command);
+        let mut unproved = new || cached.is_some();
         let mut context = match cached {
             Some(context) => context,
+            None if new => Context::new(id),
             None => store.load(id).await?,
         };
         for attempt in 1..=self.attempts {
@@ -189,8 +195,9 @@ impl Dispatcher {
                 return Ok(receipt);
             }
             match try_once(&store, context, command.clone(), &meta).await {
-                // Another process may have changed what the cache remembers: a "no" is said only on the log's word.
-                Err(Tried::Rejected(_) | Tried::Nothing(_)) if from_cache => {}
+                // Another process may have changed what is remembered or supposed here: a "no" is said only on the
+                // log's word.
+                Err(Tried::Rejected(_) | Tried::Nothing(_)) if unproved => {}
                 Err(Tried::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
                 Ok(context) | Err(Tried::Nothing(context)) => return Ok(receipt(&context)),
                 Err(Tried::Failed(CommitError::Conflict)) => {
@@ -200,7 +207,7 @@ impl Dispatcher {
                 }
                 Err(Tried::Failed(error)) => return Err(failure(error)),
             }
-            from_cache = false;
+            unproved = false;
             context = store.load(id).await?;
         }
         Err(Error::Contended)

@@ -36,7 +36,7 @@ pub struct Context<A> {
 }
 
 impl<A: Root> Context<A> {
-    fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
             aggregate: A::default(),

@@ -20,6 +20,13 @@ pub trait Root:
     /// old fold are passed over.
     const FOLD: u32 = 1;
 
+    /// Whether a command brings a new aggregate into being under an id drawn for it. Such a command is decided on
+    /// the empty state at once: the append, which expects that nothing is there, proves it or has it decided again.
+    fn creates(command: &Self::Command) -> bool {
+        let _ = command;
+        false
+    }
+
     /// The unique values an event takes or releases; they change in the same append as the event is stored.
     fn claims(event: &Self::Event) -> Vec<Claim> {
         let _ = event;

@@ -365,6 +365,10 @@ impl Registered {
 impl Root for User {
     const FOLD: u32 = 2;
 
+    fn creates(command: &UserCommand) -> bool {
+        matches!(command, UserCommand::Register { .. })
+    }
+
     fn claims(event: &UserEvent) -> Vec<Claim> {
         let take = |email: &Email| Claim::Take {
             kind: "email",

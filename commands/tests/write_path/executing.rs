@@ -185,6 +185,42 @@ async fn a_rejection_is_never_said_on_the_caches_word_alone() {
 }
 
 #[tokio::test]
+async fn that_a_new_aggregate_is_new_is_said_by_the_log() {
+    let installation = Installation::new().await;
+    let (tenant, user) = (tenant(), user());
+    let mut answers = Vec::new();
+    for address in ["ada@example.org", "grace@example.org"] {
+        // Nothing is remembered between the two: the second takes the user for new, too.
+        let dispatcher = installation.dispatcher();
+        let call = meta("RegisterUser");
+        answers.push(
+            dispatcher
+                .execute::<User>(&tenant, user.as_str(), register(address), call)
+                .await,
+        );
+    }
+    assert_eq!(answers[0].as_ref().map(|receipt| receipt.version).unwrap(), 1);
+    assert!(
+        matches!(answers[1], Err(Error::Rejected(UserRejection::AlreadyRegistered))),
+        "{:?}",
+        answers[1]
+    );
+    assert_eq!(installation.commits(&tenant, &user).await.len(), 1);
+    // The address that went with the refused registration is free.
+    let other = crate::installation::user();
+    let dispatcher = installation.dispatcher();
+    dispatcher
+        .execute::<User>(
+            &tenant,
+            other.as_str(),
+            register("grace@example.org"),
+            meta("RegisterUser"),
+        )
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn the_same_command_sent_again_happens_once() {
     let installation = Installation::new().await;
     let (tenant, user) = (tenant(), user());
@@ -209,10 +245,7 @@ async fn the_same_command_sent_again_happens_once() {
             command.clone(),
         )
         .await;
-    assert!(
-        matches!(again, Err(Error::Rejected(UserRejection::AlreadyRegistered))),
-        "{again:?}"
-    );
+    assert_eq!(again.unwrap(), first);
     // Known to be a repetition, it is answered what it was answered then, whatever has happened since.
     let dispatcher = installation.dispatcher();
     let other = rename("Grace");
