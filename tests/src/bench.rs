@@ -53,6 +53,12 @@ pub struct Options {
     /// The NATS server of a suite's own child process.
     #[arg(long, hide = true)]
     pub nats: Option<String>,
+    /// The data folder of a suite's own child process.
+    #[arg(long, hide = true)]
+    pub data: Option<PathBuf>,
+    /// How many aggregates the log of a suite's own child process holds, where it is to use those.
+    #[arg(long, hide = true)]
+    pub stored: Option<u64>,
 }
 
 /// How long and how much a suite measures.
@@ -73,7 +79,7 @@ pub struct Plan {
 impl Plan {
     fn new(options: &Options) -> Self {
         let quick = options.quick;
-        let (rounds, settle, time) = if quick { (1, 200, 800) } else { (3, 1_000, 4_000) };
+        let (rounds, settle, time) = if quick { (1, 200, 800) } else { (3, 500, 4_000) };
         Self {
             quick,
             rounds,
@@ -101,6 +107,10 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     if options.suite == commands::BARE {
         let nats = options.nats.context("--nats is missing")?;
         commands::serve_bare(&nats).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.suite == commands::HISTORY {
+        commands::measure_history(&options, &Plan::new(&options)).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let (name, suite) = SUITES

@@ -27,14 +27,17 @@ use crate::nats::NatsServer;
 use crate::tools::Folder;
 
 pub(super) use bare::{NAME as BARE, serve as serve_bare};
+pub(super) use history::{CHILD as HISTORY, serve as measure_history};
 
 /// Operations in flight.
 const LEVELS: [usize; 4] = [1, 16, 64, 256];
 
 const RAW: &str = "raw JetStream conditional publish";
+const RAW_BATCH: &str = "raw JetStream atomic batches of 256, one after the other";
 const JETSTREAM: &str = "ours in process, JetStream";
 const EMBEDDED: &str = "ours in process, embedded";
 const MIXED: &str = "ours in process, JetStream, 1 registration to 9 renamings";
+const MIXED_EMBEDDED: &str = "ours in process, embedded, 1 registration to 9 renamings";
 const FRAMEWORK: &str = "cqrs-es with PostgreSQL, 1 registration to 9 renamings";
 const BARE_HTTP: &str = "bare axum handler, one raw publish";
 const HTTP: &str = "ours through HTTP, JetStream";
@@ -45,14 +48,29 @@ const BULK: &str = "messages through HTTP, bulk of 100";
 struct Contender {
     name: &'static str,
     workers: Vec<BoxedWorker>,
+    levels: &'static [usize],
+    /// Whose memory is told.
+    process: u32,
     samples: BTreeMap<usize, Sample>,
 }
 
 impl Contender {
+    fn new(name: &'static str, workers: Vec<BoxedWorker>, process: u32) -> Self {
+        Self {
+            name,
+            workers,
+            levels: &LEVELS,
+            process,
+            samples: BTreeMap::new(),
+        }
+    }
+
     async fn measure(&mut self, plan: &Plan, in_flight: usize) -> anyhow::Result<()> {
         let kept = self.workers.split_off(in_flight.min(self.workers.len()));
         let busy = std::mem::take(&mut self.workers);
-        let (back, sample) = measure(busy, plan.settle, plan.time).await?;
+        machine::forget_peak(self.process);
+        let (back, mut sample) = measure(busy, plan.settle, plan.time).await?;
+        sample.peak = Some(machine::peak_mebibytes(self.process)?);
         self.workers = back;
         self.workers.extend(kept);
         self.samples.entry(in_flight).or_default().merge(sample);
@@ -77,7 +95,11 @@ pub(super) fn suite<'a>(plan: &'a Plan, report: &'a mut Report) -> LocalBoxFutur
 
 /// An engine on a NATS server that syncs before it acknowledges, under the prefix `bench`.
 async fn jetstream(server: &NatsServer) -> anyhow::Result<JetStream> {
-    let settings = Settings::new(server.url(), Token::new("bench")?, Layout::default());
+    jetstream_at(&server.url()).await
+}
+
+async fn jetstream_at(url: &str) -> anyhow::Result<JetStream> {
+    let settings = Settings::new(url.to_owned(), Token::new("bench")?, Layout::default());
     Ok(JetStream::connect(settings).await?)
 }
 
@@ -90,13 +112,7 @@ async fn in_process(plan: &Plan, report: &mut Report) -> anyhow::Result<Vec<Cont
         Embedded::open(folder.path(), Layout::default()).await?,
     );
     let mut contenders = Vec::new();
-    let mut add = |name, workers| {
-        contenders.push(Contender {
-            name,
-            workers,
-            samples: BTreeMap::new(),
-        });
-    };
+    let mut add = |name, workers| contenders.push(Contender::new(name, workers, std::process::id()));
     if plan.wants(RAW) {
         add(RAW, raw::workers(&server.url(), most).await?);
     }
@@ -109,15 +125,20 @@ async fn in_process(plan: &Plan, report: &mut Report) -> anyhow::Result<Vec<Cont
     if plan.wants(MIXED) {
         add(MIXED, dispatch::mixed(&cluster, most).await?);
     }
+    if plan.wants(MIXED_EMBEDDED) {
+        add(MIXED_EMBEDDED, dispatch::mixed(&embedded, most).await?);
+    }
     if plan.wants(FRAMEWORK) {
         add(FRAMEWORK, framework::workers(most).await?);
     }
-    take_turns(plan, &mut contenders, &LEVELS).await?;
-    tell(&contenders, report);
-    if !contenders.is_empty() {
-        let peak = machine::peak_mebibytes(std::process::id())?;
-        report.value("peak memory of the process of all rows above", peak, "MiB", None);
+    if plan.wants(RAW_BATCH) {
+        contenders.push(Contender {
+            levels: &[256],
+            ..Contender::new(RAW_BATCH, raw::batching(&server.url()).await?, std::process::id())
+        });
     }
+    take_turns(plan, &mut contenders).await?;
+    tell(&contenders, report);
     cluster.close().await;
     embedded.close().await;
     Ok(contenders)
@@ -131,37 +152,29 @@ async fn over_http(plan: &Plan, report: &mut Report) -> anyhow::Result<Vec<Conte
     let service = http::Service::start().await?;
     let bare = bare::Server::start().await?;
     let mut contenders = Vec::new();
-    let mut add = |name, workers| {
-        contenders.push(Contender {
-            name,
-            workers,
-            samples: BTreeMap::new(),
-        });
-    };
+    let mut add = |name, workers, process| contenders.push(Contender::new(name, workers, process));
     if plan.wants(BARE_HTTP) {
-        add(BARE_HTTP, bare.workers(most).await?);
+        add(BARE_HTTP, bare.workers(most).await?, bare.pid());
     }
     if plan.wants(HTTP) {
-        add(HTTP, service.renaming(most).await?);
+        add(HTTP, service.renaming(most).await?, service.pid());
     }
     if plan.wants(SINGLE) {
-        add(SINGLE, service.publishing(most, 1).await?);
+        add(SINGLE, service.publishing(most, 1).await?, service.pid());
     }
     if plan.wants(BULK) {
-        add(BULK, service.publishing(most, 100).await?);
+        add(BULK, service.publishing(most, 100).await?, service.pid());
     }
-    take_turns(plan, &mut contenders, &LEVELS).await?;
+    take_turns(plan, &mut contenders).await?;
     tell(&contenders, report);
-    let peak = machine::peak_mebibytes(service.pid())?;
-    report.value("peak memory of `tidings serve`", peak, "MiB", None);
     Ok(contenders)
 }
 
-/// Every row at every level, then all again.
-async fn take_turns(plan: &Plan, contenders: &mut [Contender], levels: &[usize]) -> anyhow::Result<()> {
+/// Every row at each of its levels, then all again.
+async fn take_turns(plan: &Plan, contenders: &mut [Contender]) -> anyhow::Result<()> {
     for round in 1..=plan.rounds {
-        for level in plan.levels(levels) {
-            for contender in contenders.iter_mut() {
+        for level in plan.levels(&LEVELS) {
+            for contender in contenders.iter_mut().filter(|row| row.levels.contains(&level)) {
                 eprintln!(
                     "round {round} of {}: {}, {level} in flight",
                     plan.rounds, contender.name
@@ -216,14 +229,15 @@ fn judge_in_process(contenders: &[Contender], report: &mut Report) {
             bar,
         );
     }
-    if let (Some(ours), Some(theirs)) = (at(MIXED, 256), at(FRAMEWORK, 256)) {
-        let times = ours.per_second() / theirs.per_second();
-        report.value(
-            "ours on JetStream to cqrs-es, throughput at 256 in flight",
-            times,
-            "x",
-            Some(Bar::AtLeast(10.0)),
-        );
+    for (name, engine) in [
+        (MIXED, "on JetStream"),
+        (MIXED_EMBEDDED, "on the embedded engine"),
+    ] {
+        if let (Some(ours), Some(theirs)) = (at(name, 256), at(FRAMEWORK, 256)) {
+            let times = ours.per_second() / theirs.per_second();
+            let row = format!("ours {engine} to cqrs-es, throughput at 256 in flight");
+            report.value(&row, times, "x", Some(Bar::AtLeast(10.0)));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 /// One client: it starts its next operation when the last one is answered.
@@ -16,12 +17,14 @@ pub trait Worker: Send {
 pub type BoxedWorker = Box<dyn Worker>;
 
 /// What was measured.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Sample {
     units: u64,
     time: Duration,
     /// Of each operation that ended in the time counted.
     latencies: Vec<Duration>,
+    /// The most memory, in MiB, of the process that did it.
+    pub peak: Option<f64>,
 }
 
 impl Sample {
@@ -30,6 +33,7 @@ impl Sample {
         self.units += other.units;
         self.time += other.time;
         self.latencies.extend(other.latencies);
+        self.peak = [self.peak, other.peak].into_iter().flatten().reduce(f64::max);
     }
 
     /// Units per second.
@@ -133,6 +137,7 @@ mod tests {
             units: 100,
             time: Duration::from_secs(2),
             latencies: (1..=100).rev().map(Duration::from_millis).collect(),
+            peak: None,
         };
         assert!((sample.millis(0.99) - 99.0).abs() < 0.001);
         assert!((sample.per_second() - 50.0).abs() < 0.001);

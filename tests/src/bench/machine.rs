@@ -4,7 +4,13 @@ use std::fs;
 
 use anyhow::Context;
 
-/// The most memory a process has had resident so far, in MiB (`VmHWM`, see proc(5)).
+/// Lets [`peak_mebibytes`] of a process begin anew. Where the system does not allow it, the peak stays that of its
+/// whole life.
+pub fn forget_peak(pid: u32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").ok();
+}
+
+/// The most memory a process has had resident since [`forget_peak`], in MiB (`VmHWM`, see proc(5)).
 pub fn peak_mebibytes(pid: u32) -> anyhow::Result<f64> {
     let file = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -58,7 +64,12 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn this_process_has_a_peak_and_this_machine_a_description() -> anyhow::Result<()> {
-        assert!(peak_mebibytes(std::process::id())? > 1.0);
+        let pid = std::process::id();
+        drop(std::hint::black_box(vec![1_u8; 64 << 20]));
+        let peak = peak_mebibytes(pid)?;
+        assert!(peak > 64.0);
+        forget_peak(pid);
+        assert!((1.0..=peak).contains(&peak_mebibytes(pid)?));
         assert!(describe().contains("cores"));
         Ok(())
     }

@@ -53,6 +53,7 @@ struct Load {
     per_second: f64,
     p50: f64,
     p99: f64,
+    peak: Option<f64>,
 }
 
 /// All that a suite found.
@@ -75,7 +76,7 @@ impl Report {
         }
     }
 
-    /// Adds throughput, p50 and p99 of a row at a number of operations in flight.
+    /// Adds throughput, p50, p99 and peak memory of a row at a number of operations in flight.
     pub fn load(&mut self, row: &str, in_flight: usize, sample: &Sample) {
         let load = Load {
             row: row.to_owned(),
@@ -83,12 +84,17 @@ impl Report {
             per_second: sample.per_second(),
             p50: sample.millis(0.5),
             p99: sample.millis(0.99),
+            peak: sample.peak,
         };
         let name = |what: &str| format!("{row}, {in_flight} in flight, {what}");
         let throughput = self.row(name("throughput"), load.per_second, "1/s", None);
         let p50 = self.row(name("p50"), load.p50, "ms", None);
         let p99 = self.row(name("p99"), load.p99, "ms", None);
+        let peak = load
+            .peak
+            .map(|peak| self.row(name("peak memory"), peak, "MiB", None));
         self.all.extend([throughput, p50, p99]);
+        self.all.extend(peak);
         self.loads.push(load);
     }
 
@@ -163,7 +169,7 @@ impl Report {
 
     fn tables(&self) -> [Vec<Vec<String>>; 2] {
         let mut loads = vec![
-            ["row", "in flight", "per second", "p50 ms", "p99 ms"]
+            ["row", "in flight", "per second", "p50 ms", "p99 ms", "peak MiB"]
                 .map(str::to_owned)
                 .to_vec(),
         ];
@@ -174,6 +180,7 @@ impl Report {
                 figure(load.per_second),
                 figure(load.p50),
                 figure(load.p99),
+                load.peak.map(figure).unwrap_or_default(),
             ]
         }));
         let mut values = vec![["value", "measured", "bar", "met"].map(str::to_owned).to_vec()];

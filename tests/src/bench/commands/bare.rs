@@ -52,7 +52,7 @@ async fn publish(
 
 /// That server, with a NATS server of its own.
 pub(super) struct Server {
-    _running: Running,
+    running: Running,
     _nats: NatsServer,
     _folder: Folder,
     url: String,
@@ -75,11 +75,16 @@ impl Server {
             .await
             .context("the bare handler")?;
         Ok(Self {
-            _running: running,
+            running,
             _nats: nats,
             _folder: folder,
             url,
         })
+    }
+
+    /// The server's process.
+    pub(super) fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     /// Clients that send what ours send.

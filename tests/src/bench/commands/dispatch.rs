@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use broker::Engine;
 use commands::{ClaimKey, Dispatcher, Settings};
-use domain::user::{Attributes, Email, User, UserCommand, UserEvent};
+use domain::user::{Attributes, Email, User, UserCommand, UserEvent, UserName};
 use domain::{Actor, Commit, Meta, TenantId, Text, Timestamp, UserId, encode_event};
 use ulid::Ulid;
 
@@ -89,17 +89,46 @@ pub(super) fn next_command(user: &mut UserId, turns: &mut u64, episode: u64) -> 
     *turns += 1;
     let name = Text::new(&format!("Ada Lovelace {turns}"))?;
     if place > 0 {
-        return Ok(UserCommand::Update {
-            email: None,
-            name: Some(name),
-            attributes: None,
-        });
+        return Ok(renaming_to(name));
     }
     *user = UserId::new(Ulid::generate());
     let email = Email::try_from(format!("{user}@example.org"))?;
     Ok(UserCommand::Register {
         email,
         name,
+        attributes: Attributes::default(),
+        roles: BTreeSet::new(),
+    })
+}
+
+fn renaming_to(name: UserName) -> UserCommand {
+    UserCommand::Update {
+        email: None,
+        name: Some(name),
+        attributes: None,
+    }
+}
+
+/// Renames a user; the turn makes the name another one.
+pub(super) async fn rename(
+    dispatcher: &Dispatcher,
+    tenant: &TenantId,
+    user: &UserId,
+    turn: u64,
+) -> anyhow::Result<()> {
+    let command = renaming_to(Text::new(&format!("Grace Hopper {turn}"))?);
+    let meta = meta(Timestamp::from(SystemTime::now()));
+    dispatcher
+        .execute::<User>(tenant, user.as_str(), command, meta)
+        .await?;
+    Ok(())
+}
+
+/// The event of a registration.
+pub(super) fn registered(email: Email) -> anyhow::Result<UserEvent> {
+    Ok(UserEvent::Registered {
+        email,
+        name: Text::new("Ada Lovelace")?,
         attributes: Attributes::default(),
         roles: BTreeSet::new(),
     })
