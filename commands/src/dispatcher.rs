@@ -199,6 +199,11 @@ impl Dispatcher {
                 // log's word.
                 Err(Tried::Rejected(_) | Tried::Nothing(_)) if unproved => {}
                 Err(Tried::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
+                // Another repetition may have been stored meanwhile, from another version than this one was decided on.
+                Ok(context) if repeated => {
+                    let found = store.find::<A>(id, &meta.command_id).await;
+                    return Ok(found.ok().flatten().unwrap_or_else(|| receipt(&context)));
+                }
                 Ok(context) | Err(Tried::Nothing(context)) => return Ok(receipt(&context)),
                 Err(Tried::Failed(CommitError::Conflict)) => {
                     ::metrics::counter!(metrics::CONFLICTS, "aggregate" => A::TYPE).increment(1);

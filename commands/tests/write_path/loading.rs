@@ -67,7 +67,7 @@ async fn a_long_history_is_loaded_from_a_snapshot_that_fits() {
     // Another hash, another fold, a record that is not there: the history is folded from its beginning.
     for field in [
         ("hash", "ab".repeat(32).into()),
-        ("fold", 2.into()),
+        ("fold", 9_999.into()),
         ("sequence", 1_000_000.into()),
     ] {
         let spoil = |stored: &mut serde_json::Value| {
