@@ -13,7 +13,7 @@ use broker::{
     AppendError, Engine, EventLog, Job, KeyValue, MAX_APPEND, NewRecord, QueueError, ReadError, Record,
     WorkQueue,
 };
-use domain::{DeliveryFact, DeliveryId, EndpointId, Message, MessageRef, Position, Source};
+use domain::{DeliveryFact, DeliveryId, EndpointId, Message, MessageRef, Position, Source, Trigger};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
@@ -146,6 +146,7 @@ impl Matcher {
             },
             run: 1,
             attempt: 1,
+            trigger: Some(Trigger::message(message)),
         }
     }
 

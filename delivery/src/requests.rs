@@ -20,7 +20,7 @@ use broker::{
     WorkQueue,
 };
 use domain::endpoint::{EndpointEvent, Selection};
-use domain::{Commit, DeliveryFact, DeliveryId, EndpointId, TenantId, decode_event};
+use domain::{Commit, DeliveryFact, DeliveryId, EndpointId, TenantId, Trigger, decode_event};
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{Cursor, CursorError, OVERTAKEN_WAIT};
@@ -67,6 +67,8 @@ struct Scope {
     tenant: TenantId,
     endpoint: EndpointId,
     run: u32,
+    /// What asked for it.
+    trigger: Trigger,
 }
 
 /// What to do with a dead letter.
@@ -161,6 +163,7 @@ impl Requests {
                         message,
                         run,
                         attempt,
+                        trigger: Some(scope.trigger.clone()),
                     };
                     self.resend(&scope, &work).await?;
                     true
@@ -211,6 +214,7 @@ impl Requests {
         act: Act,
     ) -> Result<(), RequestError> {
         let job = letter.job;
+        work.trigger = Some(scope.trigger.clone());
         match act {
             Act::Redrive => {
                 work.run = scope.run;
@@ -267,6 +271,7 @@ fn read(record: &Record) -> Result<(Scope, Vec<EndpointEvent>), Box<dyn std::err
         tenant: commit.tenant,
         endpoint: commit.id.parse()?,
         run: u32::try_from(record.sequence).unwrap_or(u32::MAX),
+        trigger: Trigger::command(&commit.meta),
     };
     let events = commit.events.iter().map(decode_event);
     Ok((scope, events.collect::<Result<_, _>>()?))

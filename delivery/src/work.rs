@@ -5,7 +5,9 @@
 
 use broker::{Job, NewRecord, Subject, Token};
 use bytes::Bytes;
-use domain::{DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, MessageRef, TenantId, Timestamp};
+use domain::{
+    DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, MessageRef, TenantId, Timestamp, Trigger,
+};
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
 
@@ -20,6 +22,9 @@ pub(crate) struct Work {
     pub(crate) run: u32,
     /// Which attempt of the run is due, from 1.
     pub(crate) attempt: u32,
+    /// What led to the run; none in jobs of before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trigger: Option<Trigger>,
 }
 
 impl Work {
@@ -61,6 +66,7 @@ impl Work {
             run: self.run,
             at: Timestamp::from(SystemTime::now()),
             fact,
+            trigger: self.trigger.clone(),
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{DecodeError, decode_record, encode_record};
-use crate::{DeliveryId, EndpointId, EventId, EventType, Position, TenantId, Timestamp};
+use crate::commit::{Actor, DecodeError, Meta, decode_record, encode_record};
+use crate::{DeliveryId, EndpointId, EventId, EventType, Message, Position, TenantId, Timestamp};
 
 /// Which message a delivery carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +110,45 @@ pub enum DeliveryFact {
     Discarded,
 }
 
+/// What led to a delivery, or to its present run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Who published the message, or asked for the run.
+    pub actor: Actor,
+    /// The HTTP request it came with.
+    pub request_id: Option<String>,
+    /// What belongs together across requests.
+    pub correlation_id: Option<String>,
+    /// The message's id, or the id of the command that asked for the run.
+    pub causation_id: String,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+impl Trigger {
+    /// A message that was matched.
+    pub fn message(message: &Message) -> Self {
+        Self {
+            actor: message.actor.clone(),
+            request_id: message.request_id.clone(),
+            correlation_id: message.correlation_id.clone(),
+            causation_id: message.id.to_string(),
+            traceparent: message.traceparent.clone(),
+        }
+    }
+
+    /// A command that asked for it.
+    pub fn command(meta: &Meta) -> Self {
+        Self {
+            actor: meta.actor.clone(),
+            request_id: meta.request_id.clone(),
+            correlation_id: meta.correlation_id.clone(),
+            causation_id: meta.command_id.clone(),
+            traceparent: meta.traceparent.clone(),
+        }
+    }
+}
+
 /// One record of the delivery log, MessagePack with named fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
@@ -129,6 +168,9 @@ pub struct DeliveryRecord {
     pub at: Timestamp,
     /// What.
     pub fact: DeliveryFact,
+    /// What led to it; none in records of before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
 }
 
 impl DeliveryRecord {
@@ -213,6 +255,7 @@ mod tests {
             run,
             at: Timestamp::from_millis(1_614_265_330_007),
             fact,
+            trigger: None,
         }
     }
 
@@ -237,6 +280,18 @@ mod tests {
         let example = example(attempt(1), 1);
         let golden = golden_record("delivery.v1", &example.encode());
         assert_eq!(DeliveryRecord::decode(&golden).unwrap(), example);
+        let triggered = DeliveryRecord {
+            trigger: Some(Trigger {
+                actor: Actor::ApiKey("key_00000000000000000000000009".into()),
+                request_id: Some("req-1".into()),
+                correlation_id: Some("order-7".into()),
+                causation_id: "evt_00000000000000000000000008".into(),
+                traceparent: None,
+            }),
+            ..example
+        };
+        let golden = golden_record("delivery.v1.triggered", &triggered.encode());
+        assert_eq!(DeliveryRecord::decode(&golden).unwrap(), triggered);
     }
 
     #[test]

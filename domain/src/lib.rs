@@ -38,7 +38,7 @@ pub use aggregate::{DecodeEventError, Root, decode_event, encode_event};
 pub use bounded::{Bounded, OutOfBounds};
 pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
-pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next};
+pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next, Trigger};
 pub use edit::Edit;
 pub use id::{
     CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId,

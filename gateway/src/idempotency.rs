@@ -34,6 +34,7 @@ mod answer;
 mod receipts;
 
 use answer::Answer;
+pub(crate) use answer::is_for_good;
 use receipts::{Begun, Ticket};
 pub(crate) use receipts::{Receipts, Settings};
 
@@ -43,6 +44,11 @@ pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 const MAX_KEY: usize = 255;
+
+/// Marks an answer that is not for good although its status is: some of what was asked for may go well another time.
+/// A repetition carries out the rest; what is done is found by its ids.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unfinished;
 
 /// Routes whose bodies are streams, too long to be held: they are not part of what is compared, and their handlers
 /// derive each row's draws from its number and content instead.

@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::REPLAYED;
+use super::{REPLAYED, Unfinished};
 use crate::problem::{Problem, ProblemType};
 
 /// The longest body that is kept. Longer ones, and streams, are made again by a repeated request, from the same seed.
@@ -28,7 +28,7 @@ impl Answer {
     /// A problem is rendered under the id of the first request: the same answer names the same request.
     pub(super) async fn take(response: Response, request_id: &str) -> (Response, Option<Self>) {
         if let Some(problem) = response.extensions().get::<Problem>() {
-            if !is_final(problem.kind().status()) || problem.kind() == ProblemType::Conflict {
+            if !is_for_good(problem.kind()) {
                 return (response, None);
             }
             let mut rendered = problem.render(request_id);
@@ -40,7 +40,8 @@ impl Answer {
             let (_, answer) = Self::copy(rendered).await;
             return (response, answer);
         }
-        if is_final(response.status()) {
+        let unfinished = response.extensions().get::<Unfinished>().is_some();
+        if is_final(response.status()) && !unfinished {
             Self::copy(response).await
         } else {
             (response, None)
@@ -84,6 +85,11 @@ impl Answer {
 /// Whether the same request would be answered the same again: not where the service could not do it, or not then.
 fn is_final(status: StatusCode) -> bool {
     !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::UNAUTHORIZED
+}
+
+/// Whether a problem is the same request's for good: not one that asks to send the request again.
+pub(crate) fn is_for_good(kind: ProblemType) -> bool {
+    is_final(kind.status()) && kind != ProblemType::Conflict
 }
 
 /// Headers of the answer, not of its way through one connection.
@@ -142,6 +148,9 @@ mod tests {
             let (_, answer) = Answer::take(Problem::new(kind, "").into_response(), "req_1").await;
             assert_eq!(answer, None, "{kind:?}");
         }
+        let mut partly = StatusCode::OK.into_response();
+        partly.extensions_mut().insert(Unfinished);
+        assert_eq!(Answer::take(partly, "req_1").await.1, None);
         let stream = Body::from_stream(futures::stream::iter([Ok::<_, std::io::Error>("a")]));
         let (response, answer) = Answer::take(stream.into_response(), "req_1").await;
         assert_eq!(answer, None);

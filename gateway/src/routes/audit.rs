@@ -57,6 +57,14 @@ struct AuditView {
     request_id: Option<String>,
     /// The address the request came from.
     origin: Option<String>,
+    /// Names the command for ever.
+    command_id: String,
+    /// What it belongs to, across requests: the header `Correlation-Id`, or else the request's id.
+    correlation_id: Option<String>,
+    /// What directly led to it: a command, an event or a delivery.
+    causation_id: Option<String>,
+    /// W3C trace context.
+    traceparent: Option<String>,
     /// What the event says, old and new values among it.
     #[schema(value_type = Object)]
     data: Value,
@@ -194,6 +202,10 @@ impl From<AuditRow> for AuditView {
             resource_id: row.resource_id,
             request_id: row.request_id,
             origin: row.origin,
+            command_id: row.command_id,
+            correlation_id: row.correlation_id,
+            causation_id: row.causation_id,
+            traceparent: row.traceparent,
             data: row.data,
         }
     }
@@ -211,6 +223,10 @@ impl Row for AuditView {
         "resource_id",
         "request_id",
         "origin",
+        "command_id",
+        "correlation_id",
+        "causation_id",
+        "traceparent",
         "data",
     ];
 
@@ -226,6 +242,10 @@ impl Row for AuditView {
             self.resource_id.clone(),
             self.request_id.clone().unwrap_or_default(),
             self.origin.clone().unwrap_or_default(),
+            self.command_id.clone(),
+            self.correlation_id.clone().unwrap_or_default(),
+            self.causation_id.clone().unwrap_or_default(),
+            self.traceparent.clone().unwrap_or_default(),
             self.data.to_string(),
         ]
     }

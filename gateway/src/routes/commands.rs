@@ -20,6 +20,7 @@ use crate::catalog::{Answered, Carrier, Catalog, Command, Data, Parameters};
 use crate::consistency::{List, with_positions};
 use crate::extract::{BulkBody, object};
 use crate::guard::{may, needs};
+use crate::idempotency::{Unfinished, is_for_good};
 use crate::layers::RequestContext;
 use crate::problem::{Problem, ProblemBody};
 
@@ -181,6 +182,10 @@ async fn execute_commands(
     done.extend(carried_out.buffer_unordered(AT_ONCE).concat().await);
     done.sort_by_key(|(index, _)| *index);
     let highest = highest(&done);
+    let finished = done.iter().all(|(_, answered)| match &answered.outcome {
+        Ok(_) => true,
+        Err(problem) => is_for_good(problem.kind()),
+    });
     let request_id = RequestContext::of(&parts).id;
     let results = done
         .into_iter()
@@ -188,7 +193,11 @@ async fn execute_commands(
     let body = Executed {
         results: results.collect(),
     };
-    Ok(with_positions(axum::Json(body).into_response(), &highest))
+    let mut response = with_positions(axum::Json(body).into_response(), &highest);
+    if !finished {
+        response.extensions_mut().insert(Unfinished);
+    }
+    Ok(response)
 }
 
 /// A command that can be sent to its route.

@@ -78,6 +78,16 @@ struct FullEvent {
     /// Where it stands.
     #[schema(value_type = String)]
     position: Position,
+    /// Who published it: `key_…` or `system:<part>`.
+    actor: String,
+    /// The HTTP request it came with.
+    request_id: Option<String>,
+    /// What it belongs to, across requests: the header `Correlation-Id`, or else the request's id.
+    correlation_id: Option<String>,
+    /// What directly led to it.
+    causation_id: Option<String>,
+    /// W3C trace context.
+    traceparent: Option<String>,
     /// The publisher's JSON.
     #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
@@ -207,6 +217,11 @@ async fn full(app: &App, tenant: &TenantId, row: MessageRow) -> Result<Option<Fu
         event_type: row.event_type,
         published_at: row.published_at,
         position: row.position,
+        actor: message.actor.label(),
+        request_id: message.request_id,
+        correlation_id: message.correlation_id,
+        causation_id: message.causation_id,
+        traceparent: message.traceparent,
         data,
     }))
 }

@@ -14,7 +14,7 @@ use crate::sql::{Statement, Value, Writer, json, number, optional_text, text, ti
 
 const NAME: &str = "audit";
 const TABLE: &str = "audit";
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 17] = [
     "tenant",
     "shard",
     "sequence",
@@ -27,6 +27,10 @@ const COLUMNS: [&str; 13] = [
     "resource_id",
     "request_id",
     "origin",
+    "command_id",
+    "correlation_id",
+    "causation_id",
+    "traceparent",
     "data",
 ];
 
@@ -41,7 +45,7 @@ impl Projection for AuditProjection {
     }
 
     fn version(&self) -> i64 {
-        1
+        2
     }
 
     fn sources(&self) -> &'static [Source] {
@@ -80,6 +84,10 @@ fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) 
         id.into(),
         meta.request_id.clone().into(),
         meta.origin.clone().into(),
+        meta.command_id.as_str().into(),
+        meta.correlation_id.clone().into(),
+        meta.causation_id.clone().into(),
+        meta.traceparent.clone().into(),
         event.data.to_string().into(),
     ]
 }
@@ -107,6 +115,14 @@ pub struct AuditRow {
     pub request_id: Option<String>,
     /// The address the request came from.
     pub origin: Option<String>,
+    /// Names the command for ever.
+    pub command_id: String,
+    /// What it belongs to, across requests.
+    pub correlation_id: Option<String>,
+    /// What directly led to it: a command, an event or a delivery.
+    pub causation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
     /// What the event says, old and new values among it.
     pub data: Json,
 }
@@ -129,6 +145,10 @@ impl AuditRow {
             resource_id: text(row, "resource_id")?,
             request_id: optional_text(row, "request_id")?,
             origin: optional_text(row, "origin")?,
+            command_id: text(row, "command_id")?,
+            correlation_id: optional_text(row, "correlation_id")?,
+            causation_id: optional_text(row, "causation_id")?,
+            traceparent: optional_text(row, "traceparent")?,
             data: json(row, "data")?,
         })
     }

@@ -347,6 +347,7 @@ pub(crate) fn delivery(
         run,
         at: at(when),
         fact,
+        trigger: None,
     }
 }
 

@@ -243,6 +243,7 @@ mod tests {
             run,
             at: Timestamp::from_millis(at),
             fact,
+            trigger: None,
         }
     }
 
