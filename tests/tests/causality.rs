@@ -89,7 +89,8 @@ for_each_engine! {
         let shown = api.get(&format!("/v1/events/{event}")).await?.expect(200)?;
         assert_eq!((&shown["correlation_id"], &shown["request_id"]), (&json!("order-7"), &json!("req-event")));
         let position = registered.header("tidings-position");
-        let audit = api.call(Method::GET, "/v1/audit?action=user.registered", None, &[("tidings-at-least", position)]);
+        let at_least = [("tidings-at-least", position)];
+        let audit = api.call(Method::GET, "/v1/audit?action=user.registered", None, &at_least);
         let audit = audit.await?.expect(200)?;
         assert_eq!(audit["data"][0]["correlation_id"], "order-7");
         assert_eq!(audit["data"][0]["traceparent"], TRACE);
@@ -149,7 +150,8 @@ for_each_engine! {
         let ada = json!({ "email": "ada@example.org", "name": "Ada" });
         let reply = api.call(Method::POST, "/v1/users", Some(&ada), &headers).await?;
         let position = reply.header("tidings-position");
-        let audit = api.call(Method::GET, "/v1/audit?action=user.registered", None, &[("tidings-at-least", position)]);
+        let at_least = [("tidings-at-least", position)];
+        let audit = api.call(Method::GET, "/v1/audit?action=user.registered", None, &at_least);
         let audit = audit.await?.expect(200)?;
         let row = &audit["data"][0];
         assert_eq!((&row["correlation_id"], &row["traceparent"]), (&json!("req-1"), &Value::Null));
