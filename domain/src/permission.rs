@@ -90,6 +90,15 @@ impl Permission {
         &self.action
     }
 
+    /// The same on what belongs to the one who acts.
+    #[must_use]
+    pub fn on_own(&self) -> Self {
+        Self {
+            scope: Scope::Own,
+            ..self.clone()
+        }
+    }
+
     /// How far it reaches.
     pub fn scope(&self) -> Scope {
         self.scope

@@ -325,7 +325,7 @@ impl cqrs_es::Aggregate for Roles {
     }
 
     fn apply(&mut self, event: RolesEvent) {
-        let (id, change): (_, Box<dyn FnOnce(&mut Role)>) = match event {
+        match event {
             RolesEvent::Defined {
                 role,
                 name,
@@ -342,24 +342,25 @@ impl cqrs_es::Aggregate for Roles {
                     template,
                 };
                 self.roles.insert(role, made);
-                return;
             }
             RolesEvent::Retired { role } => {
                 self.roles.remove(&role);
-                return;
             }
-            RolesEvent::Renamed { role, to, .. } => (role, Box::new(|role| role.name = to)),
-            RolesEvent::Described { role, to, .. } => (role, Box::new(|role| role.description = to)),
-            RolesEvent::PermissionsChanged { role, added, removed } => (
-                role,
-                Box::new(move |role| swap(&mut role.permissions, added, &removed)),
-            ),
-            RolesEvent::InheritanceChanged { role, added, removed } => (
-                role,
-                Box::new(move |role| swap(&mut role.inherits, added, &removed)),
-            ),
-        };
-        if let Some(role) = self.roles.get_mut(&id) {
+            RolesEvent::Renamed { role, to, .. } => self.change(&role, |role| role.name = to),
+            RolesEvent::Described { role, to, .. } => self.change(&role, |role| role.description = to),
+            RolesEvent::PermissionsChanged { role, added, removed } => {
+                self.change(&role, |role| swap(&mut role.permissions, added, &removed));
+            }
+            RolesEvent::InheritanceChanged { role, added, removed } => {
+                self.change(&role, |role| swap(&mut role.inherits, added, &removed));
+            }
+        }
+    }
+}
+
+impl Roles {
+    fn change(&mut self, id: &RoleId, change: impl FnOnce(&mut Role)) {
+        if let Some(role) = self.roles.get_mut(id) {
             change(role);
         }
     }

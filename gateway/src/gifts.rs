@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::role::Roles;
+use domain::user::MAX_ROLES;
 use domain::{Grant, Permission, RoleId};
 
 use crate::app::App;
@@ -41,6 +42,9 @@ impl<'m> Gifts<'m> {
     /// mistake, at its place.
     pub(crate) fn roles(&self, ids: &[RoleId], path: &str) -> Result<BTreeSet<RoleId>, Problem> {
         allowed(self.member, &GRANTING.into(), "Giving roles needs")?;
+        if ids.len() > MAX_ROLES {
+            return Err(Problem::invalid_body(path, format!("must be at most {MAX_ROLES} roles")));
+        }
         for (place, id) in ids.iter().enumerate() {
             if self.roles.get(id).is_none() {
                 let path = format!("{path}[{place}]");

@@ -65,6 +65,7 @@ pub(crate) mod may {
     pub(crate) const WRITE_ROLES: Need = on_tenant("roles", "write");
     /// Giving users roles and permissions, and taking them away.
     pub(crate) const GRANT_ROLES: Need = on_tenant("roles", "grant");
+    pub(crate) const CHECK_PERMISSIONS: Need = on_tenant("permissions", "check");
     pub(crate) const READ_ENDPOINTS: Need = on_tenant("endpoints", "read");
     pub(crate) const WRITE_ENDPOINTS: Need = on_tenant("endpoints", "write");
     pub(crate) const READ_EVENT_TYPES: Need = on_tenant("event_types", "read");

@@ -22,6 +22,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::api_keys::router())
         .merge(routes::users::router())
         .merge(routes::roles::router())
+        .merge(routes::permissions::router())
         .merge(routes::endpoints::router())
         .merge(routes::event_types::router())
         .merge(routes::events::router())

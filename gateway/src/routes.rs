@@ -16,6 +16,7 @@ pub(crate) mod event_types;
 pub(crate) mod events;
 mod export;
 pub(crate) mod health;
+pub(crate) mod permissions;
 pub(crate) mod roles;
 pub(crate) mod settings;
 pub(crate) mod stats;

@@ -7,3 +7,5 @@ mod claims;
 mod history;
 #[path = "concurrency/races.rs"]
 mod races;
+#[path = "concurrency/roles.rs"]
+mod roles;

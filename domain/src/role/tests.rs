@@ -100,12 +100,12 @@ async fn a_role_is_defined_once_and_its_name_is_its_own() {
         Ok(vec![reader.clone()])
     );
     assert_eq!(
-        decide::<Roles>(&[reader.clone()], define_reader).await,
+        decide::<Roles>(std::slice::from_ref(&reader), define_reader).await,
         Err(RolesRejection::AlreadyDefined)
     );
     let taken = Err(RolesRejection::NameTaken { by: id(1) });
     assert_eq!(
-        decide::<Roles>(&[reader.clone()], define(2, " READER", &[], &[])).await,
+        decide::<Roles>(std::slice::from_ref(&reader), define(2, " READER", &[], &[])).await,
         taken
     );
     let other = defined(2, "Écrivain", &[], &[]);

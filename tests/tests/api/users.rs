@@ -180,6 +180,24 @@ for_each_engine! {
         ]});
         assert_eq!(rights.expect(200)?, expected);
 
+        let check = async |question: Value| -> anyhow::Result<(bool, String)> {
+            let answer = api.post("/v1/permissions/check", &question).await?.expect(200)?;
+            Ok((answer["allowed"] == true, text(&answer, "reason")?.to_owned()))
+        };
+        let user = ada.trim_start_matches("/v1/users/");
+        let granted = format!("granted by users.read.tenant through {heir} > {base}");
+        let denied = "denied by users.read.own of the user itself".to_owned();
+        let stranger = "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        for (question, expected) in [
+            (json!({ "user": user, "permission": "users.read.tenant" }), (true, granted)),
+            (json!({ "user": user, "permission": "users.read.tenant", "resource": user }), (false, denied.clone())),
+            (json!({ "user": user, "permission": "users.read.own" }), (false, denied)),
+            (json!({ "user": user, "permission": "roles.read.own" }), (false, "nothing grants it".to_owned())),
+            (json!({ "user": stranger, "permission": "users.read.own" }), (false, "the user is not active".to_owned())),
+        ] {
+            assert_eq!(check(question.clone()).await?, expected, "{question}");
+        }
+
         done(&api, Method::DELETE, &single("users.read.own"), None).await?;
         done(&api, Method::DELETE, &format!("/v1/roles/{heir}"), None).await?;
         done(&api, Method::POST, &format!("{ada}/deactivate"), None).await?;
