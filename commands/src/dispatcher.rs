@@ -218,6 +218,21 @@ impl Dispatcher {
         Err(Error::Contended)
     }
 
+    /// What a repeated request has done already with this call; none where it has not happened, or nothing is
+    /// repeated. For handlers that look at other things before they execute: those may have changed since.
+    pub async fn done<A: Root>(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        call: &Call,
+    ) -> Result<Option<Receipt>, LoadError> {
+        if call.repeated {
+            self.store(tenant).find::<A>(id, &call.meta.command_id).await
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Who holds a unique value of a tenant, as `user.usr_…`: what the log says now, which an append may overtake.
     pub async fn holder(
         &self,

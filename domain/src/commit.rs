@@ -64,16 +64,18 @@ pub enum Actor {
     PlatformAdmin,
     /// The holder of an API key.
     ApiKey(String),
+    /// Whoever took up an invitation, by its id.
+    Invitee(String),
     /// Tidings itself, and which part of it.
     System(String),
 }
 
 impl Actor {
-    /// The actor as one word: `platform-admin`, `key_…`, `system:<part>`.
+    /// The actor as one word: `platform-admin`, `key_…`, `inv_…`, `system:<part>`.
     pub fn label(&self) -> String {
         match self {
             Self::PlatformAdmin => "platform-admin".to_owned(),
-            Self::ApiKey(id) => id.clone(),
+            Self::ApiKey(id) | Self::Invitee(id) => id.clone(),
             Self::System(part) => format!("system:{part}"),
         }
     }

@@ -306,9 +306,15 @@ pub enum TeamsRejection {
     /// There is none, or it is no more.
     #[error("there is no such team")]
     NotFound,
-    /// The team named as parent, or to merge into, is not there.
-    #[error("there is no team {team}")]
-    UnknownTeam {
+    /// The team to stand under is not there.
+    #[error("there is no team {team} to stand under")]
+    UnknownParent {
+        /// Which one.
+        team: TeamId,
+    },
+    /// The team to become part of is not there.
+    #[error("there is no team {team} to become part of")]
+    UnknownHeir {
         /// Which one.
         team: TeamId,
     },
@@ -418,6 +424,11 @@ impl cqrs_es::Aggregate for Teams {
 impl Root for Teams {}
 
 impl Teams {
+    /// Whether there is such a team.
+    pub fn contains(&self, id: &TeamId) -> bool {
+        self.teams.contains_key(id)
+    }
+
     fn insert(&mut self, id: TeamId, name: TeamName, parent: Option<TeamId>) {
         let team = Team {
             name,

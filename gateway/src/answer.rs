@@ -2,8 +2,9 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use commands::PublishError;
+use commands::{Either, PublishError};
 use domain::Position;
+use domain::invitation::CLAIM;
 use serde::Serialize;
 
 use crate::consistency::with_positions;
@@ -74,6 +75,10 @@ where
                 ProblemType::SlugTaken,
                 "Another tenant of this installation has this slug.",
             ),
+            commands::Error::Taken { kind: CLAIM } => Self::new(
+                ProblemType::AlreadyInvited,
+                "An invitation to this address is pending: resend it, or revoke it first.",
+            ),
             commands::Error::Taken { .. } | commands::Error::Contended => Self::new(
                 ProblemType::Conflict,
                 "Nothing was changed; send the request again.",
@@ -87,6 +92,15 @@ where
                 "The service cannot read what it needs; nothing was changed.",
                 &error,
             ),
+        }
+    }
+}
+
+impl<A: Into<Problem>, B: Into<Problem>> From<Either<A, B>> for Problem {
+    fn from(rejection: Either<A, B>) -> Self {
+        match rejection {
+            Either::First(rejection) => rejection.into(),
+            Either::Second(rejection) => rejection.into(),
         }
     }
 }

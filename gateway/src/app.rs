@@ -10,7 +10,9 @@ use projections::ReadModels;
 use crate::auth::Authority;
 use crate::config::Http;
 use crate::idempotency::Receipts;
+use crate::invitation_tokens::InvitationTokens;
 use crate::schemas::Schemas;
+use crate::strikes::Strikes;
 use crate::{quotas, settings};
 
 /// The state of the API; clones share it.
@@ -31,6 +33,10 @@ pub(crate) struct Parts {
     pub(crate) authority: Authority,
     /// What keyed requests were answered.
     pub(crate) receipts: Receipts,
+    /// Makes and checks the tokens of invitations.
+    pub(crate) invitation_tokens: InvitationTokens,
+    /// Who showed wrong tokens of late.
+    pub(crate) strikes: Strikes,
     /// Makes endpoints' signing secrets; cannot read them.
     pub(crate) secrets: SecretWriter,
     /// Where receivers may be.

@@ -6,6 +6,7 @@
 
 mod key;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +17,7 @@ use axum::http::request::Parts;
 use commands::Call;
 use domain::api_key::{ApiKey, RateLimit};
 use domain::tenant::Tenant;
-use domain::{Actor, Grant, KeyId, Meta, TenantId, Timestamp};
+use domain::{Actor, Grant, InvitationId, KeyId, Meta, TenantId, Timestamp};
 use subtle::ConstantTimeEq;
 use ulid::Ulid;
 
@@ -357,6 +358,48 @@ impl FromRequestParts<App> for Member {
             caller: Caller::of(parts, Actor::ApiKey(holder.key.as_str().to_owned())),
             holder,
         })
+    }
+}
+
+/// The caller of a route that needs no credential.
+pub(crate) struct Anyone(Caller);
+
+/// Whoever takes up an invitation.
+pub(crate) struct Invitee(Caller);
+
+impl Anyone {
+    /// The address the request came from.
+    pub(crate) fn origin(&self) -> Option<IpAddr> {
+        self.0.request.origin
+    }
+
+    /// The caller, who has proved to hold an invitation's token.
+    pub(crate) fn invited(self, tenant: &TenantId, invitation: &InvitationId) -> Invitee {
+        tracing::Span::current().record("tenant.id", tenant.as_str());
+        Invitee(Caller {
+            actor: Actor::Invitee(invitation.as_str().to_owned()),
+            ..self.0
+        })
+    }
+}
+
+impl Invitee {
+    /// Where a command of this caller comes from.
+    pub(crate) fn meta(&self, command: &str) -> Call {
+        self.0.call(command)
+    }
+
+    /// The ULID that this request draws under a name.
+    pub(crate) fn ulid(&self, name: &str) -> Ulid {
+        self.0.draw.ulid(name)
+    }
+}
+
+impl FromRequestParts<App> for Anyone {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        Ok(Self(Caller::of(parts, Actor::System("anyone".to_owned()))))
     }
 }
 

@@ -43,7 +43,10 @@ impl<'m> Gifts<'m> {
     pub(crate) fn roles(&self, ids: &[RoleId], path: &str) -> Result<BTreeSet<RoleId>, Problem> {
         allowed(self.member, &GRANTING.into(), "Giving roles needs")?;
         if ids.len() > MAX_ROLES {
-            return Err(Problem::invalid_body(path, format!("must be at most {MAX_ROLES} roles")));
+            return Err(Problem::invalid_body(
+                path,
+                format!("must be at most {MAX_ROLES} roles"),
+            ));
         }
         for (place, id) in ids.iter().enumerate() {
             if self.roles.get(id).is_none() {

@@ -66,6 +66,10 @@ pub(crate) mod may {
     /// Giving users roles and permissions, and taking them away.
     pub(crate) const GRANT_ROLES: Need = on_tenant("roles", "grant");
     pub(crate) const CHECK_PERMISSIONS: Need = on_tenant("permissions", "check");
+    pub(crate) const READ_TEAMS: Need = on_tenant("teams", "read");
+    pub(crate) const WRITE_TEAMS: Need = on_tenant("teams", "write");
+    pub(crate) const READ_INVITATIONS: Need = on_tenant("invitations", "read");
+    pub(crate) const WRITE_INVITATIONS: Need = on_tenant("invitations", "write");
     pub(crate) const READ_ENDPOINTS: Need = on_tenant("endpoints", "read");
     pub(crate) const WRITE_ENDPOINTS: Need = on_tenant("endpoints", "write");
     pub(crate) const READ_EVENT_TYPES: Need = on_tenant("event_types", "read");

@@ -30,6 +30,7 @@ const CLAIMS: &str = "tidings/claims/v1";
 const API_KEYS: &str = "tidings/api-keys/v1";
 const REQUESTS: &str = "tidings/requests/v1";
 const ANSWERS: &str = "tidings/answers/v1";
+const INVITATIONS: &str = "tidings/invitations/v1";
 
 /// The keys of an installation.
 pub(crate) struct Keys {
@@ -97,6 +98,11 @@ impl Keys {
     /// Seals what keyed requests draw from and what they were answered.
     pub(crate) fn answer_sealer(&self) -> Sealer {
         Sealer::new(&self.master.derive(ANSWERS))
+    }
+
+    /// What the tokens of invitations are hashed with.
+    pub(crate) fn token_hasher(&self) -> KeyHasher {
+        KeyHasher(self.master.derive(INVITATIONS))
     }
 }
 

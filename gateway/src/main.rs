@@ -21,6 +21,7 @@ mod guard;
 mod health;
 mod idempotency;
 mod installation;
+mod invitation_tokens;
 mod keys;
 mod layers;
 mod listener;
@@ -38,6 +39,7 @@ mod seal;
 mod serve;
 mod settings;
 mod shutdown;
+mod strikes;
 mod telemetry;
 mod tenancy;
 

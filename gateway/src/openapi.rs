@@ -35,6 +35,8 @@ const SCHEME: &str = "api_key";
         (name = "settings", description = "What a tenant decides about itself."),
         (name = "users", description = "A tenant's users."),
         (name = "roles", description = "What users of a tenant may do: named sets of permissions."),
+        (name = "teams", description = "Groups of a tenant's users, which stand under each other."),
+        (name = "invitations", description = "People asked to become users of a tenant."),
         (name = "endpoints", description = "Where a tenant's events are delivered."),
         (name = "event types", description = "What a tenant's events look like, by type."),
         (name = "events", description = "A tenant's own events."),
@@ -77,7 +79,11 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, b
 }
 
 fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
-    operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]);
+    operation.security = Some(if need_of(operation) == Some(Need::Nothing) {
+        Vec::new()
+    } else {
+        vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]
+    });
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response
             && status.starts_with('2')

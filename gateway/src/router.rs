@@ -23,6 +23,8 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::users::router())
         .merge(routes::roles::router())
         .merge(routes::permissions::router())
+        .merge(routes::teams::router())
+        .merge(routes::invitations::router())
         .merge(routes::endpoints::router())
         .merge(routes::event_types::router())
         .merge(routes::events::router())

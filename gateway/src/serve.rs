@@ -25,10 +25,12 @@ use crate::credentials::Credentials;
 use crate::health::{Background, Health};
 use crate::idempotency::Receipts;
 use crate::installation::{Installation, egress, in_full, open_read_models};
+use crate::invitation_tokens::InvitationTokens;
 use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
+use crate::strikes::Strikes;
 use crate::{idempotency, layers, metrics, profile, quotas, router, settings, shutdown};
 
 /// How long a silent read database may hold up the end of the process.
@@ -175,7 +177,10 @@ fn app(
     };
     let dispatcher = Dispatcher::new(engine, settings);
     let credentials = Credentials::new(engine.bucket(Bucket::Credentials), keys.hasher());
+    let invitation_tokens = InvitationTokens::new(engine.bucket(Bucket::Credentials), keys.token_hasher());
     App::new(Parts {
+        invitation_tokens,
+        strikes: Strikes::new(),
         publisher: Publisher::new(engine),
         read_models: read_models.clone(),
         authority: Authority::new(dispatcher.clone(), credentials, admin),

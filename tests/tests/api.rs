@@ -14,6 +14,8 @@ mod event_types;
 mod events;
 #[path = "api/guards.rs"]
 mod guards;
+#[path = "api/invitations.rs"]
+mod invitations;
 #[path = "api/operations.rs"]
 mod operations;
 #[path = "api/problems.rs"]
@@ -28,6 +30,8 @@ mod resources;
 mod roles;
 #[path = "api/settings.rs"]
 mod settings;
+#[path = "api/teams.rs"]
+mod teams;
 #[path = "api/tenants.rs"]
 mod tenants;
 #[path = "api/users.rs"]

@@ -20,7 +20,7 @@ pub(super) fn decide(teams: &Teams, command: TeamsCommand) -> Decision {
             max_depth,
         } => {
             teams.can_have(&id)?;
-            teams.is_known(parent.as_ref())?;
+            teams.has_parent(parent.as_ref())?;
             teams.is_free(&name, parent.as_ref(), None)?;
             is_shallow(teams.upwards(parent.as_ref()).count() + 1, max_depth)?;
             Ok(vec![TeamsEvent::Created {
@@ -100,7 +100,7 @@ fn change(
 
 fn relocate(teams: &Teams, team: TeamId, to: Option<TeamId>, max_depth: usize) -> Decision {
     let known = teams.get(&team)?;
-    teams.is_known(to.as_ref())?;
+    teams.has_parent(to.as_ref())?;
     if known.parent == to {
         return Ok(Vec::new());
     }
@@ -118,7 +118,9 @@ fn relocate(teams: &Teams, team: TeamId, to: Option<TeamId>, max_depth: usize) -
 
 fn merge(teams: &Teams, team: TeamId, into: TeamId, max_depth: usize) -> Decision {
     teams.get(&team)?;
-    teams.is_known(Some(&into))?;
+    if !teams.contains(&into) {
+        return Err(TeamsRejection::UnknownHeir { team: into });
+    }
     if teams.upwards(Some(&into)).any(|above| *above == team) {
         return Err(TeamsRejection::Cycle);
     }
@@ -221,9 +223,11 @@ impl Teams {
         }
     }
 
-    fn is_known(&self, id: Option<&TeamId>) -> Result<(), TeamsRejection> {
+    fn has_parent(&self, id: Option<&TeamId>) -> Result<(), TeamsRejection> {
         match id {
-            Some(id) if !self.teams.contains_key(id) => Err(TeamsRejection::UnknownTeam { team: id.clone() }),
+            Some(id) if !self.teams.contains_key(id) => {
+                Err(TeamsRejection::UnknownParent { team: id.clone() })
+            }
             _ => Ok(()),
         }
     }

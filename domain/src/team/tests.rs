@@ -198,7 +198,7 @@ async fn no_team_stands_below_itself() {
     };
     assert_eq!(when(&tree(), relocate(2, None)).await, Ok(vec![moved]));
     assert_eq!(when(&tree(), relocate(2, Some(1))).await, Ok(vec![]));
-    let unknown = Err(TeamsRejection::UnknownTeam { team: team(8) });
+    let unknown = Err(TeamsRejection::UnknownParent { team: team(8) });
     assert_eq!(when(&tree(), relocate(2, Some(8))).await, unknown);
     assert_eq!(
         when(&tree(), relocate(8, None)).await,

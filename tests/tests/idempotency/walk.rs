@@ -50,7 +50,7 @@ struct Operation {
 
 /// A body with which an operation succeeds on the things of [`inhabited`]; any other is answered with a problem, which
 /// must be the same problem again.
-fn body_for(name: &str, endpoint: &str) -> Value {
+fn body_for(name: &str, ids: &BTreeMap<&str, String>) -> Value {
     match name {
         "POST /v1/tenants" => json!({ "name": "New", "slug": "new" }),
         "PATCH /v1/tenants/{id}" | "PATCH /v1/users/{id}" => json!({ "name": "Renamed" }),
@@ -64,8 +64,20 @@ fn body_for(name: &str, endpoint: &str) -> Value {
             json!({ "events": [{ "type": "x.y", "data": 1 }, { "type": "x.y", "data": 2 }] })
         }
         "POST /v1/dead-letters/redrive" | "POST /v1/dead-letters/discard" => {
-            json!({ "endpoint": endpoint })
+            json!({ "endpoint": ids["endpoints"] })
         }
+        "POST /v1/teams" => json!({ "name": "New" }),
+        "PATCH /v1/teams/{id}" => json!({ "name": "Renamed" }),
+        "POST /v1/teams/{id}/members" => json!({ "members": [{ "user": ids["users"] }] }),
+        "PUT /v1/teams/{id}/members/{user}" => json!({ "role": "lead" }),
+        "POST /v1/teams/{id}/move" => json!({ "parent": ids["heir"] }),
+        "POST /v1/teams/{id}/split" => json!({ "name": "Split" }),
+        "POST /v1/teams/{id}/merge" => json!({ "into": ids["heir"] }),
+        "POST /v1/invitations" => json!({ "email": "eve@example.org" }),
+        "POST /v1/invitations/bulk" => {
+            json!({ "invitations": [{ "email": "fay@example.org" }, { "email": "gil@example.org" }] })
+        }
+        "POST /v1/invitations/accept" => json!({ "token": ids["token"], "name": "Bob" }),
         "POST /v1/permissions/check" => json!({ "user": "nobody", "permission": "users.read.tenant" }),
         _ => json!({}),
     }
@@ -90,6 +102,21 @@ async fn inhabited(service: &Tidings, api: &Api) -> anyhow::Result<BTreeMap<&'st
     );
     let event = json!({ "type": "a.b", "data": {} });
     ids.insert("events", id(&api.post("/v1/events", &event).await?.expect(202)?)?);
+    for (kind, name) in [("teams", "Sales"), ("heir", "Heir")] {
+        let team = api
+            .post("/v1/teams", &json!({ "name": name }))
+            .await?
+            .expect(201)?;
+        ids.insert(kind, id(&team)?);
+    }
+    for (kind, email) in [("invitations", "cleo@example.org"), ("token", "bob@example.org")] {
+        let made = api
+            .post("/v1/invitations", &json!({ "email": email }))
+            .await?
+            .expect(201)?;
+        let field = if kind == "token" { "token" } else { "id" };
+        ids.insert(kind, made[field].as_str().context("an invitation")?.to_owned());
+    }
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let deliveries = api.get("/v1/deliveries").await?.expect(200)?;
@@ -127,19 +154,19 @@ async fn operations(service: &Tidings, ids: &BTreeMap<&str, String>) -> anyhow::
             let kind = path.split('/').nth(2).unwrap_or_default();
             let id = ids.get(kind).map_or("nothing", String::as_str);
             operations.push(Operation {
-                body: operation
-                    .get("requestBody")
-                    .map(|_| body_for(&name, &ids["endpoints"])),
+                body: operation.get("requestBody").map(|_| body_for(&name, ids)),
                 platform: operation["x-permission"] == "platform",
-                path: path.replace("{id}", id),
+                path: path.replace("{id}", id).replace("{user}", &ids["users"]),
                 method,
                 name,
             });
         }
     }
     // What ends a thing comes last.
-    operations
-        .sort_by_key(|operation| operation.method == Method::DELETE || operation.path.ends_with("/revoke"));
+    let ends = ["/revoke", "/merge"];
+    operations.sort_by_key(|operation| {
+        operation.method == Method::DELETE || ends.iter().any(|end| operation.path.ends_with(end))
+    });
     Ok(operations)
 }
 

@@ -1,0 +1,292 @@
+//! `POST /v1/invitations` and `/bulk`: people are asked.
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::invitation::{self, Invitation, InvitationCommand, InvitationRejection, MAX_ROLES, Status};
+use domain::user::{Email, UserName};
+use domain::{InvitationId, Position, RoleId, Timestamp};
+use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Invited, TAG, now, terms, token};
+use crate::answer::Written;
+use crate::app::App;
+use crate::auth::Member;
+use crate::extract::{Body, BulkBody, object};
+use crate::gifts::Gifts;
+use crate::guard::{may, needs};
+use crate::problem::{Problem, ProblemBody, ProblemType};
+use crate::settings;
+
+/// The most invitations of one call.
+const MAX_BULK: usize = 1_000;
+/// Invitations of one call that are under way at a time.
+const AT_A_TIME: usize = 32;
+/// How often an address is tried to be freed of an invitation that is too late.
+const TRIES: usize = 3;
+
+/// This part's operations.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(needs(may::WRITE_INVITATIONS, routes!(invite_user)))
+        .routes(needs(may::WRITE_INVITATIONS, routes!(invite_users)))
+}
+
+/// Somebody to invite.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewInvitation {
+    /// Their e-mail address, which will be the user's.
+    #[schema(value_type = String, format = "email", example = "ada@example.org")]
+    email: Email,
+    /// The roles the user will have: at most 32, each of which the caller's key must cover.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, max_items = 32)]
+    roles: Vec<RoleId>,
+    /// What they are called, as far as known; they can give another name: 1 to 100 characters.
+    #[schema(value_type = Option<String>, example = "Ada")]
+    name: Option<UserName>,
+}
+
+/// One of several: an object, whatever else serde would take for one.
+#[derive(Debug, Deserialize)]
+struct Item(#[serde(deserialize_with = "object")] NewInvitation);
+
+/// People to invite.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewInvitations {
+    /// 1 to 1000 of them.
+    #[schema(value_type = Vec<NewInvitation>, min_items = 1, max_items = 1000)]
+    invitations: Vec<Item>,
+}
+
+/// What became of one of several invitations.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+enum InvitationResult {
+    /// It was sent.
+    Invited(Invited),
+    /// It was not.
+    Rejected {
+        /// The problem's code.
+        code: &'static str,
+        /// The problem in words.
+        detail: String,
+    },
+}
+
+/// What became of each, in the order in which they were sent.
+#[derive(Debug, Serialize, ToSchema)]
+struct InvitationResults {
+    /// One result per invitation.
+    results: Vec<InvitationResult>,
+}
+
+/// Invite somebody
+///
+/// Send the token to the address yourself, in your own words; it can be accepted once, until it expires (by the
+/// setting `invitation_lifetime_hours`).
+#[utoipa::path(
+    post, path = "/v1/invitations", tag = TAG, request_body = NewInvitation,
+    responses(
+        (status = 201, description = "The invitation, and the token to send on.", body = Invited),
+        (status = 409, description = "`already_invited`: An invitation to this address is pending. `email_taken`: A \
+            user has this address.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn invite_user(
+    member: Member,
+    State(app): State<App>,
+    Body(new): Body<NewInvitation>,
+) -> Result<Written<Invited>, Problem> {
+    settings::admit_email(&app, &member.tenant, &new.email, "email").await?;
+    let roles = Roles::of(&app, &member, !new.roles.is_empty()).await?;
+    let roles = roles.give(&new.roles, "roles")?;
+    let (position, invited) = invite(&app, &member, new, roles).await?;
+    Ok(Written::created(position, invited))
+}
+
+/// Invite up to 1,000 people
+///
+/// Each is invited, or not, by itself. A body that is not valid, or roles the caller cannot give, invite nobody.
+#[utoipa::path(
+    post, path = "/v1/invitations/bulk", tag = TAG, request_body = NewInvitations,
+    responses((status = 200, description = "What became of each invitation.", body = InvitationResults))
+)]
+async fn invite_users(
+    member: Member,
+    State(app): State<App>,
+    BulkBody(new): BulkBody<NewInvitations>,
+) -> Result<Written<InvitationResults>, Problem> {
+    if !(1..=MAX_BULK).contains(&new.invitations.len()) {
+        return Err(Problem::invalid_body(
+            "invitations",
+            format!("must hold 1 to {MAX_BULK} invitations"),
+        ));
+    }
+    for (index, Item(new)) in new.invitations.iter().enumerate() {
+        let path = format!("invitations[{index}].email");
+        settings::admit_email(&app, &member.tenant, &new.email, &path).await?;
+    }
+    let any_roles = new.invitations.iter().any(|Item(new)| !new.roles.is_empty());
+    let roles = Roles::of(&app, &member, any_roles).await?;
+    let items = new.invitations.into_iter().enumerate().map(|(index, Item(new))| {
+        let roles = roles.give(&new.roles, &format!("invitations[{index}].roles"))?;
+        Ok((member.nth(index), new, roles))
+    });
+    let items = items.collect::<Result<Vec<_>, Problem>>()?;
+    let outcomes: Vec<_> = stream::iter(items)
+        .map(async |(member, new, roles)| invite(&app, &member, new, roles).await)
+        .buffered(AT_A_TIME)
+        .collect()
+        .await;
+    let last = outcomes.iter().flatten().map(|(position, _)| *position).max();
+    let results = outcomes.into_iter().map(|outcome| match outcome {
+        Ok((_, invited)) => InvitationResult::Invited(invited),
+        Err(problem) => InvitationResult::Rejected {
+            code: problem.kind().code(),
+            detail: problem.detail().to_owned(),
+        },
+    });
+    Ok(Written {
+        status: StatusCode::OK,
+        positions: last.into_iter().collect(),
+        body: InvitationResults {
+            results: results.collect(),
+        },
+    })
+}
+
+/// What the caller can give, read only where something is given.
+struct Roles<'m>(Option<Gifts<'m>>);
+
+impl<'m> Roles<'m> {
+    async fn of(app: &App, member: &'m Member, needed: bool) -> Result<Self, Problem> {
+        Ok(Self(if needed {
+            Some(Gifts::of(app, member).await?)
+        } else {
+            None
+        }))
+    }
+
+    fn give(&self, roles: &[RoleId], path: &str) -> Result<BTreeSet<RoleId>, Problem> {
+        if roles.len() > MAX_ROLES {
+            return Err(Problem::invalid_body(
+                path,
+                format!("must hold at most {MAX_ROLES} roles"),
+            ));
+        }
+        match &self.0 {
+            Some(gifts) if !roles.is_empty() => gifts.roles(roles, path),
+            _ => Ok(BTreeSet::new()),
+        }
+    }
+}
+
+async fn invite(
+    app: &App,
+    member: &Member,
+    new: NewInvitation,
+    roles: BTreeSet<RoleId>,
+) -> Result<(Position, Invited), Problem> {
+    let meta = member.meta("InviteUser");
+    // A request that is repeated may have led to the very user who has the address.
+    if !meta.repeated {
+        must_be_nobody(app, member, &new.email).await?;
+    }
+    let id = InvitationId::new(member.ulid("invitation"));
+    let (token, expires_at) = token(app, member, &id).await?;
+    let command = InvitationCommand::Invite {
+        email: new.email.clone(),
+        name: new.name,
+        roles,
+        token: token.id,
+        expires_at,
+    };
+    for _ in 0..TRIES {
+        let (command, meta) = (command.clone(), meta.clone());
+        let done = app
+            .dispatcher
+            .execute::<Invitation>(&member.tenant, id.as_str(), command, meta)
+            .await;
+        match done {
+            Ok(receipt) => {
+                let token = token.text.to_string();
+                return Ok((
+                    receipt.position,
+                    Invited {
+                        id,
+                        token,
+                        expires_at,
+                    },
+                ));
+            }
+            Err(commands::Error::Taken {
+                kind: invitation::CLAIM,
+            }) => {
+                free(app, member, &new.email).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Problem::new(
+        ProblemType::Conflict,
+        "Nothing was changed; send the request again.",
+    ))
+}
+
+/// Whoever is a user already is not invited; the append that accepts judges it again.
+async fn must_be_nobody(app: &App, member: &Member, email: &Email) -> Result<(), Problem> {
+    let holder = app
+        .dispatcher
+        .holder(&member.tenant, "email", &email.folded())
+        .await;
+    match holder.map_err(|error| Problem::unavailable(&error))? {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(
+            ProblemType::EmailTaken,
+            "A user of this tenant has this e-mail address.",
+        )),
+    }
+}
+
+/// Notes that the invitation which holds an address is too late, where it is; it is a problem where it is not.
+async fn free(app: &App, member: &Member, email: &Email) -> Result<(), Problem> {
+    let holder = app
+        .dispatcher
+        .holder(&member.tenant, invitation::CLAIM, &email.folded())
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
+    let named = holder.as_deref().and_then(|holder| holder.split_once('.'));
+    let Some(Ok(id)) = named.map(|(_, id)| id.parse::<InvitationId>()) else {
+        return Ok(());
+    };
+    let at: Timestamp = now();
+    if terms(app, member, &id).await?.status(at) == Status::Pending {
+        return Err(Problem::new(
+            ProblemType::AlreadyInvited,
+            format!("The invitation {id} to this address is pending: resend it, or revoke it first."),
+        ));
+    }
+    let meta = member.meta("ExpireInvitation");
+    let expired = app
+        .dispatcher
+        .execute::<Invitation>(
+            &member.tenant,
+            id.as_str(),
+            InvitationCommand::Expire { at },
+            meta,
+        )
+        .await;
+    match expired {
+        // Sent again in between: the next try finds it pending.
+        Ok(_) | Err(commands::Error::Rejected(InvitationRejection::InTime)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
