@@ -289,7 +289,7 @@ mod tests {
         );
         let another = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAW";
         assert_eq!(index.matching(&for_endpoint(another), now), []);
-        let reason = domain::Text::new("testing").unwrap();
+        let reason = Text::new("testing").unwrap();
         index.apply(&record(&EndpointEvent::Disabled { reason }, now));
         assert_eq!(index.matching(&for_endpoint(ID), now), []);
     }

@@ -115,6 +115,33 @@ for_each_engine! {
         Ok(())
     }
 
+    /// A tenant that wants registered types only gets no others, once its setting has come round.
+    async fn a_strict_tenant_takes_registered_types_only(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let api = tenant(&service, "acme").await?;
+        api.post("/v1/event-types", &json!({ "name": "invoice.paid", "schema": {} })).await?.expect(201)?;
+        let unknown = json!({ "type": "other.thing", "data": {} });
+        api.post("/v1/events", &unknown).await?.expect(202)?;
+        let strict = json!({ "strict_event_types": true });
+        let changed = api.call(Method::PATCH, "/v1/settings", Some(&strict), &[]).await?;
+        assert!(changed.status < 300, "{}", changed.status);
+        let since = Instant::now();
+        let refused = loop {
+            let reply = api.post("/v1/events", &unknown).await?;
+            if reply.status != 202 {
+                break reply;
+            }
+            assert!(since.elapsed() < Duration::from_secs(7), "it is still taken");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(places(&refused, "schema_violation")?, ["type"]);
+        let bulk = json!({ "events": [{ "type": "invoice.paid", "data": 1 }, unknown] });
+        let refused = api.post("/v1/events/bulk", &bulk).await?;
+        assert_eq!(places(&refused, "schema_violation")?, ["events[1].type"]);
+        publish(&api, json!(1)).await?.expect(202)?;
+        Ok(())
+    }
+
     /// A type is registered, shown, described, gets versions, is retired, and comes back.
     async fn an_event_type_goes_through_its_whole_life(engine: Engine) {
         let service = Tidings::start(engine).await?;
