@@ -17,7 +17,7 @@ use axum::http::request::Parts;
 use commands::Call;
 use domain::api_key::{ApiKey, RateLimit};
 use domain::tenant::Tenant;
-use domain::{Actor, Grant, InvitationId, KeyId, Meta, TenantId, Timestamp};
+use domain::{Actor, Bounded, Grant, InvitationId, KeyId, Meta, TenantId, Timestamp};
 use subtle::ConstantTimeEq;
 use ulid::Ulid;
 
@@ -27,7 +27,7 @@ use crate::credentials::Credentials;
 use crate::draw::Draw;
 use crate::layers::RequestContext;
 use crate::problem::{Problem, ProblemType};
-use crate::rate::{Allowance, RateLimits};
+use crate::rate::{Allowance, RateLimits, Sender};
 
 pub(crate) use key::NewKey;
 use key::named;
@@ -82,9 +82,30 @@ impl Authority {
             Principal::Administrator => Ok(None),
             Principal::Key(holder) => holder
                 .rate_limit
-                .map(|limit| self.limits.take(&holder.key, limit))
+                .map(|limit| self.limits.take(Sender::Key(holder.key.clone()), limit))
                 .transpose(),
         }
+    }
+
+    /// Counts a request against the limit of the tenant whose key sends it: 429 where it has sent too many.
+    pub(crate) async fn count_for_tenant(&self, principal: &Principal) -> Result<(), Problem> {
+        let Principal::Key(holder) = principal else {
+            return Ok(());
+        };
+        let platform = TenantId::platform();
+        let tenant = self
+            .load::<Tenant>(&platform, holder.tenant.as_str(), MAX_AGE)
+            .await?;
+        let Some(requests) = tenant.quotas().requests_per_second else {
+            return Ok(());
+        };
+        let limit = RateLimit {
+            requests,
+            per_seconds: Bounded::fixed::<1>(),
+        };
+        self.limits
+            .take(Sender::Tenant(holder.tenant.clone()), limit)
+            .map(|_| ())
     }
 
     /// Keeps what a new text of a key will be checked against, before the log says that it counts.

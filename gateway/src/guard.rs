@@ -234,6 +234,7 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
         None => {
             let principal = app.authority.authenticate(request.headers()).await?;
             let allowance = app.authority.count(&principal)?;
+            app.authority.count_for_tenant(&principal).await?;
             (principal, allowance)
         }
     };

@@ -1,4 +1,5 @@
-//! How often a key may call: a bucket of requests per key that fills evenly, in this process.
+//! How often a key, and a tenant with all its keys, may call: a bucket of requests each that fills evenly, in this
+//! process.
 //!
 //! A key limited to 100 requests in 60 seconds can send 100 at once, and one more each 0.6 seconds. Answers carry
 //! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10); what is over the limit is answered
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use axum::http::header::{HeaderName, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue};
-use domain::KeyId;
 use domain::api_key::RateLimit;
+use domain::{KeyId, TenantId};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -23,7 +24,7 @@ use crate::problem::{Problem, ProblemType};
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Buckets in memory, at most. A key whose bucket had to go for others starts with a full one.
+/// Buckets in memory, at most. Whose bucket had to go for others starts with a full one.
 const BUCKETS: u64 = 100_000;
 
 /// A bucket nobody took from for this long is full, whatever its limit: the longest time a limit can name.
@@ -31,10 +32,29 @@ const IDLE: Duration = Duration::from_hours(24);
 
 type Bucket = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
-/// The buckets of all keys that have a limit.
+/// Whose requests are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Sender {
+    /// One key's.
+    Key(KeyId),
+    /// Those of all keys of a tenant.
+    Tenant(TenantId),
+}
+
+impl Sender {
+    /// What it is, as the headers name their policy.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "key",
+            Self::Tenant(_) => "tenant",
+        }
+    }
+}
+
+/// The buckets of all that have a limit.
 pub(crate) struct RateLimits {
     clock: DefaultClock,
-    buckets: Cache<(KeyId, RateLimit), Arc<Bucket>>,
+    buckets: Cache<(Sender, RateLimit), Arc<Bucket>>,
 }
 
 impl RateLimits {
@@ -46,17 +66,19 @@ impl RateLimits {
         }
     }
 
-    /// Takes one request from a key's bucket, or answers 429.
-    pub(crate) fn take(&self, key: &KeyId, limit: RateLimit) -> Result<Allowance, Problem> {
-        let bucket = self.buckets.get_with((key.clone(), limit), || {
+    /// Takes one request from a sender's bucket, or answers 429.
+    pub(crate) fn take(&self, sender: Sender, limit: RateLimit) -> Result<Allowance, Problem> {
+        let kind = sender.kind();
+        let bucket = self.buckets.get_with((sender, limit), || {
             Arc::new(RateLimiter::direct(quota(limit)).with_middleware())
         });
         match bucket.check() {
             Ok(state) => Ok(Allowance {
+                kind,
                 limit,
                 remaining: state.remaining_burst_capacity(),
             }),
-            Err(not_yet) => Err(refusal(limit, not_yet.wait_time_from(self.clock.now()))),
+            Err(not_yet) => Err(refusal(kind, limit, not_yet.wait_time_from(self.clock.now()))),
         }
     }
 }
@@ -69,14 +91,20 @@ fn quota(limit: RateLimit) -> Quota {
         .allow_burst(burst)
 }
 
-fn refusal(limit: RateLimit, wait: Duration) -> Problem {
+fn refusal(kind: &'static str, limit: RateLimit, wait: Duration) -> Problem {
     let seconds = whole_seconds(wait);
     let (requests, window) = (limit.requests.get(), limit.per_seconds.get());
     let detail = format!(
-        "This key may make {requests} requests in {window} seconds; nothing was done. Send it again in {seconds} s."
+        "This {kind} may make {requests} requests in {window} seconds; nothing was done. Send it again in {seconds} s."
     );
     let mut headers = HeaderMap::new();
-    Allowance { limit, remaining: 0 }.write(&mut headers);
+    let remaining = 0;
+    Allowance {
+        kind,
+        limit,
+        remaining,
+    }
+    .write(&mut headers);
     headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     headers
         .into_iter()
@@ -94,9 +122,10 @@ fn whole_seconds(time: Duration) -> u64 {
         .max(1)
 }
 
-/// What is left to a key.
+/// What is left to a sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Allowance {
+    kind: &'static str,
     limit: RateLimit,
     remaining: u32,
 }
@@ -108,8 +137,11 @@ impl Allowance {
         let missing = u64::from(requests.saturating_sub(self.remaining));
         let full_in = (missing * u64::from(window)).div_ceil(u64::from(requests));
         let texts = [
-            (POLICY, format!("\"key\";q={requests};w={window}")),
-            (LIMIT, format!("\"key\";r={};t={full_in}", self.remaining)),
+            (POLICY, format!("\"{}\";q={requests};w={window}", self.kind)),
+            (
+                LIMIT,
+                format!("\"{}\";r={};t={full_in}", self.kind, self.remaining),
+            ),
         ];
         for (name, text) in texts {
             if let Ok(value) = HeaderValue::from_str(&text) {
@@ -134,16 +166,20 @@ mod tests {
         }
     }
 
+    fn key(number: u128) -> Sender {
+        Sender::Key(KeyId::new(Ulid(number)))
+    }
+
     #[test]
     fn a_key_has_its_requests_and_no_more_and_takes_none_of_anothers() {
         let limits = RateLimits::new();
-        let (one, other) = (KeyId::new(Ulid(1)), KeyId::new(Ulid(2)));
+        let (one, other) = (key(1), key(2));
         let limit = limit(3, 86_400);
         let left: Vec<_> = (0..3)
-            .map(|_| limits.take(&one, limit).unwrap().remaining)
+            .map(|_| limits.take(one.clone(), limit).unwrap().remaining)
             .collect();
         assert_eq!(left, [2, 1, 0]);
-        let problem = limits.take(&one, limit).unwrap_err();
+        let problem = limits.take(one.clone(), limit).unwrap_err();
         let answer = problem.render("r");
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
@@ -151,22 +187,27 @@ mod tests {
         assert_eq!(header("ratelimit"), "\"key\";r=0;t=86400");
         let wait: u64 = header("retry-after").parse().unwrap();
         assert!((28_000..=28_800).contains(&wait), "{wait}");
-        assert!(limits.take(&other, limit).is_ok());
+        assert!(limits.take(other, limit).is_ok());
+        let tenant = Sender::Tenant(TenantId::new(Ulid(1)));
+        assert!(limits.take(tenant, limit).is_ok());
     }
 
     #[test]
     fn the_extremes_of_a_limit_are_kept() {
         let limits = RateLimits::new();
-        let key = KeyId::new(Ulid(1));
-        assert_eq!(limits.take(&key, limit(1_000_000, 1)).unwrap().remaining, 999_999);
-        assert_eq!(limits.take(&key, limit(1, 86_400)).unwrap().remaining, 0);
-        assert!(limits.take(&key, limit(1, 86_400)).is_err());
+        assert_eq!(
+            limits.take(key(1), limit(1_000_000, 1)).unwrap().remaining,
+            999_999
+        );
+        assert_eq!(limits.take(key(1), limit(1, 86_400)).unwrap().remaining, 0);
+        assert!(limits.take(key(1), limit(1, 86_400)).is_err());
     }
 
     #[test]
     fn what_is_left_is_told_with_when_it_is_full_again() {
         let mut headers = HeaderMap::new();
         Allowance {
+            kind: "key",
             limit: limit(100, 60),
             remaining: 99,
         }

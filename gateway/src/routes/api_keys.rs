@@ -14,6 +14,7 @@ use domain::api_key::{
     ApiKey, ApiKeyCommand, ApiKeyRejection, By, KeyChange, KeyName, KeySettings, Overlap, Scopes,
 };
 use domain::settings::{Settings, Values};
+use domain::tenant::Counted;
 use domain::{CredentialId, Grant, KeyId, Permission, TenantId, Timestamp};
 use projections::Page;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,7 +27,7 @@ use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, OptionalBody, Parameters};
 use crate::guard::{self, may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
-use crate::router;
+use crate::{quotas, router};
 
 use forms::{ApiKeyChange, ApiKeyQuery, ApiKeyView, Issued, NewApiKey, OwnerKey, Rotated, Rotation};
 
@@ -77,10 +78,8 @@ async fn issue_api_key(
     let key = NewKey::draw(&member.tenant, member.draw());
     app.authority.keep(&member.tenant, &key).await?;
     let command = ApiKeyCommand::Issue { settings, by };
-    let receipt = app
-        .dispatcher
-        .execute::<ApiKey>(&member.tenant, key.id.as_str(), command, call)
-        .await?;
+    let (tenant, counted) = (&member.tenant, Counted::ApiKeys);
+    let receipt = quotas::execute::<ApiKey>(&app, tenant, counted, key.id.as_str(), command, call).await?;
     Ok(Written::created(receipt.position, Issued::from(key)))
 }
 

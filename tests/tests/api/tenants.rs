@@ -183,4 +183,25 @@ for_each_engine! {
         assert!(attempts.contains("the tenant was terminated"), "{attempts}");
         Ok(())
     }
+
+    /// A tenant that may send five requests a second is told so at the latest with the sixth at once, whichever key
+    /// it sends them with; other tenants are not held up.
+    async fn a_tenants_requests_are_limited(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let (subject, other) = (Subject::new(&service, "acme").await?, Subject::new(&service, "other").await?);
+        assert_eq!(subject.change(&json!({ "quotas": { "requests_per_second": 5 } })).await?.status, 204);
+        let burst = (0..60).map(|_| subject.api.get("/v1/users"));
+        let replies = futures::future::try_join_all(burst).await?;
+        let refused: Vec<_> = replies.iter().filter(|reply| reply.status != 200).collect();
+        assert!(!refused.is_empty(), "sixty requests at once were all answered");
+        for reply in refused {
+            assert_eq!(reply.problem(429)?, "rate_limited");
+            assert_eq!(reply.header("ratelimit-policy"), "\"tenant\";q=5;w=1");
+            assert_eq!(reply.header("retry-after"), "1");
+        }
+        assert_eq!(other.api.get("/v1/users").await?.status, 200);
+        assert_eq!(subject.change(&json!({ "quotas": { "requests_per_second": null } })).await?.status, 204);
+        assert_eq!(subject.api.get("/v1/users").await?.status, 200);
+        Ok(())
+    }
 }
