@@ -70,6 +70,11 @@ impl Roles {
         self.roles.get(id)
     }
 
+    /// All of them, save the retired.
+    pub fn iter(&self) -> impl Iterator<Item = (&RoleId, &Role)> {
+        self.roles.iter()
+    }
+
     /// The roles that these consist of: they themselves, the roles they inherit from, and so on. Each comes once, by
     /// its shortest way from one of these: the ids from there to itself.
     pub fn reach<'a>(

@@ -134,7 +134,7 @@ where
 }
 
 /// What is not JSON is told apart from JSON that is not what is asked for.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // serde would take a list for an object, by the order of its fields.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::invalid_body(".", "must be an object"));

@@ -115,7 +115,7 @@ problem_types! {
     /// The body, or an event in it, is too large.
     TooLarge => "too_large", PAYLOAD_TOO_LARGE, "This is too large";
     /// The body is not declared as JSON.
-    UnsupportedMediaType => "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body must be application/json";
+    UnsupportedMediaType => "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is declared as what is not taken here";
     /// The body is JSON, but not what is asked for.
     InvalidBody => "invalid_body", UNPROCESSABLE_ENTITY, "The body is not what is asked for";
     /// The URL is at an address that receivers may not have.
@@ -263,6 +263,11 @@ impl Problem {
     /// This occurrence in words.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// What is wrong in the body, and where.
+    pub(crate) fn errors(&self) -> &[FieldError] {
+        &self.errors
     }
 
     /// What is behind it, for the log.

@@ -25,6 +25,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::permissions::router())
         .merge(routes::teams::router())
         .merge(routes::invitations::router())
+        .merge(routes::user_files::router())
         .merge(routes::endpoints::router())
         .merge(routes::event_types::router())
         .merge(routes::events::router())

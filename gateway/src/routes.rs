@@ -23,4 +23,5 @@ pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod teams;
 pub(crate) mod tenants;
+pub(crate) mod user_files;
 pub(crate) mod users;

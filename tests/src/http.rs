@@ -11,7 +11,9 @@ use serde_json::Value;
 pub fn client() -> anyhow::Result<Client> {
     // Fails only if a provider is installed already, which is as good.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let builder = Client::builder().no_proxy().redirect(redirect::Policy::none());
+    // A service that takes a long file slowly is not a dead one.
+    let builder = Client::builder().no_proxy().tcp_user_timeout(None);
+    let builder = builder.redirect(redirect::Policy::none());
     Ok(builder.timeout(Duration::from_secs(30)).build()?)
 }
 
@@ -80,6 +82,15 @@ impl Api {
             .with_context(|| format!("the call of {path}"))
     }
 
+    /// A request to be completed by the caller, whose body may be a stream.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
     /// POST of these bytes as `application/json`, whether they are or not.
     pub async fn post_bytes(&self, path: &str, body: impl Into<Bytes>) -> anyhow::Result<Reply> {
         let mut request = self.client.post(format!("{}{path}", self.base));
@@ -107,7 +118,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    async fn of(request: reqwest::RequestBuilder) -> anyhow::Result<Self> {
+    /// The whole answer to a request.
+    pub async fn of(request: reqwest::RequestBuilder) -> anyhow::Result<Self> {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Ok(Self {

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::consistency::POSITION;
 use crate::draw::Draw;
+use crate::idempotency;
 use crate::layers::tell;
 use crate::problem::{Problem, ProblemType};
 
@@ -20,7 +21,7 @@ const OWN: [HeaderName; 7] = [
     COOKIE,
     EXPECT,
     TRANSFER_ENCODING,
-    HeaderName::from_static("idempotency-key"),
+    idempotency::KEY,
 ];
 
 /// The most bytes of one answer.

@@ -155,7 +155,8 @@ async fn list_commands(
 /// Carry out up to 1,000 commands
 ///
 /// Each is judged by itself, as if it came to its own route: the key needs that route's permission too, and one that
-/// is refused stops no other. A body that is not valid carries out none.
+/// is refused stops no other. A body that is not valid carries out none. Sent again under its `Idempotency-Key`, a call
+/// carries out what the service could not do then, and nothing twice.
 #[utoipa::path(
     post, path = "/v1/commands", tag = TAG, request_body = NewCommands,
     responses((status = 200, description = "What became of each command.", body = Executed))

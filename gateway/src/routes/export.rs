@@ -1,4 +1,9 @@
 //! Exports: a list as one streamed file, read page by page, so that its length does not matter.
+//!
+//! A spreadsheet takes a cell that begins with `=` or the like for a formula, which can send away what stands beside
+//! it. In CSV such cells begin with `'`.
+
+use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::HeaderValue;
@@ -107,10 +112,38 @@ fn encode<R: Row>(format: Format, rows: &[R], first: bool) -> Result<Bytes, Prob
     Ok(text.into())
 }
 
+/// What makes a spreadsheet take a cell for a formula (OWASP, CSV Injection).
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+fn is_formula(cell: &str) -> bool {
+    cell.trim_start_matches('\'').starts_with(FORMULA)
+}
+
+/// The cell as a text to any spreadsheet: one that could be a formula begins with `'`, and so does one that begins
+/// with `'` and goes on like a formula, so that it can be told.
+fn guarded(cell: &str) -> Cow<'_, str> {
+    if is_formula(cell) {
+        Cow::Owned(format!("'{cell}"))
+    } else {
+        Cow::Borrowed(cell)
+    }
+}
+
+/// The cell that [`guarded`] wrote.
+pub(super) fn unguarded(cell: &str) -> &str {
+    cell.strip_prefix('\'')
+        .filter(|_| is_formula(cell))
+        .unwrap_or(cell)
+}
+
 fn csv_line<T: AsRef<str>>(cells: &[T]) -> String {
-    let quoted = |cell: &T| match cell.as_ref() {
-        plain if !plain.contains([',', '"', '\n', '\r']) => plain.to_owned(),
-        text => format!("\"{}\"", text.replace('"', "\"\"")),
+    let quoted = |cell: &T| {
+        let cell = guarded(cell.as_ref());
+        if cell.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", cell.replace('"', "\"\""))
+        } else {
+            cell.into_owned()
+        }
     };
     let mut line = cells.iter().map(quoted).collect::<Vec<_>>().join(",");
     line.push_str("\r\n");
@@ -120,6 +153,21 @@ fn csv_line<T: AsRef<str>>(cells: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula_and_each_can_be_read_back() {
+        for text in ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "'=1", "''=1"] {
+            let cell = guarded(text);
+            assert!(
+                cell.starts_with('\'') && unguarded(&cell) == text,
+                "{text:?}: {cell:?}"
+            );
+        }
+        for text in ["", "a=1", "'", "'a", "1-1", "''"] {
+            assert_eq!((&*guarded(text), unguarded(text)), (text, text));
+        }
+        assert_eq!(csv_line(&["=HYPERLINK(\"x\")"]), "\"'=HYPERLINK(\"\"x\"\")\"\r\n");
+    }
 
     #[test]
     fn a_csv_cell_is_quoted_where_it_must_be() {

@@ -21,7 +21,7 @@ use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Member;
 use crate::consistency::{AtLeast, Found, List};
-use crate::extract::{Body, Id, Limit, Parameters};
+use crate::extract::{Body, Id, Limit, Parameters, parse};
 use crate::gifts;
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
@@ -136,6 +136,11 @@ struct UserQuery {
     limit: Option<Limit>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
+}
+
+/// Says what is wrong with the body of a registration, without registering.
+pub(super) fn check(body: &[u8]) -> Result<(), Problem> {
+    parse::<NewUser>(body).map(drop)
 }
 
 /// Register a user

@@ -40,7 +40,9 @@ fn operations(document: &Value) -> anyhow::Result<Vec<Operation>> {
             operations.push(Operation {
                 method: method.to_uppercase().parse()?,
                 path: path.clone(),
-                has_body: operation.get("requestBody").is_some(),
+                has_body: operation["requestBody"]["content"]
+                    .get("application/json")
+                    .is_some(),
                 platform: path.starts_with("/v1/tenants"),
                 open: operation["x-permission"] == "none",
             });
