@@ -15,7 +15,7 @@ use crate::problem::{Problem, ProblemType};
 /// How many wrong tokens an origin can show within [`WINDOW`].
 const MOST: u32 = 30;
 /// How long an origin's wrong tokens count, from the first.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// The most origins remembered.
 const ORIGINS: u64 = 100_000;
 

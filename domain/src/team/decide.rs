@@ -76,6 +76,10 @@ pub(super) fn decide(teams: &Teams, command: TeamsCommand) -> Decision {
     }
 }
 
+#[expect(
+    clippy::option_option,
+    reason = "none to leave it, none inside to take it away"
+)]
 fn change(
     teams: &Teams,
     team: TeamId,
