@@ -214,9 +214,9 @@ impl Receipts {
         let mut parts = sealed.chunks(PART);
         let first = parts.next().unwrap_or_default().to_vec().into();
         let mut others = 0;
-        for part in parts {
-            let place = self.part(&ticket.place, ticket.revision, others)?;
-            let value = part.to_vec().into();
+        for bytes in parts {
+            let place = part(&ticket.place, ticket.revision, others)?;
+            let value = bytes.to_vec().into();
             let kept = Some(self.settings.kept);
             self.settings
                 .bucket
@@ -257,19 +257,13 @@ impl Receipts {
     ) -> Result<Answer, ReceiptError> {
         let mut sealed = first.into_vec();
         for number in 0..others {
-            let part = self.part(place, revision, number)?;
-            let entry = self.settings.bucket.get(&part).await?;
+            let next = part(place, revision, number)?;
+            let entry = self.settings.bucket.get(&next).await?;
             sealed.extend_from_slice(&entry.ok_or(ReceiptError::Unreadable)?.value);
         }
         let plain = self.settings.sealer.open(&answer_of(place), &sealed);
         let plain = plain.ok_or(ReceiptError::Unreadable)?;
         rmp_serde::from_slice(&plain).map_err(|_| ReceiptError::Unreadable)
-    }
-
-    /// A run of its own: parts of two that overlap are not mixed.
-    fn part(&self, place: &Subject, revision: u64, number: u64) -> Result<Subject, KvError> {
-        Subject::new(format!("{place}.{revision}.{number}"))
-            .map_err(|error| KvError::Unavailable(Box::new(error)))
     }
 
     fn running(&self, place: &Subject, content: [u8; 32], draw: &Draw) -> Receipt {
@@ -291,6 +285,12 @@ impl Receipts {
         let kept = Some(self.settings.kept);
         self.settings.bucket.put(place, value.into(), expect, kept).await
     }
+}
+
+/// Where a later part of an answer is; each run has its own, so that those of two that overlap are not mixed.
+fn part(place: &Subject, revision: u64, number: u64) -> Result<Subject, KvError> {
+    Subject::new(format!("{place}.{revision}.{number}"))
+        .map_err(|error| KvError::Unavailable(Box::new(error)))
 }
 
 fn now() -> Timestamp {
