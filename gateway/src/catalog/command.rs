@@ -181,7 +181,7 @@ impl Command {
         let mut separator = '?';
         for name in self.in_query.iter().filter(|name| parameters.contains_key(*name)) {
             address.push(separator);
-            address.push_str(&format!("{name}={}", plain(name)));
+            address.extend([name.as_str(), "=", &plain(name)]);
             separator = '&';
         }
         address

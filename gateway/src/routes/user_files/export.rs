@@ -79,9 +79,10 @@ impl Row for UserRow {
 
     fn cells(&self) -> Vec<String> {
         let roles: Vec<_> = self.roles.iter().map(ToString::to_string).collect();
-        let attributes = match self.attributes.is_empty() {
-            true => String::new(),
-            false => serde_json::Value::Object(self.attributes.clone()).to_string(),
+        let attributes = if self.attributes.is_empty() {
+            String::new()
+        } else {
+            serde_json::Value::Object(self.attributes.clone()).to_string()
         };
         let status = serde_json::to_value(self.status).unwrap_or_default();
         vec![

@@ -10,6 +10,8 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::role::Roles;
 use domain::{Position, TenantId};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -272,22 +274,22 @@ impl Import {
     }
 
     async fn row(&self, number: u64, row: Cut) -> Outcome {
-        let read = match row {
-            Ok(row) => self.read(row),
-            Err(_) => return Outcome::Broken,
+        let Ok(row) = row else {
+            return Outcome::Broken;
         };
-        let (body, value) = match read {
-            Ok(read) => read,
-            Err((problem, value)) => return Outcome::Refused(refused(number, &problem, value)),
+        let (body, value) = self.read(row);
+        let body = match body {
+            Ok(body) => body,
+            Err(problem) => return Outcome::Refused(refused(number, &problem, &value)),
         };
         if number > MAX_ROWS {
             let problem = Problem::new(ProblemType::TooLarge, "A file may have at most 1,000,000 rows.");
-            return Outcome::Stopped(refused(number, &problem, value));
+            return Outcome::Stopped(refused(number, &problem, &value));
         }
         if self.dry_run {
             return match users::check(body.get().as_bytes()) {
                 Ok(()) => Outcome::Registered(None),
-                Err(problem) => Outcome::Refused(refused(number, &problem, value)),
+                Err(problem) => Outcome::Refused(refused(number, &problem, &value)),
             };
         }
         let answered = {
@@ -304,8 +306,8 @@ impl Import {
                     Outcome::Registered(position)
                 }
             }
-            Err(problem) if is_for_now(&problem) => Outcome::Stopped(refused(number, &problem, value)),
-            Err(problem) => Outcome::Refused(refused(number, &problem, value)),
+            Err(problem) if is_for_now(&problem) => Outcome::Stopped(refused(number, &problem, &value)),
+            Err(problem) => Outcome::Refused(refused(number, &problem, &value)),
         }
     }
 
@@ -316,30 +318,31 @@ impl Import {
         self.turns[index].lock().await
     }
 
-    /// The body of a row's registration, and what tells it from the others.
-    fn read(&self, row: Result<Row, Broken>) -> Result<(Box<RawValue>, String), (Problem, String)> {
+    /// The body of a row's registration, or what is wrong with it; and what tells it from the others.
+    fn read(&self, row: Result<Row, Broken>) -> (Result<Box<RawValue>, Problem>, String) {
         match (row, &self.columns) {
-            (Err(broken), _) => {
-                let problem = Problem::invalid_body(".", broken.message);
-                Err((problem, broken.excerpt))
-            }
             (Ok(Row::Cells(cells)), Some(columns)) => {
                 let email = columns.email(&cells).to_owned();
-                match columns.registration(&cells, &self.names) {
-                    Ok(body) => Ok((body, email)),
-                    Err(problem) => Err((problem, email)),
-                }
+                (columns.registration(&cells, &self.names), email)
             }
-            (Ok(Row::Line(text)), _) => {
-                line(&text, &self.names).map_err(|problem| (problem, text.chars().take(MAX_VALUE).collect()))
+            (Ok(Row::Line(text)), _) => match line(&text, &self.names) {
+                Ok((body, email)) => (Ok(body), email),
+                Err(problem) => (Err(problem), text.chars().take(MAX_VALUE).collect()),
+            },
+            (Ok(Row::Cells(_)), None) => {
+                let problem = Problem::invalid_body(".", "has no columns");
+                (Err(problem), String::new())
             }
-            (Ok(Row::Cells(_)), None) => Err((Problem::invalid_body(".", "has no columns"), String::new())),
+            (Err(broken), _) => {
+                let problem = Problem::invalid_body(".", broken.message);
+                (Err(problem), broken.excerpt)
+            }
         }
     }
 
     /// Registers a row as its own route would; tries again what cannot be done now.
     async fn register(&self, number: u64, body: &RawValue) -> Answered {
-        let content = hex(&Sha256::digest(body.get().as_bytes()));
+        let content = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(body.get()));
         let mut draw = self.carrier.draw().apart(&format!("row/{number}/{content}"));
         let mut pause = PAUSE;
         let mut tries = 1;
@@ -362,16 +365,12 @@ impl Import {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What does not lie in the row.
 fn is_for_now(problem: &Problem) -> bool {
     problem.kind().status().is_server_error() || problem.kind() == ProblemType::RateLimited
 }
 
-fn refused(row: u64, problem: &Problem, value: String) -> Refused {
+fn refused(row: u64, problem: &Problem, value: &str) -> Refused {
     Refused {
         row,
         code: problem.kind().code(),
