@@ -140,4 +140,56 @@ for_each_engine! {
         assert_eq!(refused.json()?["errors"][0]["path"], "permissions[1]");
         Ok(())
     }
+
+    /// Nobody defines, changes, retires or gives what their own key does not cover.
+    async fn a_key_gives_no_more_than_it_has(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let owner = tenant(&service, "acme").await?;
+        let limited = async |scopes: Value| -> anyhow::Result<Api> {
+            let new = json!({ "name": "limited", "scopes": scopes });
+            let issued = owner.post("/v1/api-keys", &new).await?.expect(201)?;
+            service.tenant(text(&issued, "api_key")?)
+        };
+        let api = limited(json!(["users.*.tenant", "roles.*.tenant"])).await?;
+        let own = role(&api, &json!({ "name": "Own", "permissions": ["users.read.tenant"] })).await?;
+        let large = role(&owner, &json!({ "name": "Large", "permissions": ["events.read.tenant"] })).await?;
+        let heir = role(&owner, &json!({ "name": "Heir", "inherits": [large] })).await?;
+        let ada = api.post("/v1/users", &json!({ "email": "ada@example.org", "name": "Ada", "roles": [own] })).await?;
+        let ada = format!("/v1/users/{}", text(&ada.expect(201)?, "id")?);
+        let eve = |role: &str| json!({ "email": "eve@example.org", "name": "Eve", "roles": [role] });
+        let wide = format!("{ada}/permissions/events.read.own");
+
+        let (one, two) = (format!("/v1/roles/{own}"), format!("/v1/roles/{heir}"));
+        let forbidden = [
+            (Method::POST, "/v1/roles".to_owned(), json!({ "name": "More", "permissions": ["events.read.tenant"] })),
+            (Method::POST, "/v1/roles".to_owned(), json!({ "name": "More", "inherits": [heir] })),
+            (Method::PATCH, one.clone(), json!({ "inherits": [large] })),
+            (Method::PATCH, two.clone(), json!({ "name": "Mine" })),
+            (Method::DELETE, two, Value::Null),
+            (Method::POST, "/v1/users".to_owned(), eve(&heir)),
+            (Method::PUT, format!("{ada}/roles/{heir}"), Value::Null),
+            (Method::PUT, wide.clone(), json!({ "effect": "allow" })),
+            (Method::DELETE, wide.clone(), Value::Null),
+        ];
+        for (method, path, body) in forbidden {
+            let body = Some(&body).filter(|body| !body.is_null());
+            let refused = api.call(method.clone(), &path, body, &[]).await?;
+            assert_eq!(refused.problem(403)?, "forbidden", "{method} {path}");
+            let detail = refused.json()?["detail"].to_string();
+            assert!(detail.contains("events.read."), "{method} {path}: {detail}");
+        }
+        // To take away, or to deny, needs no more than the route does.
+        for (method, path, body) in [
+            (Method::PUT, wide, Some(json!({ "effect": "deny" }))),
+            (Method::PATCH, one, Some(json!({ "name": "Mine" }))),
+            (Method::DELETE, format!("{ada}/roles/{heir}"), None),
+        ] {
+            assert_eq!(api.call(method.clone(), &path, body.as_ref(), &[]).await?.status, 204, "{method} {path}");
+        }
+        let only_users = limited(json!(["users.*.tenant"])).await?;
+        let refused = only_users.post("/v1/users", &eve(&own)).await?;
+        assert_eq!(refused.problem(403)?, "forbidden");
+        assert!(refused.json()?["detail"].to_string().contains("roles.grant.tenant"));
+        Ok(())
+    }
 }
