@@ -151,10 +151,6 @@ impl By {
 
 /// What shall change of a key's settings; what is not named stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(
-    clippy::option_option,
-    reason = "what is not named differs from what is taken away"
-)]
 pub struct KeyChange {
     /// The new name.
     pub name: Option<KeyName>,

@@ -260,9 +260,12 @@ fn decide(known: &Registered, command: EventTypeCommand) -> Result<Vec<EventType
                 to,
             });
             let judged = deprecated.filter(|to| *to != known.deprecated);
-            let judged = judged.map(|deprecated| match deprecated {
-                true => EventTypeEvent::Deprecated {},
-                false => EventTypeEvent::Reinstated {},
+            let judged = judged.map(|deprecated| {
+                if deprecated {
+                    EventTypeEvent::Deprecated {}
+                } else {
+                    EventTypeEvent::Reinstated {}
+                }
             });
             described.into_iter().chain(judged).collect()
         }

@@ -236,7 +236,7 @@ mod tests {
             Ok(vec![first.clone()])
         );
         assert_eq!(
-            decide::<Settings>(&[first.clone()], be_strict()).await,
+            decide::<Settings>(std::slice::from_ref(&first), be_strict()).await,
             Ok(vec![])
         );
         let reset = SettingsCommand::Change(Change {

@@ -168,6 +168,27 @@ impl Authority {
         }))
     }
 
+    /// Who holds the credential of a call that carries others, at the time of one of these: long calls do not outlive
+    /// their key.
+    pub(crate) async fn renew(&self, principal: &Principal) -> Result<Principal, Problem> {
+        let Principal::Key(holder) = principal else {
+            return Ok(principal.clone());
+        };
+        let key = self.load::<ApiKey>(&holder.tenant, holder.key.as_str(), MAX_AGE).await?;
+        if !key.is_valid(Timestamp::from(SystemTime::now())) {
+            return Err(Problem::new(
+                ProblemType::Unauthenticated,
+                "The key of this call was revoked or has expired meanwhile.",
+            ));
+        }
+        Ok(Principal::Key(Arc::new(KeyHolder {
+            scopes: key.scopes().to_vec(),
+            rate_limit: key.rate_limit(),
+            tenant: holder.tenant.clone(),
+            key: holder.key.clone(),
+        })))
+    }
+
     /// Whether the text with this hash is one by which the key can be held now.
     async fn proves(
         &self,

@@ -192,8 +192,10 @@ pub(crate) fn permissions(document: &OpenApi) -> BTreeSet<Permission> {
 pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     // What another call carries is answered with it, and repeated with it.
     let carried = request.extensions().get::<Draw>().is_some();
-    // What names no need goes on without a caller: the router refuses the method, or the handler the missing caller.
+    // What names no need goes on without a caller, even one that another call carries: the router refuses the method,
+    // or the handler the missing caller.
     let Some(need) = guard.need(&request).cloned() else {
+        request.extensions_mut().remove::<Principal>();
         return next.run(request).await;
     };
     let admitted = match admit(&guard.app, &need, &mut request).await {
@@ -227,16 +229,15 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
     if *need == Need::Nothing {
         return Ok(Admitted::default());
     }
-    // A call that carries others has been authenticated and counted once for all of them.
+    // A call that carries others has been proved and counted once for all of them.
     let known = request.extensions().get::<Principal>().cloned();
-    let (principal, allowance) = match known {
-        Some(principal) => (principal, None),
-        None => {
-            let principal = app.authority.authenticate(request.headers()).await?;
-            let allowance = app.authority.count(&principal)?;
-            app.authority.count_for_tenant(&principal).await?;
-            (principal, allowance)
-        }
+    let (principal, allowance) = if let Some(principal) = known {
+        (app.authority.renew(&principal).await?, None)
+    } else {
+        let principal = app.authority.authenticate(request.headers()).await?;
+        let allowance = app.authority.count(&principal)?;
+        app.authority.count_for_tenant(&principal).await?;
+        (principal, allowance)
     };
     let refusal = match authorize(need, &principal) {
         Ok(()) => tenancy::admit(app, &principal, need, request.method())

@@ -134,7 +134,7 @@ mod cases {
         let (projectors, stop) = world.start(&here);
         let deadline = Instant::now() + PATIENCE;
         for reader in [&here, &elsewhere] {
-            reader.wait_for(&ALL, &written, deadline).await?;
+            reader.wait_for(ALL, &written, deadline).await?;
             let tenant = tenant(1);
             let answer = reader.users(&tenant).get(&user_id(1).parse()?).await?;
             assert!(answer.data.is_some());

@@ -79,7 +79,7 @@ async fn a_rotated_secret_signs_beside_the_one_before_until_its_time() {
     let (installation, receiver) = (Installation::new().await, Receiver::start().await);
     let first = installation.create_endpoint(&receiver.url("/hook"), &["*"]).await;
     let running = installation.start("");
-    let soon = Timestamp::from(SystemTime::now()).saturating_add(Duration::from_secs(60));
+    let soon = Timestamp::from(SystemTime::now()).saturating_add(Duration::from_mins(1));
     let second = installation.rotate(&first, soon).await;
     installation.publish("invoice.paid", "1").await;
     let received = receiver.wait("/hook", 1).await;

@@ -1,6 +1,6 @@
 //! The call that brings commands, and what became of each.
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, StatusCode};
@@ -41,10 +41,10 @@ impl Carrier {
         for name in &OWN {
             headers.remove(name);
         }
-        Self {
-            headers,
-            extensions: parts.extensions.clone(),
-        }
+        let mut extensions = parts.extensions.clone();
+        // The router would name the inner route as one under the outer.
+        extensions.remove::<MatchedPath>();
+        Self { headers, extensions }
     }
 
     /// What the call draws from.

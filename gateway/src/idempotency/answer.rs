@@ -87,9 +87,10 @@ fn is_final(status: StatusCode) -> bool {
     !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::UNAUTHORIZED
 }
 
-/// Whether a problem is the same request's for good: not one that asks to send the request again.
+/// Whether a problem is the same request's for good: not one that asks to send the request again, at once or once
+/// the tenant is reactivated.
 pub(crate) fn is_for_good(kind: ProblemType) -> bool {
-    is_final(kind.status()) && kind != ProblemType::Conflict
+    is_final(kind.status()) && !matches!(kind, ProblemType::Conflict | ProblemType::TenantSuspended)
 }
 
 /// Headers of the answer, not of its way through one connection.

@@ -14,7 +14,7 @@ use domain::api_key::{
     ApiKey, ApiKeyCommand, ApiKeyRejection, By, KeyChange, KeyName, KeySettings, Overlap, Scopes,
 };
 use domain::settings::{Settings, Values};
-use domain::tenant::Counted;
+use domain::tenant::{Counted, Standing};
 use domain::{CredentialId, Grant, KeyId, Permission, TenantId, Timestamp};
 use projections::Page;
 use utoipa_axum::router::OpenApiRouter;
@@ -27,7 +27,7 @@ use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Body, Id, Limit, OptionalBody, Parameters};
 use crate::guard::{self, may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
-use crate::{quotas, router};
+use crate::{quotas, router, tenancy};
 
 use forms::{ApiKeyChange, ApiKeyQuery, ApiKeyView, Issued, NewApiKey, OwnerKey, Rotated, Rotation};
 
@@ -262,6 +262,9 @@ async fn issue_owner_key(
     if !app.authority.tenant_exists(&tenant).await? {
         return Err(Problem::not_found());
     }
+    if let Some(standing @ Standing::Terminated(_)) = tenancy::tenant(&app, &tenant).await?.standing() {
+        tenancy::may_change(standing)?;
+    }
     let (key, receipt) = issue_to_owner(&app, &administrator, &tenant, new.name).await?;
     Ok(Written::created(receipt.position, Issued::from(key)))
 }
@@ -289,10 +292,8 @@ pub(super) async fn issue_to_owner(
         longest: None,
     };
     let command = ApiKeyCommand::Issue { settings, by };
-    let receipt = app
-        .dispatcher
-        .execute::<ApiKey>(tenant, key.id.as_str(), command, meta)
-        .await?;
+    let counted = Counted::ApiKeys;
+    let receipt = quotas::execute::<ApiKey>(app, tenant, counted, key.id.as_str(), command, meta).await?;
     Ok((key, receipt))
 }
 

@@ -278,7 +278,7 @@ fn run(checks: &[Check], mut steps: u64) -> Result<Vec<FieldError>, FieldError> 
         let value = match serde_json::from_str(&check.data) {
             Ok(value) => value,
             Err(error) => {
-                errors.push(super::places::error(check.name.clone(), &error.to_string()));
+                errors.push(super::places::error(&check.name, &error.to_string()));
                 continue;
             }
         };
@@ -290,7 +290,7 @@ fn run(checks: &[Check], mut steps: u64) -> Result<Vec<FieldError>, FieldError> 
             Verdict::Exhausted => {
                 let message =
                     "takes too long to check with the schema of its type: make data or schema simpler";
-                return Err(super::places::error(check.name.clone(), message));
+                return Err(super::places::error(&check.name, message));
             }
         }
         if errors.len() >= super::MAX_ERRORS {
@@ -305,7 +305,7 @@ fn unregistered(event: &Subject<'_>) -> FieldError {
         "there is no event type {}: register it, or let the setting `strict_event_types` be false",
         event.event_type
     );
-    super::places::error(format!("{}type", event.place), &message)
+    super::places::error(&format!("{}type", event.place), &message)
 }
 
 fn key(tenant: &TenantId, event_type: &EventType) -> String {

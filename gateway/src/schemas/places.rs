@@ -39,13 +39,13 @@ pub(super) fn of_compiling(failure: &ValidationError<'_>) -> FieldError {
         }
         _ => format!("cannot be compiled: {}", failure.masked_with("a value")),
     };
-    error("schema".to_owned(), &message)
+    error("schema", &message)
 }
 
 /// One place and what is wrong there, both cut to a length people can read.
-pub(super) fn error(path: String, message: &str) -> FieldError {
+pub(super) fn error(path: &str, message: &str) -> FieldError {
     FieldError {
-        path: cut(&path, PATH),
+        path: cut(path, PATH),
         message: cut(message, MESSAGE),
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn path<'p>(name: &str, steps: impl Iterator<Item = &'p str>, root: &
     for step in steps {
         current = match current {
             Some(Value::Array(items)) => {
-                path.push_str(&format!("[{step}]"));
+                path.extend(["[", step, "]"]);
                 step.parse().ok().and_then(|index: usize| items.get(index))
             }
             other => {
@@ -74,7 +74,7 @@ fn push_property(path: &mut String, name: &str) {
         path.push('.');
         path.push_str(name);
     } else {
-        path.push_str(&format!("[{}]", Value::from(name)));
+        path.extend(["[", &Value::from(name).to_string(), "]"]);
     }
 }
 
@@ -89,7 +89,7 @@ fn of(failure: &ValidationError<'_>, value: &Value, name: &str) -> Vec<FieldErro
     let within = |property: &str, message: &str| {
         let mut path = here.clone();
         push_property(&mut path, property);
-        error(path, message)
+        error(&path, message)
     };
     match failure.kind() {
         Kind::Required { property } => {
@@ -101,15 +101,15 @@ fn of(failure: &ValidationError<'_>, value: &Value, name: &str) -> Vec<FieldErro
                 .map(|property| within(property, "is not allowed"))
                 .collect()
         }
-        Kind::FalseSchema => vec![error(here, "is not allowed")],
+        Kind::FalseSchema => vec![error(&here, "is not allowed")],
         Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => {
-            vec![error(here, "fits none of the forms it may have")]
+            vec![error(&here, "fits none of the forms it may have")]
         }
         Kind::OneOfMultipleValid { .. } => {
-            vec![error(here, "fits several of the forms of which it may have one")]
+            vec![error(&here, "fits several of the forms of which it may have one")]
         }
-        Kind::Not { .. } => vec![error(here, "has a form it must not have")],
-        _ => vec![error(here, &failure.masked_with("the value").to_string())],
+        Kind::Not { .. } => vec![error(&here, "has a form it must not have")],
+        _ => vec![error(&here, &failure.masked_with("the value").to_string())],
     }
 }
 

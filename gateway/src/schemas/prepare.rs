@@ -116,7 +116,7 @@ struct Preparing<'s> {
 impl Preparing<'_> {
     fn refuse(&mut self, at: &[String], message: &str) {
         let path = places::path("schema", at.iter().map(String::as_str), self.root);
-        self.errors.push(places::error(path, message));
+        self.errors.push(places::error(&path, message));
     }
 
     /// A subschema behind its meter; `true` and `false` need none.

@@ -98,6 +98,34 @@ for_each_engine! {
         Ok(())
     }
 
+    /// What a call carries is checked as if it came alone: a key that may carry and nothing else does nothing.
+    async fn a_call_of_many_lets_no_command_past_the_guard(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let owner = tenant(&service, "acme").await?;
+        let listed = owner.get("/v1/commands").await?.expect(200)?;
+        let listed = listed["data"].as_array().context("commands")?;
+        assert!(listed.len() >= 30, "only {} commands", listed.len());
+        let mut commands = vec![json!({
+            "command": "RegisterUser", "data": { "email": "ada@example.org", "name": "Ada" },
+        })];
+        for command in listed.iter().filter(|command| command["permission"] != "none") {
+            let names = command["path"].as_str().context("a path")?.split('/');
+            let names = names.filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+            let params: BTreeMap<_, _> = names.map(|name| (name, NOBODY)).collect();
+            commands.push(json!({ "command": command["command"], "params": params, "data": {} }));
+        }
+        let carrier = key_with(&service, &owner, &["commands.execute.tenant"]).await?;
+        let answer = carrier.post("/v1/commands", &json!({ "commands": commands })).await?.expect(200)?;
+        for (command, result) in commands.iter().zip(answer["results"].as_array().context("results")?) {
+            assert_eq!(result["status"], 403, "{command}: {result}");
+        }
+        let granted = ["commands.execute.tenant", "users.write.tenant"];
+        let carrier = key_with(&service, &owner, &granted).await?;
+        let answer = carrier.post("/v1/commands", &json!({ "commands": [commands[0]] })).await?.expect(200)?;
+        assert_eq!(answer["results"][0]["status"], 201, "{answer}");
+        Ok(())
+    }
+
     /// The platform's administrator manages tenants, and may do nothing inside them; a pattern grants what it covers.
     async fn administrators_and_patterns_reach_as_far_as_they_say(engine: Engine) {
         let service = Tidings::start(engine).await?;

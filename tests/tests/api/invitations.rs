@@ -120,8 +120,8 @@ for_each_engine! {
         let (newer, _) = invite(&api, "ADA@example.org").await?;
         let last = api.post(&format!("/v1/invitations/{newer}/resend"), &json!({})).await?;
         assert_eq!(ids(&api, "/v1/invitations", &last).await?, [newer.clone(), id.clone()]);
-        assert_eq!(ids(&api, "/v1/invitations?status=pending", &last).await?, [newer.clone()]);
-        assert_eq!(ids(&api, "/v1/invitations?status=revoked", &last).await?, [id.clone()]);
+        assert_eq!(ids(&api, "/v1/invitations?status=pending", &last).await?, *std::slice::from_ref(&newer));
+        assert_eq!(ids(&api, "/v1/invitations?status=revoked", &last).await?, *std::slice::from_ref(&id));
         assert_eq!(api.get("/v1/invitations?status=odd").await?.problem(400)?, "invalid_query");
         assert_eq!(api.get(&format!("/v1/invitations/{newer}")).await?.expect(200)?["sent"], 2);
 
@@ -248,13 +248,13 @@ for_each_engine! {
         resent.expect(200)?;
         let pending = ids(&api, "/v1/invitations?status=pending", &resent).await?;
         assert_eq!(pending, [open, second.clone()]);
-        assert_eq!(ids(&api, "/v1/invitations?status=expired", &resent).await?, [first.clone()]);
+        assert_eq!(ids(&api, "/v1/invitations?status=expired", &resent).await?, *std::slice::from_ref(&first));
 
         let anew = api.post("/v1/invitations", &json!({ "email": "ADA@example.org" })).await?;
         let body = anew.expect(201)?;
         let noted = get_after(&api, &format!("/v1/audit?resource={first}"), &anew).await?.expect(200)?;
         assert_eq!(noted["data"][0]["action"], "invitation.expired");
-        assert_eq!(ids(&api, "/v1/invitations?status=expired", &anew).await?, [first.clone()]);
+        assert_eq!(ids(&api, "/v1/invitations?status=expired", &anew).await?, *std::slice::from_ref(&first));
         let again = api.post(&format!("/v1/invitations/{first}/resend"), &json!({})).await?;
         assert_eq!(again.problem(409)?, "not_possible");
         accept(&anyone, text(&body, "token")?).await?.expect(201)?;
