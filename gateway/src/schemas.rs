@@ -55,7 +55,7 @@ impl Checker {
     ///
     /// Blocks for as long as compiling takes: milliseconds.
     pub(crate) fn compile(schema: &Schema) -> Result<Self, Vec<FieldError>> {
-        let failed = |message: &str| vec![places::error("schema".to_owned(), message)];
+        let failed = |message: &str| vec![places::error("schema", message)];
         let compiled = thread::scope(|scope| {
             let compiler = thread::Builder::new()
                 .name("schema compiler".to_owned())

@@ -56,6 +56,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many imports this process carries out at the same time.
 static IMPORTS: Semaphore = Semaphore::const_new(4);
 
+/// How long the next row may take to arrive.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// How long a row's own words are shown.
 const MAX_VALUE: usize = 254;
 
@@ -169,9 +172,15 @@ fn form(parts: &Parts) -> Result<Form, Problem> {
 
 type Cut = Result<Result<Row, Broken>, std::io::Error>;
 
+/// The rows of a body, which breaks off where nothing more of it comes: who holds one of the few imports uses it.
 fn rows(body: Body, form: Form) -> impl Stream<Item = Cut> + Send {
     let bytes = body.into_data_stream().map_err(std::io::Error::other);
-    FramedRead::new(StreamReader::new(bytes), Cutter::new(form))
+    let rows = FramedRead::new(StreamReader::new(bytes), Cutter::new(form));
+    futures::stream::unfold(Box::pin(rows), async |mut rows| {
+        let next = tokio::time::timeout(PATIENCE, rows.next()).await;
+        let next = next.unwrap_or_else(|late| Some(Err(late.into())));
+        next.map(|row| (row, rows))
+    })
 }
 
 /// The columns, by the first row.
@@ -306,7 +315,7 @@ impl Import {
                     Outcome::Registered(position)
                 }
             }
-            Err(problem) if is_for_now(&problem) => Outcome::Stopped(refused(number, &problem, &value)),
+            Err(problem) if is_of_the_caller(&problem) => Outcome::Stopped(refused(number, &problem, &value)),
             Err(problem) => Outcome::Refused(refused(number, &problem, &value)),
         }
     }
@@ -365,9 +374,19 @@ impl Import {
     }
 }
 
-/// What does not lie in the row.
+/// What may be over a moment later.
 fn is_for_now(problem: &Problem) -> bool {
     problem.kind().status().is_server_error() || problem.kind() == ProblemType::RateLimited
+}
+
+/// What does not lie in the row: no other row would fare better.
+fn is_of_the_caller(problem: &Problem) -> bool {
+    let of_the_caller = [
+        ProblemType::Unauthenticated,
+        ProblemType::TenantSuspended,
+        ProblemType::TenantTerminated,
+    ];
+    is_for_now(problem) || of_the_caller.contains(&problem.kind())
 }
 
 fn refused(row: u64, problem: &Problem, value: &str) -> Refused {
