@@ -12,7 +12,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use commands::{Call, Receipt};
 use domain::invitation::{Invitation, InvitationCommand, InvitationRejection, Status, Terms};
-use domain::{InvitationId, RoleId, Timestamp, UserId};
+use domain::user::Email;
+use domain::{InvitationId, RoleId, TenantId, Timestamp, UserId};
 use projections::{InvitationFilter, InvitationRow, Page};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -153,14 +154,15 @@ async fn show_invitation(
 /// Send an invitation again
 ///
 /// It gets another token and a whole lifetime from now on, also when it was too late already; every token before is
-/// worthless. Whoever sends it again must be able to give its roles.
+/// worthless. Whoever sends it again must be able to give its roles, and its address must still be in a domain that the
+/// tenant allows.
 #[utoipa::path(
     post, path = "/v1/invitations/{id}/resend", tag = TAG,
     params(("id" = String, Path, description = "The invitation's id.")),
     responses(
         (status = 200, description = "The new token, to send on.", body = Invited),
-        (status = 409, description = "`not_possible`: It was accepted or revoked, or its address was invited anew.",
-            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`not_possible`: It was accepted or revoked, its address was invited anew, or \
+            the tenant no longer allows the address.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 async fn resend_invitation(
@@ -168,31 +170,42 @@ async fn resend_invitation(
     State(app): State<App>,
     Id(id): Id<InvitationId>,
 ) -> Result<Written<Invited>, Problem> {
-    let meta = member.meta("ResendInvitation");
-    let done = app
-        .dispatcher
-        .done::<Invitation>(&member.tenant, id.as_str(), &meta)
-        .await
-        .map_err(|error| Problem::unavailable(&error))?;
-    if done.is_none() {
-        must_give(&app, &member, &terms(&app, &member, &id).await?).await?;
-    }
-    let (token, expires_at) = token(&app, &member, &id).await?;
-    let command = InvitationCommand::Resend {
-        token: token.id,
-        expires_at,
-    };
-    let receipt = execute(&app, &member, &id, command, meta).await?;
-    let body = Invited {
-        id,
-        token: token.text.to_string(),
-        expires_at,
+    let call = member.meta("ResendInvitation");
+    let (receipt, body) = match done(&app, &member, &id, &call).await? {
+        Some(receipt) => (receipt, invited_before(&app, &member, id).await?),
+        None => send_again(&app, &member, id, call).await?,
     };
     Ok(Written {
         status: StatusCode::OK,
         positions: vec![receipt.position],
         body,
     })
+}
+
+async fn send_again(
+    app: &App,
+    member: &Member,
+    id: InvitationId,
+    call: Call,
+) -> Result<(Receipt, Invited), Problem> {
+    let terms = terms(app, member, &id).await?;
+    must_give(app, member, &terms).await?;
+    must_be_admitted(app, &member.tenant, &terms.email).await?;
+    let (token, expires_at) = token(app, member, &id).await?;
+    let command = InvitationCommand::Resend {
+        token: token.id,
+        expires_at,
+    };
+    let receipt = execute(app, member, &id, command, call).await?;
+    let token = token.text.to_string();
+    Ok((
+        receipt,
+        Invited {
+            id,
+            token,
+            expires_at,
+        },
+    ))
 }
 
 /// Revoke an invitation
@@ -238,6 +251,48 @@ async fn execute(
     })
 }
 
+/// What the request did when it was here before. Settings, roles and users may have changed since.
+async fn done(
+    app: &App,
+    member: &Member,
+    id: &InvitationId,
+    call: &Call,
+) -> Result<Option<Receipt>, Problem> {
+    let done = app
+        .dispatcher
+        .done::<Invitation>(&member.tenant, id.as_str(), call)
+        .await;
+    done.map_err(|error| Problem::unavailable(&error))
+}
+
+/// What a request that has sent this invitation already answered, or would have.
+async fn invited_before(app: &App, member: &Member, id: InvitationId) -> Result<Invited, Problem> {
+    let token = NewToken::draw(&member.tenant, &id, member.draw());
+    let terms = terms(app, member, &id).await?;
+    let expires_at = if terms.token == token.id {
+        terms.expires_at
+    } else {
+        // Another request has sent it again, and this token is worthless: the invitation tells only of the new one.
+        expiry(member, lifetime(app, member).await?)
+    };
+    Ok(Invited {
+        id,
+        token: token.text.to_string(),
+        expires_at,
+    })
+}
+
+/// The tenant may have narrowed the domains it allows since the address was invited.
+async fn must_be_admitted(app: &App, tenant: &TenantId, email: &Email) -> Result<(), Problem> {
+    if settings::current(app, tenant).await?.admits(email) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemType::NotPossible,
+        "The invitation's address is in none of the domains that the tenant's setting allowed_email_domains names.",
+    ))
+}
+
 /// Whoever gets a token can hand on what the invitation gives.
 async fn must_give(app: &App, member: &Member, terms: &Terms) -> Result<(), Problem> {
     if terms.roles.is_empty() {
@@ -266,18 +321,25 @@ async fn terms(app: &App, member: &Member, id: &InvitationId) -> Result<Terms, P
 
 /// Draws a token for an invitation and keeps what it will be checked against, before the invitation names it.
 async fn token(app: &App, member: &Member, id: &InvitationId) -> Result<(NewToken, Timestamp), Problem> {
-    let settings = settings::current(app, &member.tenant).await?;
-    let hours = settings.invitation_lifetime_hours.get();
-    let lifetime = Duration::from_hours(u64::from(hours));
+    let lifetime = lifetime(app, member).await?;
     let token = NewToken::draw(&member.tenant, id, member.draw());
     app.invitation_tokens
         .keep((&member.tenant, id), &token, lifetime)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
-    // Counted from when the request was first here, so that a repeated one says the same.
+    Ok((token, expiry(member, lifetime)))
+}
+
+async fn lifetime(app: &App, member: &Member) -> Result<Duration, Problem> {
+    let settings = settings::current(app, &member.tenant).await?;
+    let hours = settings.invitation_lifetime_hours.get();
+    Ok(Duration::from_hours(u64::from(hours)))
+}
+
+/// Counted from when the request was first here, so that a repeated one says the same.
+fn expiry(member: &Member, lifetime: Duration) -> Timestamp {
     let begun = i64::try_from(member.ulid("invitation token").timestamp_ms()).unwrap_or(i64::MAX);
-    let expires_at = Timestamp::from_millis(begun).saturating_add(lifetime);
-    Ok((token, expires_at))
+    Timestamp::from_millis(begun).saturating_add(lifetime)
 }
 
 fn now() -> Timestamp {

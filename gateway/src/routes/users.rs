@@ -5,6 +5,7 @@ mod rights;
 mod standing;
 
 use axum::extract::State;
+use commands::Call;
 use domain::tenant::Counted;
 use domain::user::{
     Attributes, Email, MAX_PERMISSIONS, MAX_ROLES, User, UserCommand, UserName, UserRejection, UserStatus,
@@ -157,18 +158,21 @@ async fn register_user(
     State(app): State<App>,
     Body(new): Body<NewUser>,
 ) -> Result<Written<Registered>, Problem> {
+    let id = UserId::new(member.ulid("user"));
+    let call = member.meta("RegisterUser");
+    if let Some(Done(position)) = done(&app, &member, &id, &call).await? {
+        return Ok(Written::created(position, Registered { id }));
+    }
     settings::admit_email(&app, &member.tenant, &new.email, "email").await?;
     let roles = gifts::roles(&app, &member, &new.roles, "roles").await?;
-    let id = UserId::new(member.ulid("user"));
     let command = UserCommand::Register {
         email: new.email,
         name: new.name,
         attributes: new.attributes,
         roles,
     };
-    let meta = member.meta("RegisterUser");
     let tenant = &member.tenant;
-    let receipt = quotas::execute::<User>(&app, tenant, Counted::Users, id.as_str(), command, meta).await?;
+    let receipt = quotas::execute::<User>(&app, tenant, Counted::Users, id.as_str(), command, call).await?;
     Ok(Written::created(receipt.position, Registered { id }))
 }
 
@@ -239,6 +243,10 @@ async fn update_user(
             "must name at least one of email, name, attributes",
         ));
     }
+    let call = member.meta("UpdateUser");
+    if let Some(done) = done(&app, &member, &id, &call).await? {
+        return Ok(done);
+    }
     if let Some(email) = &change.email {
         settings::admit_email(&app, &member.tenant, email, "email").await?;
     }
@@ -247,7 +255,7 @@ async fn update_user(
         name: change.name,
         attributes: change.attributes,
     };
-    execute(&app, &member, &id, command, "UpdateUser").await
+    carry_out(&app, &member, &id, command, call).await
 }
 
 /// Executes a command on one of the caller's users.
@@ -258,12 +266,31 @@ async fn execute(
     command: UserCommand,
     name: &str,
 ) -> Result<Done, Problem> {
-    let meta = member.meta(name);
+    carry_out(app, member, id, command, member.meta(name)).await
+}
+
+async fn carry_out(
+    app: &App,
+    member: &Member,
+    id: &UserId,
+    command: UserCommand,
+    call: Call,
+) -> Result<Done, Problem> {
     let receipt = app
         .dispatcher
-        .execute::<User>(&member.tenant, id.as_str(), command, meta)
+        .execute::<User>(&member.tenant, id.as_str(), command, call)
         .await?;
     Ok(Done(receipt.position))
+}
+
+/// What the request did when it was here before; the tenant's settings and roles may have changed since.
+async fn done(app: &App, member: &Member, id: &UserId, call: &Call) -> Result<Option<Done>, Problem> {
+    let receipt = app
+        .dispatcher
+        .done::<User>(&member.tenant, id.as_str(), call)
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
+    Ok(receipt.map(|receipt| Done(receipt.position)))
 }
 
 impl From<UserRow> for UserView {

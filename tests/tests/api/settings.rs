@@ -77,4 +77,42 @@ for_each_engine! {
         api.post("/v1/users", &bob).await?.expect(201)?;
         Ok(())
     }
+
+    /// Nobody comes in from outside by an invitation or a list of commands; what was sent before the domains were
+    /// narrowed is worth nothing until they are widened again.
+    async fn no_way_leads_past_the_allowed_domains(engine: Engine) {
+        let service = Tidings::start(engine).await?;
+        let (api, anyone) = (tenant(&service, "acme").await?, service.anyone()?);
+        let early = api.post("/v1/invitations", &json!({ "email": "early@example.net", "name": "E" })).await?.expect(201)?;
+        let domains = json!({ "allowed_email_domains": ["example.org"] });
+        assert_eq!(change(&api, &domains).await?.status, 204);
+        let (inside, outside) = (json!({ "email": "in@example.org" }), json!({ "email": "out@example.net" }));
+        let bulk = json!({ "invitations": [inside, outside] });
+        for (path, body, place) in [
+            ("/v1/invitations", &outside, "email"),
+            ("/v1/invitations/bulk", &bulk, "invitations[1].email"),
+        ] {
+            let refused = api.post(path, body).await?.expect(422)?;
+            assert_eq!(refused["errors"][0]["path"], place, "{refused}");
+        }
+        let commands = json!({ "commands": [
+            { "command": "InviteUser", "data": outside },
+            { "command": "RegisterUser", "data": { "email": "out@example.net", "name": "O" } },
+            // The list before invited nobody, or this address would be taken.
+            { "command": "InviteUser", "data": inside },
+        ] });
+        let results = api.post("/v1/commands", &commands).await?.expect(200)?["results"].take();
+        for refused in [&results[0], &results[1]] {
+            assert_eq!((&refused["status"], &refused["problem"]["errors"][0]["path"]), (&json!(422), &json!("data.email")));
+        }
+        assert_eq!(results[2]["status"], 201, "{results}");
+
+        let resend = format!("/v1/invitations/{}/resend", text(&early, "id")?);
+        let token = json!({ "token": text(&early, "token")? });
+        assert_eq!(api.post(&resend, &json!({})).await?.problem(409)?, "not_possible");
+        assert_eq!(anyone.post("/v1/invitations/accept", &token).await?.problem(409)?, "not_possible");
+        assert_eq!(change(&api, &json!({ "allowed_email_domains": null })).await?.status, 204);
+        anyone.post("/v1/invitations/accept", &token).await?.expect(201)?;
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use commands::{Dispatcher, Order};
+use commands::{Call, Dispatcher, Order, Receipt};
 use domain::invitation::{Invitation, InvitationCommand, Status, Terms};
 use domain::tenant::Counted;
 use domain::user::{Attributes, User, UserCommand, UserName};
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{TAG, now};
+use super::{TAG, must_be_admitted, now};
 use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Anyone;
@@ -61,8 +61,8 @@ struct Welcome {
         (status = 401, description = "`unauthenticated`: This is not a valid token.", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 409, description = "`email_taken`: A user has the address meanwhile. \
-            `limit_reached`: The tenant has as many users as its quota.", body = ProblemBody,
-            content_type = "application/problem+json"),
+            `limit_reached`: The tenant has as many users as its quota. `not_possible`: The tenant no longer \
+            allows the address.", body = ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "`invitation_gone`: It was accepted or revoked before, or has expired.",
             body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -82,18 +82,47 @@ async fn accept_invitation(
     })?;
     may_change(&app, &tenant).await?;
     let invitee = anyone.invited(&tenant, &id);
-    let Some(name) = acceptance.name.or_else(|| terms.name.clone()) else {
-        return Err(match terms.status(now()) {
+    let user = UserId::new(invitee.ulid("user"));
+    let calls = (invitee.meta("AcceptInvitation"), invitee.meta("RegisterUser"));
+    let done = app
+        .dispatcher
+        .done::<User>(&tenant, user.as_str(), &calls.1)
+        .await;
+    let receipt = match done.map_err(|error| Problem::unavailable(&error))? {
+        Some(receipt) => receipt,
+        None => {
+            let (accept, register) = orders(&app, &tenant, terms, acceptance.name, &user).await?;
+            let (accept, register) = ((&id, accept, calls.0), (&user, register, calls.1));
+            become_user(&app, &tenant, accept, register).await?
+        }
+    };
+    Ok(Written::created(receipt.position, Welcome { user }))
+}
+
+/// What makes a user of an invitation, as things stand now.
+async fn orders(
+    app: &App,
+    tenant: &TenantId,
+    terms: Terms,
+    name: Option<UserName>,
+    user: &UserId,
+) -> Result<(InvitationCommand, UserCommand), Problem> {
+    let at = now();
+    let status = terms.status(at);
+    // What is over says so, whatever else is against it.
+    if status == Status::Pending {
+        must_be_admitted(app, tenant, &terms.email).await?;
+    }
+    let Some(name) = name.or(terms.name) else {
+        return Err(match status {
             Status::Pending => Problem::invalid_body("name", "must be given: the invitation names nobody"),
             over => gone(over),
         });
     };
-    let user = UserId::new(invitee.ulid("user"));
-    let (taken, registered) = (invitee.meta("AcceptInvitation"), invitee.meta("RegisterUser"));
     let accept = InvitationCommand::Accept {
         token: terms.token,
         user: user.clone(),
-        at: now(),
+        at,
     };
     let register = UserCommand::Register {
         email: terms.email,
@@ -101,27 +130,32 @@ async fn accept_invitation(
         attributes: Attributes::default(),
         roles: terms.roles,
     };
-    let there = is_there(&app, &tenant, &user);
+    Ok((accept, register))
+}
+
+/// Uses the invitation up and registers the user, if the tenant's quota allows one more.
+async fn become_user(
+    app: &App,
+    tenant: &TenantId,
+    (id, accept, taken): (&InvitationId, InvitationCommand, Call),
+    (user, register, registered): (&UserId, UserCommand, Call),
+) -> Result<Receipt, Problem> {
+    let there = is_there(app, tenant, user);
     let make = |dispatcher: Dispatcher| {
-        let (tenant, id, user) = (&tenant, &id, &user);
-        let first = (accept.clone(), taken.clone());
-        let second = (register.clone(), registered.clone());
-        async move {
-            let accept = Order::<Invitation> {
-                id: id.as_str(),
-                command: first.0,
-                meta: first.1,
-            };
-            let register = Order::<User> {
-                id: user.as_str(),
-                command: second.0,
-                meta: second.1,
-            };
-            dispatcher.execute_together(tenant, accept, register).await
-        }
+        let accept = Order::<Invitation> {
+            id: id.as_str(),
+            command: accept.clone(),
+            meta: taken.clone(),
+        };
+        let register = Order::<User> {
+            id: user.as_str(),
+            command: register.clone(),
+            meta: registered.clone(),
+        };
+        async move { dispatcher.execute_together(tenant, accept, register).await }
     };
-    let (_, receipt) = quotas::create(&app, &tenant, Counted::Users, there, make).await?;
-    Ok(Written::created(receipt.position, Welcome { user }))
+    let (_, receipt) = quotas::create(app, tenant, Counted::Users, there, make).await?;
+    Ok(receipt)
 }
 
 /// Whether the user has come into being, which a request that is repeated may have done.

@@ -1,25 +1,26 @@
 //! `POST /v1/invitations` and `/bulk`: people are asked.
 
-use std::collections::BTreeSet;
-
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use commands::{Call, Receipt};
 use domain::invitation::{self, Invitation, InvitationCommand, InvitationRejection, MAX_ROLES, Status};
 use domain::user::{Email, UserName};
 use domain::{InvitationId, Position, RoleId, Timestamp};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Invited, TAG, now, terms, token};
+use super::{Invited, TAG, done, invited_before, now, terms, token};
 use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Member;
 use crate::extract::{Body, BulkBody, object};
 use crate::gifts::Gifts;
 use crate::guard::{may, needs};
+use crate::idempotency::{Unfinished, is_for_good};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 use crate::settings;
 
@@ -105,16 +106,17 @@ async fn invite_user(
     State(app): State<App>,
     Body(new): Body<NewInvitation>,
 ) -> Result<Written<Invited>, Problem> {
-    settings::admit_email(&app, &member.tenant, &new.email, "email").await?;
-    let roles = Roles::of(&app, &member, !new.roles.is_empty()).await?;
-    let roles = roles.give(&new.roles, "roles")?;
-    let (position, invited) = invite(&app, &member, new, roles).await?;
+    let asked = Asked::of(&app, &member, new).await?;
+    let roles = Roles::of(&app, &member, asked.needs_roles()).await?;
+    asked.check(&app, &member, &roles, "").await?;
+    let (position, invited) = invite(&app, &member, asked).await?;
     Ok(Written::created(position, invited))
 }
 
 /// Invite up to 1,000 people
 ///
-/// Each is invited, or not, by itself. A body that is not valid, or roles the caller cannot give, invite nobody.
+/// Each is invited, or not, by itself. A body that is not valid, or roles the caller cannot give, invite nobody. Sent
+/// again under its `Idempotency-Key`, a call invites whom the service could not invite then, and nobody twice.
 #[utoipa::path(
     post, path = "/v1/invitations/bulk", tag = TAG, request_body = NewInvitations,
     responses((status = 200, description = "What became of each invitation.", body = InvitationResults))
@@ -123,30 +125,63 @@ async fn invite_users(
     member: Member,
     State(app): State<App>,
     BulkBody(new): BulkBody<NewInvitations>,
-) -> Result<Written<InvitationResults>, Problem> {
+) -> Result<Response, Problem> {
     if !(1..=MAX_BULK).contains(&new.invitations.len()) {
         return Err(Problem::invalid_body(
             "invitations",
             format!("must hold 1 to {MAX_BULK} invitations"),
         ));
     }
-    for (index, Item(new)) in new.invitations.iter().enumerate() {
-        let path = format!("invitations[{index}].email");
-        settings::admit_email(&app, &member.tenant, &new.email, &path).await?;
-    }
-    let any_roles = new.invitations.iter().any(|Item(new)| !new.roles.is_empty());
-    let roles = Roles::of(&app, &member, any_roles).await?;
-    let items = new.invitations.into_iter().enumerate().map(|(index, Item(new))| {
-        let roles = roles.give(&new.roles, &format!("invitations[{index}].roles"))?;
-        Ok((member.nth(index), new, roles))
-    });
-    let items = items.collect::<Result<Vec<_>, Problem>>()?;
-    let outcomes: Vec<_> = stream::iter(items)
-        .map(async |(member, new, roles)| invite(&app, &member, new, roles).await)
+    let people = new.invitations.into_iter().enumerate();
+    let people: Vec<_> = stream::iter(people.map(|(index, Item(new))| (member.nth(index), new)))
+        .map(async |(member, new)| {
+            let asked = Asked::of(&app, &member, new).await?;
+            Ok::<_, Problem>((member, asked))
+        })
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await?;
+    let checked = check_all(&app, &member, &people).await?;
+    let outcomes: Vec<_> = stream::iter(people.into_iter().zip(checked))
+        .map(async |((member, asked), checked)| {
+            checked?;
+            invite(&app, &member, asked).await
+        })
         .buffered(AT_A_TIME)
         .collect()
         .await;
+    Ok(answer(outcomes))
+}
+
+/// Checks all before anybody is invited. Only where the request was here before and has invited some already, those
+/// whom nothing allows any more are refused one by one: it can no longer invite nobody.
+async fn check_all(
+    app: &App,
+    member: &Member,
+    people: &[(Member, Asked)],
+) -> Result<Vec<Result<(), Problem>>, Problem> {
+    let any_roles = people.iter().any(|(_, asked)| asked.needs_roles());
+    let roles = Roles::of(app, member, any_roles).await?;
+    let begun = people.iter().any(|(_, asked)| asked.done.is_some());
+    let mut checked = Vec::with_capacity(people.len());
+    for (index, (_, asked)) in people.iter().enumerate() {
+        let place = format!("invitations[{index}].");
+        match asked.check(app, member, &roles, &place).await {
+            Err(problem) if !begun => return Err(problem),
+            outcome => checked.push(outcome),
+        }
+    }
+    Ok(checked)
+}
+
+/// Where something was refused only for now, the answer is not kept under the request's key: sent again, it invites
+/// the rest.
+fn answer(outcomes: Vec<Result<(Position, Invited), Problem>>) -> Response {
     let last = outcomes.iter().flatten().map(|(position, _)| *position).max();
+    let finished = outcomes.iter().all(|outcome| match outcome {
+        Ok(_) => true,
+        Err(problem) => is_for_good(problem.kind()),
+    });
     let results = outcomes.into_iter().map(|outcome| match outcome {
         Ok((_, invited)) => InvitationResult::Invited(invited),
         Err(problem) => InvitationResult::Rejected {
@@ -154,13 +189,49 @@ async fn invite_users(
             detail: problem.detail().to_owned(),
         },
     });
-    Ok(Written {
+    let written = Written {
         status: StatusCode::OK,
         positions: last.into_iter().collect(),
         body: InvitationResults {
             results: results.collect(),
         },
-    })
+    };
+    let mut response = written.into_response();
+    if !finished {
+        response.extensions_mut().insert(Unfinished);
+    }
+    response
+}
+
+/// Somebody to invite, and what the request did about them when it was here before.
+struct Asked {
+    new: NewInvitation,
+    id: InvitationId,
+    call: Call,
+    done: Option<Receipt>,
+}
+
+impl Asked {
+    async fn of(app: &App, member: &Member, new: NewInvitation) -> Result<Self, Problem> {
+        let id = InvitationId::new(member.ulid("invitation"));
+        let call = member.meta("InviteUser");
+        let done = done(app, member, &id, &call).await?;
+        Ok(Self { new, id, call, done })
+    }
+
+    fn needs_roles(&self) -> bool {
+        self.done.is_none() && !self.new.roles.is_empty()
+    }
+
+    /// Whether they can be invited, who stand at `place` of the body.
+    async fn check(&self, app: &App, member: &Member, roles: &Roles<'_>, place: &str) -> Result<(), Problem> {
+        if self.done.is_some() {
+            return Ok(());
+        }
+        let (email, tenant) = (&self.new.email, &member.tenant);
+        settings::admit_email(app, tenant, email, &format!("{place}email")).await?;
+        roles.check(&self.new.roles, &format!("{place}roles"))
+    }
 }
 
 /// What the caller can give, read only where something is given.
@@ -175,7 +246,7 @@ impl<'m> Roles<'m> {
         }))
     }
 
-    fn give(&self, roles: &[RoleId], path: &str) -> Result<BTreeSet<RoleId>, Problem> {
+    fn check(&self, roles: &[RoleId], path: &str) -> Result<(), Problem> {
         if roles.len() > MAX_ROLES {
             return Err(Problem::invalid_body(
                 path,
@@ -183,49 +254,42 @@ impl<'m> Roles<'m> {
             ));
         }
         match &self.0 {
-            Some(gifts) if !roles.is_empty() => gifts.roles(roles, path),
-            _ => Ok(BTreeSet::new()),
+            Some(gifts) if !roles.is_empty() => gifts.roles(roles, path).map(drop),
+            _ => Ok(()),
         }
     }
 }
 
-async fn invite(
-    app: &App,
-    member: &Member,
-    new: NewInvitation,
-    roles: BTreeSet<RoleId>,
-) -> Result<(Position, Invited), Problem> {
-    let meta = member.meta("InviteUser");
-    // A request that is repeated may have led to the very user who has the address.
-    if !meta.repeated {
-        must_be_nobody(app, member, &new.email).await?;
+async fn invite(app: &App, member: &Member, asked: Asked) -> Result<(Position, Invited), Problem> {
+    let Asked { new, id, call, done } = asked;
+    if let Some(receipt) = done {
+        // The user who has the address by now may be the very one whom this invitation made.
+        return Ok((receipt.position, invited_before(app, member, id).await?));
     }
-    let id = InvitationId::new(member.ulid("invitation"));
+    must_be_nobody(app, member, &new.email).await?;
     let (token, expires_at) = token(app, member, &id).await?;
     let command = InvitationCommand::Invite {
         email: new.email.clone(),
         name: new.name,
-        roles,
+        roles: new.roles.into_iter().collect(),
         token: token.id,
         expires_at,
     };
     for _ in 0..TRIES {
-        let (command, meta) = (command.clone(), meta.clone());
-        let done = app
+        let (command, call) = (command.clone(), call.clone());
+        let executed = app
             .dispatcher
-            .execute::<Invitation>(&member.tenant, id.as_str(), command, meta)
+            .execute::<Invitation>(&member.tenant, id.as_str(), command, call)
             .await;
-        match done {
+        match executed {
             Ok(receipt) => {
                 let token = token.text.to_string();
-                return Ok((
-                    receipt.position,
-                    Invited {
-                        id,
-                        token,
-                        expires_at,
-                    },
-                ));
+                let invited = Invited {
+                    id,
+                    token,
+                    expires_at,
+                };
+                return Ok((receipt.position, invited));
             }
             Err(commands::Error::Taken {
                 kind: invitation::CLAIM,

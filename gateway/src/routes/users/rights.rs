@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{TAG, execute};
+use super::{TAG, carry_out, done, execute};
 use crate::answer::Done;
 use crate::app::App;
 use crate::auth::Member;
@@ -85,9 +85,13 @@ async fn grant_role(
     State(app): State<App>,
     Pair(id, role): Pair<UserId, RoleId>,
 ) -> Result<Done, Problem> {
+    let call = member.meta("GrantRole");
+    if let Some(done) = done(&app, &member, &id, &call).await? {
+        return Ok(done);
+    }
     Gifts::of(&app, &member).await?.role(&role)?;
     let command = UserCommand::GrantRole { role };
-    execute(&app, &member, &id, command, "GrantRole").await
+    carry_out(&app, &member, &id, command, call).await
 }
 
 /// Revoke a role of a user
