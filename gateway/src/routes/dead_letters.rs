@@ -236,10 +236,13 @@ async fn by_ids(
     ids.sort_unstable();
     ids.dedup();
     let deliveries = app.read_models.deliveries(&member.tenant);
+    // What a repeated request asked for may be carried out: the same is asked again, and found in the log. Of what was
+    // not asked yet, the delivery side passes over what is no dead letter.
+    let again = member.draw().repeats().is_some();
     let (mut by_endpoint, mut unknown) = (BTreeMap::<EndpointId, Vec<DeliveryId>>::new(), Vec::new());
     for id in ids {
         match deliveries.get(&id).await?.data {
-            Some(row) if row.status == DeliveryStatus::Dead && row.discarded_at.is_none() => {
+            Some(row) if again || (row.status == DeliveryStatus::Dead && row.discarded_at.is_none()) => {
                 by_endpoint.entry(row.endpoint).or_default().push(id);
             }
             _ => unknown.push(id),

@@ -3,15 +3,19 @@
 mod secrets;
 mod trial;
 
+use std::time::Instant;
+
 use axum::extract::State;
+use commands::{Call, Receipt};
 use delivery::{Forbidden, Secret};
 use domain::endpoint::{
     Description, Endpoint, EndpointChange as Change, EndpointCommand, EndpointRejection, EndpointSettings,
     EventTypeFilter, Reason, TargetUrl,
 };
 use domain::tenant::Counted;
-use domain::{EndpointId, Timestamp};
-use projections::{EndpointRow, EndpointStatus, Page};
+use domain::{EndpointId, TenantId, Timestamp};
+use projections::{AuditFilter, EndpointRow, EndpointStatus, Page};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -28,6 +32,7 @@ use crate::quotas;
 
 const TAG: &str = "endpoints";
 const READ_MODEL: &[&str] = &["endpoints"];
+const AUDIT: &[&str] = &["audit"];
 const BY_REQUEST: &str = "disabled by request";
 
 /// This feature's operations.
@@ -164,32 +169,52 @@ async fn create_endpoint(
     State(app): State<App>,
     Body(new): Body<NewEndpoint>,
 ) -> Result<Written<Created>, Problem> {
-    app.egress.check_url(new.url.as_url())?;
-    new.url.check_host().map_err(EndpointRejection::Url)?;
-    if new.event_types.is_empty() {
-        return Err(EndpointRejection::NoEventTypes.into());
-    }
     let id = EndpointId::new(member.ulid("endpoint"));
     let secret = Secret::new(*member.draw().secret("endpoint"));
-    app.secrets
-        .keep(&member.tenant, &id, None, &secret)
+    let url = new.url.to_string();
+    let call = member.meta("CreateEndpoint");
+    let done = app
+        .dispatcher
+        .done::<Endpoint>(&member.tenant, id.as_str(), &call)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
-    let url = new.url.to_string();
-    let command = EndpointCommand::Create(EndpointSettings {
-        url: new.url,
-        event_types: new.event_types,
-        description: new.description,
-    });
-    let (tenant, call) = (&member.tenant, member.meta("CreateEndpoint"));
-    let counted = Counted::Endpoints;
-    let receipt = quotas::execute::<Endpoint>(&app, tenant, counted, id.as_str(), command, call).await?;
+    // What is there already is not judged again, nor is its secret kept again: both may be gone since.
+    let receipt = match done {
+        Some(receipt) => receipt,
+        None => create(&app, &member.tenant, &id, new, &secret, call).await?,
+    };
     let body = Created {
         id,
         secret: secret.reveal().to_string(),
         url,
     };
     Ok(Written::created(receipt.position, body))
+}
+
+/// Creates an endpoint that may be there, its secret first.
+async fn create(
+    app: &App,
+    tenant: &TenantId,
+    id: &EndpointId,
+    new: NewEndpoint,
+    secret: &Secret,
+    call: Call,
+) -> Result<Receipt, Problem> {
+    app.egress.check_url(new.url.as_url())?;
+    new.url.check_host().map_err(EndpointRejection::Url)?;
+    if new.event_types.is_empty() {
+        return Err(EndpointRejection::NoEventTypes.into());
+    }
+    app.secrets
+        .keep(tenant, id, None, secret)
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
+    let command = EndpointCommand::Create(EndpointSettings {
+        url: new.url,
+        event_types: new.event_types,
+        description: new.description,
+    });
+    quotas::execute::<Endpoint>(app, tenant, Counted::Endpoints, id.as_str(), command, call).await
 }
 
 /// List endpoints
@@ -340,6 +365,43 @@ pub(super) async fn execute(
         .execute::<Endpoint>(&member.tenant, id.as_str(), command, meta)
         .await?;
     Ok(Done(receipt.position))
+}
+
+/// What the event of a receipt says, as the audit trail tells: a repeated request is answered by its record, for the
+/// aggregate may have changed since. `resource` is the aggregate, as `endpoint/ep_…`.
+pub(super) async fn recorded<T: DeserializeOwned>(
+    app: &App,
+    tenant: &TenantId,
+    resource: String,
+    receipt: &Receipt,
+) -> Result<T, Problem> {
+    let deadline = Instant::now() + app.http.consistency_wait;
+    app.read_models
+        .wait_for(AUDIT, &[receipt.position], deadline)
+        .await
+        .map_err(|stale| Problem::unavailable(&stale))?;
+    let filter = AuditFilter {
+        resource: Some(resource),
+        ..AuditFilter::default()
+    };
+    let mut cursor = None;
+    loop {
+        let page = Page {
+            limit: Some(Page::MAX),
+            cursor,
+        };
+        let rows = app.read_models.audit(tenant).list(&filter, &page).await?.data;
+        let row = rows.data.into_iter().find(|row| row.position == receipt.position);
+        if let Some(row) = row {
+            return serde_json::from_value(row.data)
+                .map_err(|error| Problem::caused(ProblemType::Internal, "", &error));
+        }
+        cursor = rows.next_cursor;
+        if cursor.is_none() {
+            let detail = "The request was carried out, but the audit trail does not tell how.";
+            return Err(Problem::new(ProblemType::Internal, detail));
+        }
+    }
 }
 
 impl From<EndpointRow> for EndpointView {

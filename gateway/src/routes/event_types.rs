@@ -1,7 +1,7 @@
 //! `/v1/event-types`: what a tenant's events look like, by type.
 
 use axum::extract::State;
-use commands::Error;
+use commands::{Call, Error, Loaded, Receipt};
 use domain::event_type::{Description, EventTypeCommand, EventTypeRegistration, EventTypeRejection, Schema};
 use domain::{EventType, EventTypeId, Position, Timestamp};
 use projections::{EventTypeRow, EventTypeVersionRow, Page};
@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::endpoints::recorded;
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Member;
@@ -161,16 +162,26 @@ async fn register_event_type(
     State(app): State<App>,
     Body(new): Body<NewEventType>,
 ) -> Result<Written<VersionAdded>, Problem> {
+    let (name, call) = (new.name, member.meta("RegisterEventType"));
+    if let Some(answer) = added_before(&app, &member, &name, &call).await? {
+        return Ok(answer);
+    }
     must_compile(&app, &new.schema).await?;
+    let before = load(&app, &member, &name).await?;
     let command = EventTypeCommand::Register {
-        name: new.name.clone(),
+        name: name.clone(),
         description: new.description,
         schema: new.schema,
     };
-    let position = execute(&app, &member, &new.name, command, "RegisterEventType").await?;
-    let version = load(&app, &member, &new.name).await?.last_version();
-    let name = new.name;
-    Ok(Written::created(position, VersionAdded { name, version }))
+    let repeated = call.repeated;
+    let receipt = dispatch(&app, &member, &name, command, call).await?;
+    let version = if !repeated && receipt.version == before.version + 1 {
+        before.aggregate.last_version() + 1
+    } else {
+        // Others were faster, or this request itself.
+        version_added(&app, &member, &name, &receipt).await?
+    };
+    Ok(Written::created(receipt.position, VersionAdded { name, version }))
 }
 
 /// List event types
@@ -273,20 +284,29 @@ async fn add_event_type_version(
     Id(name): Id<EventType>,
     Body(new): Body<NewEventTypeVersion>,
 ) -> Result<Written<VersionAdded>, Problem> {
+    let call = member.meta("AddEventTypeVersion");
+    if let Some(answer) = added_before(&app, &member, &name, &call).await? {
+        return Ok(answer);
+    }
     must_compile(&app, &new.schema).await?;
     for _ in 0..TRIES {
-        let known = load(&app, &member, &name).await?;
+        let known = load(&app, &member, &name).await?.aggregate;
         let (latest, schema) = known.latest().ok_or_else(Problem::not_found)?;
         let version = if *schema == new.schema { latest } else { latest + 1 };
         let command = EventTypeCommand::AddVersion {
             number: version,
             schema: new.schema.clone(),
         };
-        match dispatch(&app, &member, &name, command, "AddEventTypeVersion").await {
+        match dispatch(&app, &member, &name, command, call.clone()).await {
             // Somebody else has added one meanwhile.
             Err(Error::Rejected(EventTypeRejection::OtherNumber)) => {}
             Err(error) => return Err(error.into()),
-            Ok(position) => return Ok(Written::created(position, VersionAdded { name, version })),
+            Ok(receipt) => {
+                // Another run of this request may have been faster, with another number.
+                let before = added_before(&app, &member, &name, &call).await?;
+                let body = VersionAdded { name, version };
+                return Ok(before.unwrap_or_else(|| Written::created(receipt.position, body)));
+            }
         }
     }
     Err(EventTypeRejection::OtherNumber.into())
@@ -329,15 +349,57 @@ async fn must_compile(app: &App, schema: &Schema) -> Result<(), Problem> {
 }
 
 /// The type as the log has it now.
-async fn load(app: &App, member: &Member, name: &EventType) -> Result<EventTypeRegistration, Problem> {
+async fn load(
+    app: &App,
+    member: &Member,
+    name: &EventType,
+) -> Result<Loaded<EventTypeRegistration>, Problem> {
     let id = EventTypeId::derive(name);
     let loaded = app
         .dispatcher
         .load::<EventTypeRegistration>(&member.tenant, id.as_str(), Duration::ZERO)
         .await;
-    loaded
-        .map(|loaded| loaded.aggregate)
-        .map_err(|error| Problem::unavailable(&error))
+    loaded.map_err(|error| Problem::unavailable(&error))
+}
+
+/// The answer of a request that added its version when it was here before, whatever has become of the type since.
+async fn added_before(
+    app: &App,
+    member: &Member,
+    name: &EventType,
+    call: &Call,
+) -> Result<Option<Written<VersionAdded>>, Problem> {
+    let id = EventTypeId::derive(name);
+    let done = app
+        .dispatcher
+        .done::<EventTypeRegistration>(&member.tenant, id.as_str(), call)
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
+    let Some(receipt) = done else {
+        return Ok(None);
+    };
+    app.schemas.changed(&member.tenant, name, receipt.version);
+    let body = VersionAdded {
+        name: name.clone(),
+        version: version_added(app, member, name, &receipt).await?,
+    };
+    Ok(Some(Written::created(receipt.position, body)))
+}
+
+/// The number of the version that a record registered or added.
+async fn version_added(
+    app: &App,
+    member: &Member,
+    name: &EventType,
+    receipt: &Receipt,
+) -> Result<u32, Problem> {
+    #[derive(Deserialize)]
+    struct Added {
+        version: u32,
+    }
+    let resource = format!("event_type/{}", EventTypeId::derive(name));
+    let added: Added = recorded(app, &member.tenant, resource, receipt).await?;
+    Ok(added.version)
 }
 
 async fn execute(
@@ -347,7 +409,9 @@ async fn execute(
     command: EventTypeCommand,
     called: &str,
 ) -> Result<Position, Problem> {
-    Ok(dispatch(app, member, name, command, called).await?)
+    Ok(dispatch(app, member, name, command, member.meta(called))
+        .await?
+        .position)
 }
 
 /// Executes a command on one of the caller's event types; from then on this process checks events by it.
@@ -356,15 +420,15 @@ async fn dispatch(
     member: &Member,
     name: &EventType,
     command: EventTypeCommand,
-    called: &str,
-) -> Result<Position, Error<EventTypeRejection>> {
+    call: Call,
+) -> Result<Receipt, Error<EventTypeRejection>> {
     let id = EventTypeId::derive(name);
     let receipt = app
         .dispatcher
-        .execute::<EventTypeRegistration>(&member.tenant, id.as_str(), command, member.meta(called))
+        .execute::<EventTypeRegistration>(&member.tenant, id.as_str(), command, call)
         .await?;
     app.schemas.changed(&member.tenant, name, receipt.version);
-    Ok(receipt.position)
+    Ok(receipt)
 }
 
 impl From<EventTypeRow> for EventTypeView {

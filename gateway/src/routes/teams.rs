@@ -289,7 +289,12 @@ async fn make(
     call: Call,
 ) -> Result<Done, Problem> {
     let tenant = &member.tenant;
-    let there = async { Ok(teams(app, member).await?.contains(id)) };
+    // What a request made when it was here before may have been retired since.
+    let there = async {
+        let done = app.dispatcher.done::<Teams>(tenant, tenant.as_str(), &call).await;
+        let done = done.map_err(|error| Problem::unavailable(&error))?;
+        Ok(done.is_some() || teams(app, member).await?.contains(id))
+    };
     let make = |dispatcher: Dispatcher| {
         let (command, call) = (command.clone(), call.clone());
         async move {

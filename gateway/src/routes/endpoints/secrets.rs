@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
+use axum::http::StatusCode;
+use commands::{Call, Receipt};
 use delivery::Secret;
-use domain::endpoint::{Endpoint, EndpointCommand};
+use domain::endpoint::{Endpoint, EndpointCommand, Secrets};
 use domain::settings::{OverlapHours, Settings};
 use domain::{EndpointId, Root, SecretId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{TAG, execute};
+use super::{TAG, recorded};
 use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Member;
@@ -67,55 +69,105 @@ async fn rotate_endpoint_secret(
     OptionalBody(rotation): OptionalBody<Rotation>,
 ) -> Result<Written<Rotated>, Problem> {
     let tenant = &member.tenant;
-    let overlap = match rotation.overlap_hours {
-        Some(overlap) => overlap,
-        None => {
-            let settings: Settings = load(&app, tenant, tenant.as_str(), MAX_AGE).await?;
-            settings.current().secret_rotation_overlap_hours
-        }
-    };
-    // Nothing is kept for an endpoint that is not there.
-    let before = endpoint(&app, tenant, &id).await?;
-    before.settings().ok_or_else(Problem::not_found)?;
-    let name = SecretId::new(member.ulid("endpoint secret"));
-    let secret = Secret::new(*member.draw().secret("endpoint secret"));
-    app.secrets
-        .keep(tenant, &id, Some(&name), &secret)
+    let call = member.meta("RotateEndpointSecret");
+    let done = app
+        .dispatcher
+        .done::<Endpoint>(tenant, id.as_str(), &call)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
-    let at = Timestamp::from(SystemTime::now());
-    let command = EndpointCommand::RotateSecret {
-        secret: name.clone(),
-        at,
-        overlap,
+    let name = SecretId::new(member.ulid("endpoint secret"));
+    let secret = Secret::new(*member.draw().secret("endpoint secret"));
+    let (receipt, previous_valid_until) = match done {
+        // The endpoint may be gone by now and its secrets erased, which then stay so.
+        Some(receipt) => (receipt, valid_until(&app, tenant, &id, &receipt).await?),
+        None => rotate(&app, tenant, &id, (name, &secret), &rotation, call).await?,
     };
-    let done = execute(&app, &member, &id, command, "RotateEndpointSecret").await;
-    if done
+    erase_ended(&app, tenant, &id).await?;
+    Ok(Written {
+        status: StatusCode::OK,
+        positions: vec![receipt.position],
+        body: Rotated {
+            secret: secret.reveal().to_string(),
+            previous_valid_until,
+        },
+    })
+}
+
+/// Gives an endpoint another secret, which is kept first; tells until when the one before it signs too.
+async fn rotate(
+    app: &App,
+    tenant: &TenantId,
+    id: &EndpointId,
+    (name, secret): (SecretId, &Secret),
+    rotation: &Rotation,
+    call: Call,
+) -> Result<(Receipt, Timestamp), Problem> {
+    let overlap = overlap(app, tenant, rotation).await?;
+    // Nothing is kept for an endpoint that is not there.
+    let before = endpoint(app, tenant, id).await?;
+    before.settings().ok_or_else(Problem::not_found)?;
+    app.secrets
+        .keep(tenant, id, Some(&name), secret)
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
+    let (at, secret) = (Timestamp::from(SystemTime::now()), name.clone());
+    let command = EndpointCommand::RotateSecret { secret, at, overlap };
+    let repeated = call.repeated;
+    let dispatcher = &app.dispatcher;
+    let rotated = dispatcher
+        .execute::<Endpoint>(tenant, id.as_str(), command, call)
+        .await;
+    let rotated = rotated.map_err(Problem::from);
+    if rotated
         .as_ref()
         .is_err_and(|problem| problem.kind() == ProblemType::NotFound)
     {
         // It was removed meanwhile; if this fails too, what is left is a value nobody reads.
-        let _ = erase(&app, tenant, &id, &[Some(&name)]).await;
+        let _ = erase(app, tenant, id, &[Some(&name)]).await;
     }
-    let position = done?.0;
-    let after = endpoint(&app, tenant, &id).await?;
-    let secrets = after.secrets().ok_or_else(Problem::not_found)?;
-    let ended: Vec<_> = secrets.ended().collect();
-    if let Err(error) = erase(&app, tenant, &id, &ended).await {
+    let receipt = rotated?;
+    let until = if repeated {
+        // Another run of this request may have been faster, at another time.
+        valid_until(app, tenant, id, &receipt).await?
+    } else {
+        at.saturating_add(Duration::from_secs(u64::from(overlap.get()) * 60 * 60))
+    };
+    Ok((receipt, until))
+}
+
+/// For how long the present secret signs beside the new one: as asked for, or as the tenant has set.
+async fn overlap(app: &App, tenant: &TenantId, rotation: &Rotation) -> Result<OverlapHours, Problem> {
+    if let Some(overlap) = rotation.overlap_hours {
+        return Ok(overlap);
+    }
+    let settings: Settings = load(app, tenant, tenant.as_str(), MAX_AGE).await?;
+    Ok(settings.current().secret_rotation_overlap_hours)
+}
+
+/// Until when the secret before the one of a rotation signs too, as its record says.
+async fn valid_until(
+    app: &App,
+    tenant: &TenantId,
+    id: &EndpointId,
+    receipt: &Receipt,
+) -> Result<Timestamp, Problem> {
+    #[derive(Deserialize)]
+    struct Recorded {
+        previous_valid_until: Timestamp,
+    }
+    let recorded: Recorded = recorded(app, tenant, format!("endpoint/{id}"), receipt).await?;
+    Ok(recorded.previous_valid_until)
+}
+
+/// Erases the secrets that sign no more.
+async fn erase_ended(app: &App, tenant: &TenantId, id: &EndpointId) -> Result<(), Problem> {
+    let after = endpoint(app, tenant, id).await?;
+    let ended: Vec<_> = after.secrets().into_iter().flat_map(Secrets::ended).collect();
+    if let Err(error) = erase(app, tenant, id, &ended).await {
         // The next rotation, or the removal, tries again.
         tracing::warn!(%tenant, endpoint = %id, %error, "A secret that signs no more could not be erased yet.");
     }
-    let until = secrets.previous_valid_until();
-    let until = until.filter(|_| secrets.current() == Some(&name));
-    let body = Rotated {
-        secret: secret.reveal().to_string(),
-        previous_valid_until: until.unwrap_or(at),
-    };
-    Ok(Written {
-        status: axum::http::StatusCode::OK,
-        positions: vec![position],
-        body,
-    })
+    Ok(())
 }
 
 /// Erases the secrets of an endpoint that has been removed.

@@ -73,21 +73,13 @@ async fn test_endpoint(
     Id(id): Id<EndpointId>,
     OptionalBody(test): OptionalBody<TestEvent>,
 ) -> Result<Written<TestSent>, Problem> {
-    let known = endpoint(&app, &member.tenant, &id).await?;
-    known.settings().ok_or_else(Problem::not_found)?;
-    if !known.is_enabled() {
-        let detail = "The endpoint is disabled and gets nothing; enable it, then test it.";
-        return Err(Problem::new(ProblemType::NotPossible, detail));
-    }
     let data = test.data.as_ref().map_or(DATA, |data| data.get());
-    not_too_deep(data, "data")?;
-    if let Some(event_type) = &test.event_type {
-        let subject = Subject {
-            event_type,
-            data,
-            place: String::new(),
-        };
-        app.schemas.check(&member.tenant, &[subject]).await?;
+    let drawn = EventId::new(member.ulid("event"));
+    if let Err(problem) = must_be_sendable(&app, &member, &id, test.event_type.as_ref(), data).await {
+        // What a repeated request sent when it was here before is not judged again.
+        if !app.stored_before(&member, &[&drawn]).await?.contains(&drawn) {
+            return Err(problem);
+        }
     }
     let event_type = match test.event_type {
         Some(event_type) => event_type,
@@ -97,7 +89,7 @@ async fn test_endpoint(
     };
     let draft = Draft {
         id: None,
-        drawn: EventId::new(member.ulid("event")),
+        drawn,
         event_type,
         data: Bytes::copy_from_slice(data.as_bytes()),
         only_for: Some(id),
@@ -111,4 +103,30 @@ async fn test_endpoint(
         vec![published.position],
         TestSent { id: published.id },
     ))
+}
+
+/// Refuses an event that the endpoint would not get, or that does not fit its type.
+async fn must_be_sendable(
+    app: &App,
+    member: &Member,
+    id: &EndpointId,
+    event_type: Option<&EventType>,
+    data: &str,
+) -> Result<(), Problem> {
+    let known = endpoint(app, &member.tenant, id).await?;
+    known.settings().ok_or_else(Problem::not_found)?;
+    if !known.is_enabled() {
+        let detail = "The endpoint is disabled and gets nothing; enable it, then test it.";
+        return Err(Problem::new(ProblemType::NotPossible, detail));
+    }
+    not_too_deep(data, "data")?;
+    if let Some(event_type) = event_type {
+        let subject = Subject {
+            event_type,
+            data,
+            place: String::new(),
+        };
+        app.schemas.check(&member.tenant, &[subject]).await?;
+    }
+    Ok(())
 }

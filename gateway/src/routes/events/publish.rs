@@ -1,8 +1,10 @@
 //! Publishing: one event, or many at once.
 
+use std::collections::HashSet;
+
 use axum::extract::State;
 use bytes::Bytes;
-use commands::{Draft, MAX_BULK, Published};
+use commands::{Draft, MAX_BULK, PublishError, Published};
 use domain::{EventId, EventType, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -112,13 +114,15 @@ async fn publish_event(
     Body(new): Body<NewEvent>,
 ) -> Result<Written<Accepted>, Problem> {
     not_too_deep(new.data.get(), "data")?;
+    let drawn = EventId::new(member.ulid("event"));
     let subject = Subject {
         event_type: &new.event_type,
         data: new.data.get(),
         place: String::new(),
     };
-    app.schemas.check(&member.tenant, &[subject]).await?;
-    let drafts = vec![draft(new, EventId::new(member.ulid("event")))];
+    let id = new.id.as_ref().unwrap_or(&drawn);
+    must_fit(&app, &member, &[id], vec![subject]).await?;
+    let drafts = vec![draft(new, drawn)];
     let results = app
         .publisher
         .publish(&member.tenant, drafts, member.origin())
@@ -161,32 +165,83 @@ async fn publish_events(
         data: event.data.get(),
         place: format!("events[{index}]."),
     });
-    let subjects: Vec<_> = subjects.collect();
-    app.schemas.check(&member.tenant, &subjects).await?;
-    let drafts = new.events.into_iter().enumerate().map(|(index, Item(event))| {
-        let drawn = EventId::new(member.draw().nth(index).ulid("event"));
-        draft(event, drawn)
-    });
-    let drafts = drafts.collect();
+    let drawn = (0..new.events.len()).map(|index| EventId::new(member.draw().nth(index).ulid("event")));
+    let drawn: Vec<_> = drawn.collect();
+    let ids = new.events.iter().zip(&drawn);
+    let ids: Vec<_> = ids
+        .map(|(Item(event), drawn)| event.id.as_ref().unwrap_or(drawn))
+        .collect();
+    must_fit(&app, &member, &ids, subjects.collect()).await?;
+    let drafts = new.events.into_iter().zip(drawn);
+    let drafts = drafts.map(|(Item(event), drawn)| draft(event, drawn)).collect();
     let results = app
         .publisher
         .publish(&member.tenant, drafts, member.origin())
         .await?;
     let last = results.iter().flatten().map(|published| published.position).max();
-    let results = results.into_iter().map(|result| match result {
-        Ok(published) => BulkResult::Accepted(published.into()),
-        Err(error) => {
-            let problem = Problem::from(error);
-            BulkResult::Rejected {
-                code: problem.kind().code(),
-                detail: problem.detail().to_owned(),
-            }
-        }
-    });
     let body = BulkAccepted {
-        results: results.collect(),
+        results: results.into_iter().map(BulkResult::from).collect(),
     };
     Ok(Written::accepted(last.into_iter().collect(), body))
+}
+
+/// Refuses events that do not fit their types. What a repeated request stored when it was here before is not judged
+/// again: its type may have another schema by now.
+async fn must_fit(
+    app: &App,
+    member: &Member,
+    ids: &[&EventId],
+    subjects: Vec<Subject<'_>>,
+) -> Result<(), Problem> {
+    let Err(refused) = app.schemas.check(&member.tenant, &subjects).await else {
+        return Ok(());
+    };
+    let stored = app.stored_before(member, ids).await?;
+    if stored.is_empty() {
+        return Err(refused);
+    }
+    let new = subjects
+        .into_iter()
+        .zip(ids)
+        .filter(|(_, id)| !stored.contains(id));
+    let new: Vec<_> = new.map(|(subject, _)| subject).collect();
+    app.schemas.check(&member.tenant, &new).await
+}
+
+impl App {
+    /// Which of these events a repeated request has stored when it was here before: those the read model has seen, and
+    /// those that stand in the log behind them.
+    pub(crate) async fn stored_before(
+        &self,
+        member: &Member,
+        ids: &[&EventId],
+    ) -> Result<HashSet<EventId>, Problem> {
+        let (mut stored, mut ends) = (HashSet::new(), Vec::new());
+        if member.draw().repeats().is_none() {
+            return Ok(stored);
+        }
+        let messages = self.read_models.messages(&member.tenant);
+        for &id in ids {
+            let answer = messages.get(id).await?;
+            stored.extend(answer.data.map(|row| row.id));
+            if ends.is_empty() {
+                ends = answer.positions;
+            }
+        }
+        for mut position in ends {
+            while stored.len() < ids.len() {
+                position.sequence += 1;
+                let read = self.publisher.read(position).await;
+                let Some(message) = read.map_err(|error| Problem::unavailable(&error))? else {
+                    break;
+                };
+                if message.tenant == member.tenant && ids.contains(&&message.id) {
+                    stored.insert(message.id);
+                }
+            }
+        }
+        Ok(stored)
+    }
 }
 
 /// Refuses data, as JSON, that many who read them could not.
@@ -234,6 +289,21 @@ impl From<Published> for Accepted {
             id: published.id,
             position: published.position,
             duplicate: published.duplicate,
+        }
+    }
+}
+
+impl From<Result<Published, PublishError>> for BulkResult {
+    fn from(result: Result<Published, PublishError>) -> Self {
+        match result {
+            Ok(published) => Self::Accepted(published.into()),
+            Err(error) => {
+                let problem = Problem::from(error);
+                Self::Rejected {
+                    code: problem.kind().code(),
+                    detail: problem.detail().to_owned(),
+                }
+            }
         }
     }
 }
