@@ -174,7 +174,9 @@ impl Authority {
         let Principal::Key(holder) = principal else {
             return Ok(principal.clone());
         };
-        let key = self.load::<ApiKey>(&holder.tenant, holder.key.as_str(), MAX_AGE).await?;
+        let key = self
+            .load::<ApiKey>(&holder.tenant, holder.key.as_str(), MAX_AGE)
+            .await?;
         if !key.is_valid(Timestamp::from(SystemTime::now())) {
             return Err(Problem::new(
                 ProblemType::Unauthenticated,
