@@ -53,7 +53,9 @@ struct Operation {
 fn body_for(name: &str, ids: &BTreeMap<&str, String>) -> Value {
     match name {
         "POST /v1/tenants" => json!({ "name": "New", "slug": "new" }),
-        "PATCH /v1/tenants/{id}" | "PATCH /v1/users/{id}" => json!({ "name": "Renamed" }),
+        "PATCH /v1/tenants/{id}" | "PATCH /v1/users/{id}" | "PATCH /v1/teams/{id}" => {
+            json!({ "name": "Renamed" })
+        }
         "POST /v1/api-keys" => json!({ "name": "new", "scopes": ["users.read.tenant"] }),
         "PATCH /v1/api-keys/{id}" => json!({ "name": "renamed" }),
         "POST /v1/users" => json!({ "email": "new@example.org", "name": "New" }),
@@ -67,7 +69,6 @@ fn body_for(name: &str, ids: &BTreeMap<&str, String>) -> Value {
             json!({ "endpoint": ids["endpoints"] })
         }
         "POST /v1/teams" => json!({ "name": "New" }),
-        "PATCH /v1/teams/{id}" => json!({ "name": "Renamed" }),
         "POST /v1/teams/{id}/members" => json!({ "members": [{ "user": ids["users"] }] }),
         "PUT /v1/teams/{id}/members/{user}" => json!({ "role": "lead" }),
         "POST /v1/teams/{id}/move" => json!({ "parent": ids["heir"] }),

@@ -88,13 +88,13 @@ async fn accept_invitation(
         .dispatcher
         .done::<User>(&tenant, user.as_str(), &calls.1)
         .await;
-    let receipt = match done.map_err(|error| Problem::unavailable(&error))? {
-        Some(receipt) => receipt,
-        None => {
-            let (accept, register) = orders(&app, &tenant, terms, acceptance.name, &user).await?;
-            let (accept, register) = ((&id, accept, calls.0), (&user, register, calls.1));
-            become_user(&app, &tenant, accept, register).await?
-        }
+    let done = done.map_err(|error| Problem::unavailable(&error))?;
+    let receipt = if let Some(receipt) = done {
+        receipt
+    } else {
+        let (accept, register) = orders(&app, &tenant, terms, acceptance.name, &user).await?;
+        let (accept, register) = ((&id, accept, calls.0), (&user, register, calls.1));
+        become_user(&app, &tenant, accept, register).await?
     };
     Ok(Written::created(receipt.position, Welcome { user }))
 }
