@@ -112,7 +112,11 @@ for_each_engine! {
             let names = command["path"].as_str().context("a path")?.split('/');
             let names = names.filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
             let params: BTreeMap<_, _> = names.map(|name| (name, NOBODY)).collect();
-            commands.push(json!({ "command": command["command"], "params": params, "data": {} }));
+            let mut carried = json!({ "command": command["command"], "params": params });
+            if command["data"] == true {
+                carried["data"] = json!({});
+            }
+            commands.push(carried);
         }
         let carrier = key_with(&service, &owner, &["commands.execute.tenant"]).await?;
         let answer = carrier.post("/v1/commands", &json!({ "commands": commands })).await?.expect(200)?;
