@@ -13,6 +13,8 @@ use crate::tools::{self, Folder, Program, Running};
 
 pub use harness::JetStreamHarness;
 
+/// How often ports are chosen for a server.
+const TRIES: u32 = 5;
 const START: Duration = Duration::from_secs(20);
 
 /// How a test server syncs what it stores.
@@ -80,6 +82,16 @@ impl Options {
             monitor_port: tools::free_port()?,
             folder,
         };
+        for _ in 1..TRIES {
+            match server.restart().await {
+                // Somebody else took a port between its choice and its use.
+                Err(_) if server.log().contains("address already in use") => {
+                    server.port = tools::free_port()?;
+                    server.monitor_port = tools::free_port()?;
+                }
+                started => return started.map(|()| server),
+            }
+        }
         server.restart().await?;
         Ok(server)
     }

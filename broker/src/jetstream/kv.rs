@@ -165,16 +165,15 @@ impl KeyValue for KvBucket {
     }
 
     async fn delete(&self, key: &Subject, expect: Expect) -> Result<(), KvError> {
-        let standing = match expect {
-            Expect::Revision(revision) => Some(revision),
-            Expect::Absent => self.get(key).await?.map(|entry| entry.revision),
-            // Without looking: who may only write to a bucket can remove from it too.
-            Expect::Anything => None,
-        };
-        match (expect, standing) {
-            (Expect::Absent, Some(_)) => return Err(KvError::Conflict(key.clone())),
-            (Expect::Absent, None) => return Ok(()),
-            _ => {}
+        // Without looking where anything may stand: who may only write to a bucket can remove from it too.
+        if expect != Expect::Anything {
+            let standing = self.get(key).await?.map(|entry| entry.revision);
+            match expect {
+                Expect::Absent if standing.is_none() => return Ok(()),
+                // A removal leaves a marker with a revision of its own, which is nobody's entry.
+                Expect::Revision(revision) if standing == Some(revision) => {}
+                _ => return Err(KvError::Conflict(key.clone())),
+            }
         }
         let mut headers = HeaderMap::new();
         headers.insert("KV-Operation", "DEL");
