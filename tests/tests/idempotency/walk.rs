@@ -87,8 +87,7 @@ fn body_for(name: &str, ids: &BTreeMap<&str, String>) -> Value {
 /// Something of each kind, by the first word of its address.
 async fn inhabited(service: &Tidings, api: &Api) -> anyhow::Result<BTreeMap<&'static str, String>> {
     let mut ids = BTreeMap::new();
-    let tenants = service.admin()?.get("/v1/tenants").await?.expect(200)?;
-    ids.insert("tenants", id(&tenants["data"][0])?);
+    ids.insert("tenants", first(&service.admin()?, "/v1/tenants").await?);
     let user = json!({ "email": "ada@example.org", "name": "Ada" });
     ids.insert("users", id(&api.post("/v1/users", &user).await?.expect(201)?)?);
     let key = json!({ "name": "key" });
@@ -118,14 +117,19 @@ async fn inhabited(service: &Tidings, api: &Api) -> anyhow::Result<BTreeMap<&'st
         let field = if kind == "token" { "token" } else { "id" };
         ids.insert(kind, made[field].as_str().context("an invitation")?.to_owned());
     }
+    ids.insert("deliveries", first(api, "/v1/deliveries").await?);
+    Ok(ids)
+}
+
+/// The id of the first thing in a list, once the read model has one.
+async fn first(api: &Api, path: &str) -> anyhow::Result<String> {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
-        let deliveries = api.get("/v1/deliveries").await?.expect(200)?;
-        if let Ok(delivery) = id(&deliveries["data"][0]) {
-            ids.insert("deliveries", delivery);
-            return Ok(ids);
+        let list = api.get(path).await?.expect(200)?;
+        if let Ok(found) = id(&list["data"][0]) {
+            return Ok(found);
         }
-        ensure!(tokio::time::Instant::now() < deadline, "no delivery was made");
+        ensure!(tokio::time::Instant::now() < deadline, "{path} stays empty");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
