@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 use tests::postgres::{self, Postgres};
 use tests::tools::{Folder, Program};
 
-/// Where [`victim`] says what it has started.
+/// Set in the process that is to be killed: where it says what it has started.
 const VICTIM_FILE: &str = "HARNESS_VICTIM_FILE";
 
 #[tokio::test]
@@ -49,13 +49,21 @@ async fn every_test_has_a_database_of_its_own() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs itself once more, as the process that is killed.
 #[tokio::test]
 async fn what_a_killed_test_process_has_started_ends_with_it() -> anyhow::Result<()> {
+    if let Some(file) = std::env::var_os(VICTIM_FILE) {
+        return start_and_wait(Path::new(&file)).await;
+    }
     let folder = Folder::new()?;
     let file = folder.path().join("started");
     let mut test = Program::new(&std::env::current_exe()?, &folder.path().join("log"), "KILL");
     test.command()
-        .args(["--ignored", "--exact", "victim", "--nocapture"])
+        .args([
+            "--exact",
+            "what_a_killed_test_process_has_started_ends_with_it",
+            "--nocapture",
+        ])
         .env(VICTIM_FILE, &file);
     let mut test = test.start()?;
     let within = Duration::from_secs(20);
@@ -77,11 +85,8 @@ async fn what_a_killed_test_process_has_started_ends_with_it() -> anyhow::Result
     tokio::time::timeout(within, swept()).await.context("it goes on")
 }
 
-/// Not a test of its own: [`what_a_killed_test_process_has_started_ends_with_it`] runs and kills it.
-#[tokio::test]
-#[ignore = "another test runs and kills it"]
-async fn victim() -> anyhow::Result<()> {
-    let file = std::env::var_os(VICTIM_FILE).context("run by another test only")?;
+/// Starts a program in a folder, says so in a file, and waits to be killed.
+async fn start_and_wait(file: &Path) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let mut program = Program::new(Path::new("sleep"), &folder.path().join("log"), "KILL");
     program.command().arg("1000");

@@ -3,8 +3,12 @@
 
 #[path = "idempotency/answers.rs"]
 mod answers;
+#[path = "idempotency/changed.rs"]
+mod changed;
 #[path = "idempotency/crashes.rs"]
 mod crashes;
+#[path = "idempotency/receipts.rs"]
+mod receipts;
 #[path = "idempotency/walk.rs"]
 mod walk;
 #[path = "idempotency/world.rs"]

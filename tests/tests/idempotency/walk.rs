@@ -4,40 +4,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
-use broker::layout::{Bucket, Log};
-use broker::{Expect, Subject};
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use tests::for_each_engine;
 use tests::http::{Api, Reply};
 use tests::service::Tidings;
 
+use crate::receipts::{forget_answers, records};
 use crate::world::{keyed, same, tenant};
-
-/// A receipt as it lies in the bucket.
-#[derive(Serialize, Deserialize)]
-struct Receipt {
-    v: u8,
-    content: ByteBuf,
-    seed: ByteBuf,
-    state: State,
-}
-
-#[derive(Serialize, Deserialize)]
-enum State {
-    Running {
-        until: i64,
-        owner: String,
-    },
-    Open,
-    Answered {
-        first: ByteBuf,
-        others: u64,
-        revision: u64,
-    },
-}
 
 /// An operation as it is called.
 struct Operation {
@@ -190,36 +164,6 @@ async fn call(service: &Tidings, key: &str, operation: &Operation) -> anyhow::Re
     } = operation;
     let name = name.replace(['/', ' ', '{', '}'], "-");
     keyed(&api, &name, method.clone(), path, body.as_ref()).await
-}
-
-/// How many records the logs hold that requests write to.
-async fn records(service: &Tidings) -> anyhow::Result<[usize; 2]> {
-    let events = service.records(Log::Events(0)).await?.len();
-    Ok([events, service.records(Log::Messages(0)).await?.len()])
-}
-
-/// Makes the receipts say that nobody was answered, as if the process had died before.
-async fn forget_answers(service: &Tidings) -> anyhow::Result<usize> {
-    let engine = service.engine().await?;
-    let bucket = engine.bucket(Bucket::Receipts);
-    let mut forgotten = 0;
-    for entry in bucket.scan(Some(&Subject::new("request")?)).await? {
-        // Long answers go on in values of their own.
-        let Ok(mut receipt) = rmp_serde::from_slice::<Receipt>(&entry.value) else {
-            continue;
-        };
-        if !matches!(receipt.state, State::Answered { .. }) {
-            continue;
-        }
-        receipt.state = State::Open;
-        let value = rmp_serde::to_vec_named(&receipt)?.into();
-        bucket
-            .put(&entry.key, value, Expect::Revision(entry.revision), None)
-            .await?;
-        forgotten += 1;
-    }
-    engine.close().await;
-    Ok(forgotten)
 }
 
 /// Calls each operation twice, lets the answers be lost, as when the process dies before it keeps them, and calls each
