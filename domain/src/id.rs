@@ -149,6 +149,11 @@ typed_id!(
     "inv_"
 );
 typed_id!(
+    /// Names a replay of projections.
+    ReplayId,
+    "rpl_"
+);
+typed_id!(
     /// Names the token of an invitation; not secret.
     TokenId,
     "tok_"

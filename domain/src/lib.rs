@@ -4,7 +4,8 @@
 //! test or a replay decides exactly what happens.
 //!
 //! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`role`], [`endpoint`],
-//!   [`settings`], [`event_type`], [`team`], [`invitation`]; [`access`] tells what a user may do.
+//!   [`settings`], [`event_type`], [`team`], [`invitation`]; [`access`] tells what a user may do. Operators' decisions
+//!   are aggregates of the platform: [`projection`], [`replay`].
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
@@ -24,7 +25,9 @@ pub mod invitation;
 mod message;
 mod permission;
 mod position;
+pub mod projection;
 mod properties;
+pub mod replay;
 pub mod role;
 pub mod settings;
 pub mod team;
@@ -41,8 +44,8 @@ pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next, Trigger};
 pub use edit::Edit;
 pub use id::{
-    CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, RoleId,
-    SecretId, TeamId, TenantId, TokenId, UserId,
+    CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, ReplayId,
+    RoleId, SecretId, TeamId, TenantId, TokenId, UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

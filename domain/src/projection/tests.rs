@@ -1,0 +1,160 @@
+use ulid::Ulid;
+
+use super::*;
+use crate::Source;
+use crate::aggregate::testing::{check_golden_files, decide};
+
+fn at() -> Timestamp {
+    Timestamp::from_millis(1_614_265_330_007)
+}
+
+fn reason(text: &str) -> Reason {
+    Text::new(text).unwrap()
+}
+
+fn pause() -> Paused {
+    Paused {
+        reason: Some(reason("the disk is being replaced")),
+        at: at(),
+    }
+}
+
+fn skip(sequence: u64) -> Skipped {
+    Skipped {
+        tenant: TenantId::new(Ulid(7)),
+        position: Position {
+            source: Source::Events,
+            shard: 0,
+            sequence,
+        },
+        reason: reason("written by a broken importer"),
+        at: at(),
+    }
+}
+
+async fn when(
+    given: &[ProjectionEvent],
+    command: ProjectionCommand,
+) -> Result<Vec<ProjectionEvent>, ProjectionRejection> {
+    decide::<Projection>(given, command).await
+}
+
+#[tokio::test]
+async fn it_is_paused_and_resumed_and_what_is_so_changes_nothing() {
+    let paused = [ProjectionEvent::Paused(pause())];
+    assert_eq!(
+        when(&[], ProjectionCommand::Pause(pause())).await,
+        Ok(paused.to_vec())
+    );
+    assert_eq!(
+        when(&paused, ProjectionCommand::Pause(pause())).await,
+        Ok(Vec::new())
+    );
+    assert_eq!(
+        when(&paused, ProjectionCommand::Resume).await,
+        Ok(vec![ProjectionEvent::Resumed {}])
+    );
+    assert_eq!(when(&[], ProjectionCommand::Resume).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_record_is_skipped_once_and_only_so_many_are() {
+    let skipped = ProjectionEvent::EventSkipped(skip(4));
+    assert_eq!(
+        when(&[], ProjectionCommand::SkipEvent(skip(4))).await,
+        Ok(vec![skipped.clone()])
+    );
+    let again = Skipped {
+        reason: reason("once more"),
+        ..skip(4)
+    };
+    assert_eq!(
+        when(
+            std::slice::from_ref(&skipped),
+            ProjectionCommand::SkipEvent(again)
+        )
+        .await,
+        Ok(Vec::new())
+    );
+    let other = Skipped {
+        tenant: TenantId::new(Ulid(8)),
+        ..skip(4)
+    };
+    assert_eq!(
+        when(
+            std::slice::from_ref(&skipped),
+            ProjectionCommand::SkipEvent(other.clone())
+        )
+        .await,
+        Ok(vec![ProjectionEvent::EventSkipped(other)])
+    );
+    let all: Vec<_> = (1..=MAX_SKIPPED as u64)
+        .map(|n| ProjectionEvent::EventSkipped(skip(n)))
+        .collect();
+    assert_eq!(
+        when(&all, ProjectionCommand::SkipEvent(skip(0))).await,
+        Err(ProjectionRejection::TooManySkipped)
+    );
+}
+
+#[tokio::test]
+async fn one_generation_is_dropped_at_a_time() {
+    let (drop, dropped) = (
+        |generation| ProjectionCommand::Drop { generation },
+        |generation| ProjectionCommand::Dropped { generation },
+    );
+    let asked = [ProjectionEvent::DropRequested { generation: 2 }];
+    assert_eq!(when(&[], drop(2)).await, Ok(asked.to_vec()));
+    assert_eq!(when(&asked, drop(2)).await, Ok(Vec::new()));
+    assert_eq!(when(&asked, drop(1)).await, Err(ProjectionRejection::Dropping));
+    assert_eq!(
+        when(&asked, dropped(1)).await,
+        Err(ProjectionRejection::NotAskedFor)
+    );
+    let done = ProjectionEvent::GenerationDropped { generation: 2 };
+    assert_eq!(when(&asked, dropped(2)).await, Ok(vec![done.clone()]));
+    let over = [asked[0].clone(), done];
+    assert_eq!(
+        when(&over, dropped(2)).await,
+        Err(ProjectionRejection::NotAskedFor)
+    );
+}
+
+#[tokio::test]
+async fn a_drop_that_fails_makes_room_for_the_next() {
+    let asked = ProjectionEvent::DropRequested { generation: 2 };
+    let failed = ProjectionCommand::DropFailed {
+        generation: 2,
+        reason: reason("it is live"),
+    };
+    let event = ProjectionEvent::DropFailed {
+        generation: 2,
+        reason: reason("it is live"),
+    };
+    assert_eq!(
+        when(std::slice::from_ref(&asked), failed).await,
+        Ok(vec![event.clone()])
+    );
+    assert_eq!(
+        when(&[asked, event], ProjectionCommand::Drop { generation: 1 }).await,
+        Ok(vec![ProjectionEvent::DropRequested { generation: 1 }])
+    );
+}
+
+#[test]
+fn golden_files() {
+    check_golden_files(
+        ProjectionEvent::WIRE,
+        &[
+            ProjectionEvent::Paused(pause()),
+            ProjectionEvent::Resumed {},
+            ProjectionEvent::EventSkipped(skip(42)),
+            ProjectionEvent::DropRequested { generation: 2 },
+            ProjectionEvent::GenerationDropped { generation: 2 },
+            ProjectionEvent::DropFailed {
+                generation: 2,
+                reason: reason("generation 2 is live"),
+            },
+        ],
+    );
+}

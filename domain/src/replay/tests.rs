@@ -1,0 +1,159 @@
+use ulid::Ulid;
+
+use super::*;
+use crate::aggregate::testing::{check_golden_files, decide};
+use crate::{Source, Text};
+
+fn plan() -> ReplayPlan {
+    ReplayPlan {
+        projections: vec!["audit".parse().unwrap(), "api_keys".parse().unwrap()],
+        tenant: None,
+        to: None,
+        switch: true,
+    }
+}
+
+/// As of a record, for inspection.
+fn inspection() -> ReplayPlan {
+    let position = Position {
+        source: Source::Events,
+        shard: 0,
+        sequence: 42,
+    };
+    ReplayPlan {
+        tenant: Some(TenantId::new(Ulid(7))),
+        to: Some(Until::Position(position)),
+        switch: false,
+        ..plan()
+    }
+}
+
+fn differences() -> BTreeMap<String, u64> {
+    [("audit".to_owned(), 3)].into()
+}
+
+fn reason() -> Reason {
+    Text::new("the log cannot be read").unwrap()
+}
+
+async fn when(given: &[ReplayEvent], command: ReplayCommand) -> Result<Vec<ReplayEvent>, ReplayRejection> {
+    decide::<Replay>(given, command).await
+}
+
+#[tokio::test]
+async fn it_is_asked_for_once_and_ends_once() {
+    let requested = [ReplayEvent::Requested(plan())];
+    assert_eq!(
+        when(&[], ReplayCommand::Request(Work::Rebuild(plan()))).await,
+        Ok(requested.to_vec())
+    );
+    assert_eq!(
+        when(&requested, ReplayCommand::Request(Work::Rebuild(plan()))).await,
+        Err(ReplayRejection::AlreadyRequested)
+    );
+    for command in [ReplayCommand::Cancel, ReplayCommand::End(ReplayEnd::Cancelled)] {
+        assert_eq!(when(&[], command).await, Err(ReplayRejection::NotFound));
+    }
+    let ends = [
+        (
+            ReplayEnd::Completed(differences()),
+            ReplayEvent::Completed {
+                differences: differences(),
+            },
+        ),
+        (
+            ReplayEnd::Failed(reason()),
+            ReplayEvent::Failed { reason: reason() },
+        ),
+        (ReplayEnd::Cancelled, ReplayEvent::Cancelled {}),
+    ];
+    for (end, event) in ends {
+        assert_eq!(
+            when(&requested, ReplayCommand::End(end.clone())).await,
+            Ok(vec![event.clone()])
+        );
+        let over = [requested[0].clone(), event];
+        for command in [ReplayCommand::Cancel, ReplayCommand::End(end)] {
+            assert_eq!(when(&over, command).await, Err(ReplayRejection::Ended));
+        }
+    }
+}
+
+#[tokio::test]
+async fn going_back_is_a_replay_of_one_projection() {
+    let projection: ProjectionName = "audit".parse().unwrap();
+    let requested = ReplayEvent::RollbackRequested {
+        projection: projection.clone(),
+    };
+    let back = ReplayCommand::Request(Work::RollBack(projection));
+    assert_eq!(when(&[], back.clone()).await, Ok(vec![requested.clone()]));
+    assert_eq!(
+        when(&[requested], back).await,
+        Err(ReplayRejection::AlreadyRequested)
+    );
+}
+
+#[tokio::test]
+async fn cancelling_is_asked_for_once_and_may_come_too_late() {
+    let requested = ReplayEvent::Requested(plan());
+    let cancelling = [requested.clone(), ReplayEvent::CancelRequested {}];
+    assert_eq!(
+        when(&[requested], ReplayCommand::Cancel).await,
+        Ok(vec![ReplayEvent::CancelRequested {}])
+    );
+    assert_eq!(when(&cancelling, ReplayCommand::Cancel).await, Ok(Vec::new()));
+    let done = ReplayCommand::End(ReplayEnd::Completed(BTreeMap::new()));
+    assert_eq!(
+        when(&cancelling, done).await,
+        Ok(vec![ReplayEvent::Completed {
+            differences: BTreeMap::new()
+        }])
+    );
+}
+
+#[tokio::test]
+async fn a_plan_must_make_sense() {
+    let none = ReplayPlan {
+        projections: Vec::new(),
+        ..plan()
+    };
+    let twice = ReplayPlan {
+        projections: vec!["audit".parse().unwrap(), "audit".parse().unwrap()],
+        ..plan()
+    };
+    for plan in [none, twice] {
+        assert_eq!(
+            when(&[], ReplayCommand::Request(Work::Rebuild(plan))).await,
+            Err(ReplayRejection::Projections)
+        );
+    }
+    let past = ReplayPlan {
+        switch: true,
+        ..inspection()
+    };
+    assert_eq!(
+        when(&[], ReplayCommand::Request(Work::Rebuild(past))).await,
+        Err(ReplayRejection::NotToBeSwitched)
+    );
+    let inspection = ReplayCommand::Request(Work::Rebuild(inspection()));
+    assert!(when(&[], inspection).await.is_ok());
+}
+
+#[test]
+fn golden_files() {
+    check_golden_files(
+        ReplayEvent::WIRE,
+        &[
+            ReplayEvent::Requested(inspection()),
+            ReplayEvent::RollbackRequested {
+                projection: "audit".parse().unwrap(),
+            },
+            ReplayEvent::CancelRequested {},
+            ReplayEvent::Completed {
+                differences: differences(),
+            },
+            ReplayEvent::Failed { reason: reason() },
+            ReplayEvent::Cancelled {},
+        ],
+    );
+}
