@@ -1,12 +1,12 @@
 //! Read your writes: `Tidings-Position` out, `Tidings-At-Least` in.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use domain::Position;
+use domain::{Position, Timestamp};
 use projections::{Answer, Listing, QueryError, Stale};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,6 +16,9 @@ use crate::problem::{Problem, ProblemType};
 
 /// Where a change stands, or what a query's answer is true of.
 pub(crate) const POSITION: HeaderName = HeaderName::from_static("tidings-position");
+/// How old what a query's answer is true of may be, in seconds with three decimals: the answer has seen everything that
+/// was acknowledged so long ago.
+pub(crate) const AGE: HeaderName = HeaderName::from_static("tidings-age");
 /// What a query's answer must have seen.
 pub(crate) const AT_LEAST: HeaderName = HeaderName::from_static("tidings-at-least");
 
@@ -112,10 +115,18 @@ pub(crate) fn with_positions(mut response: Response, positions: &[Position]) -> 
     response
 }
 
+fn age(fresh_at: Timestamp) -> Option<HeaderValue> {
+    let now = Timestamp::from(SystemTime::now());
+    let milliseconds = now.as_millis().saturating_sub(fresh_at.as_millis()).max(0);
+    let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
+    HeaderValue::from_str(&format!("{seconds}.{rest:03}")).ok()
+}
+
 /// A query's answer with what it is true of.
 #[derive(Debug)]
 pub(crate) struct Found<T> {
     positions: Vec<Position>,
+    fresh_at: Option<Timestamp>,
     body: T,
 }
 
@@ -124,6 +135,7 @@ impl<T> Found<T> {
     pub(crate) fn new<R>(answer: Answer<R>, form: impl FnOnce(R) -> T) -> Self {
         Self {
             positions: answer.positions,
+            fresh_at: answer.fresh_at,
             body: form(answer.data),
         }
     }
@@ -133,6 +145,7 @@ impl<T> Found<T> {
         let row = answer.data.ok_or_else(Problem::not_found)?;
         Ok(Self {
             positions: answer.positions,
+            fresh_at: answer.fresh_at,
             body: form(row),
         })
     }
@@ -150,7 +163,11 @@ impl<T> Found<List<T>> {
 
 impl<T: Serialize> IntoResponse for Found<T> {
     fn into_response(self) -> Response {
-        with_positions(axum::Json(self.body).into_response(), &self.positions)
+        let mut response = with_positions(axum::Json(self.body).into_response(), &self.positions);
+        if let Some(age) = self.fresh_at.and_then(age) {
+            response.headers_mut().insert(AGE, age);
+        }
+        response
     }
 }
 

@@ -12,7 +12,7 @@ use axum::middleware::from_fn_with_state;
 use broker::layout::Bucket;
 use commands::{Dispatcher, Publisher};
 use delivery::{Delivery, SecretWriter};
-use projections::{Projectors, ReadModels};
+use projections::{Control, Projectors, ReadModels};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -158,6 +158,7 @@ fn start_background(
         background.projectors = Some(Projectors::start(
             read_models.clone(),
             Arc::clone(engine),
+            Control::default(),
             work.clone(),
         ));
     }

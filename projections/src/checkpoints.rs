@@ -1,4 +1,4 @@
-//! Checkpoints and parked tenants: the rows by which a projection knows where it stands.
+//! Checkpoints and parked tenants: the rows by which a generation of a projection knows where it stands.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,20 @@ use broker::layout::Log;
 use domain::{Position, Timestamp};
 use sqlx::AnyConnection;
 
+use crate::engine::Session;
+use crate::generations::Standing;
 use crate::projection::{Projection, log_of, position};
-use crate::sql::{Statement, number, text};
+use crate::sql::{Statement, Value, int, number, text, time};
+use crate::table::Column;
 
-/// A projection's place in one log.
+/// A generation's place in one log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'p> {
     pub(crate) projection: &'p dyn Projection,
+    pub(crate) generation: i64,
     pub(crate) log: Log,
+    /// What the generation must be for, so that a projector never goes on with one that was switched away.
+    pub(crate) standing: Standing,
 }
 
 /// A tenant that a projection cannot go on with.
@@ -27,202 +33,190 @@ pub struct Parked {
     pub error: String,
 }
 
+const SEQUENCE: [Column; 1] = [Column::int("sequence")];
+
+pub(crate) fn unsigned(value: Option<&Value>) -> u64 {
+    let number = value.and_then(Value::as_int).unwrap_or_default();
+    u64::try_from(number).unwrap_or_default()
+}
+
 impl Place<'_> {
-    /// Where the projection stands; the first time, it stands before everything.
-    pub(crate) async fn load(self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
-        Statement::new(
-            "INSERT INTO checkpoints (projection, version, log, sequence, stored_at) VALUES ($1, $2, $3, 0, 0)
-             ON CONFLICT (projection, version, log) DO NOTHING",
-        )
-        .with(self.projection.name())
-        .with(self.projection.version())
-        .with(self.log.name())
-        .execute(connection)
-        .await?;
-        let rows = Statement::new(
-            "SELECT sequence FROM checkpoints WHERE projection = $1 AND version = $2 AND log = $3",
-        )
-        .with(self.projection.name())
-        .with(self.projection.version())
-        .with(self.log.name())
-        .rows(connection)
-        .await?;
-        rows.first().map_or(Ok(0), |row| number(row, "sequence"))
+    fn of_this(self, statement: Statement) -> Statement {
+        statement
+            .with(self.projection.name())
+            .with(self.generation)
+            .with(self.log.name())
+            .with(self.standing.as_str())
     }
 
-    /// Moves the checkpoint, if it is where it is expected; `false` means that another projector has moved it.
+    /// Where the projection stands; the first time, it stands before everything.
+    pub(crate) async fn load(self, session: &mut Session) -> Result<u64, sqlx::Error> {
+        let insert = Statement::new(
+            "INSERT INTO checkpoints (projection, generation, log, status, version, sequence, stored_at, fresh_at)
+             VALUES ($1, $2, $3, $4, $5, 0, 0, 0) ON CONFLICT (projection, generation, log) DO NOTHING",
+        );
+        session
+            .execute(self.of_this(insert).with(self.projection.version()))
+            .await?;
+        let select = Statement::new(
+            "SELECT sequence FROM checkpoints
+             WHERE projection = $1 AND generation = $2 AND log = $3 AND status = $4",
+        );
+        let rows = session.rows(self.of_this(select), &SEQUENCE).await?;
+        Ok(rows.first().map(|row| unsigned(row.first())).unwrap_or_default())
+    }
+
+    /// Moves the checkpoint, if it is where it is expected and its generation still for the same;
+    /// `false` means that another projector has moved it, or that the generation was switched.
     ///
     /// Done first in a transaction, it makes a second projector wait here, and then see that it was overtaken.
     pub(crate) async fn advance(
         self,
-        connection: &mut AnyConnection,
+        session: &mut Session,
         expected: u64,
         to: u64,
         stored_at: Timestamp,
     ) -> Result<bool, sqlx::Error> {
-        let changed = Statement::new(
-            "UPDATE checkpoints SET sequence = $1, stored_at = $2
-             WHERE projection = $3 AND version = $4 AND log = $5 AND sequence = $6",
-        )
-        .with(to)
-        .with(stored_at)
-        .with(self.projection.name())
-        .with(self.projection.version())
-        .with(self.log.name())
-        .with(expected)
-        .execute(connection)
-        .await?;
-        Ok(changed == 1)
+        let update = Statement::new(
+            "UPDATE checkpoints SET sequence = $5, stored_at = $6, fresh_at = $6
+             WHERE projection = $1 AND generation = $2 AND log = $3 AND status = $4 AND sequence = $7",
+        );
+        let update = self.of_this(update).with(to).with(stored_at).with(expected);
+        Ok(session.execute(update).await? == 1)
     }
 
     /// Claims the checkpoint for this transaction without moving it; `false` as for [`Place::advance`].
-    pub(crate) async fn hold(self, connection: &mut AnyConnection, at: u64) -> Result<bool, sqlx::Error> {
-        let changed = Statement::new(
+    pub(crate) async fn hold(self, session: &mut Session, at: u64) -> Result<bool, sqlx::Error> {
+        let update = Statement::new(
             "UPDATE checkpoints SET sequence = sequence
-             WHERE projection = $1 AND version = $2 AND log = $3 AND sequence = $4",
-        )
-        .with(self.projection.name())
-        .with(self.projection.version())
-        .with(self.log.name())
-        .with(at)
-        .execute(connection)
-        .await?;
-        Ok(changed == 1)
+             WHERE projection = $1 AND generation = $2 AND log = $3 AND status = $4 AND sequence = $5",
+        );
+        Ok(session.execute(self.of_this(update).with(at)).await? == 1)
     }
 
     /// The tenants parked at this place, with what keeps each.
-    pub(crate) async fn parked(self, connection: &mut AnyConnection) -> Result<Vec<Parked>, sqlx::Error> {
-        let rows = Statement::new(
-            "SELECT tenant, sequence, error FROM parked WHERE projection = $1 AND log = $2 ORDER BY tenant",
-        )
-        .with(self.projection.name())
-        .with(self.log.name())
-        .rows(connection)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Parked {
-                    tenant: text(row, "tenant")?,
-                    position: position(self.log, number(row, "sequence")?),
-                    error: text(row, "error")?,
-                })
-            })
-            .collect()
+    pub(crate) async fn parked(self, session: &mut Session) -> Result<Vec<Parked>, sqlx::Error> {
+        let select = Statement::new(
+            "SELECT tenant, sequence, error FROM parked WHERE projection = $1 AND generation = $2 AND log = $3
+             ORDER BY tenant",
+        );
+        let select = select
+            .with(self.projection.name())
+            .with(self.generation)
+            .with(self.log.name());
+        let columns = [
+            Column::text("tenant"),
+            Column::int("sequence"),
+            Column::text("error"),
+        ];
+        let rows = session.rows(select, &columns).await?;
+        let word = |row: &[Value], at: usize| {
+            let text = row.get(at).and_then(Value::as_text);
+            text.unwrap_or_default().to_owned()
+        };
+        let parked = rows.iter().map(|row| Parked {
+            tenant: word(row, 0),
+            position: position(self.log, unsigned(row.get(1))),
+            error: word(row, 2),
+        });
+        Ok(parked.collect())
     }
 
     /// Parks a tenant, or moves the place it is parked at.
-    pub(crate) async fn park(
-        self,
-        connection: &mut AnyConnection,
-        parked: &Parked,
-    ) -> Result<(), sqlx::Error> {
-        Statement::new(
-            "INSERT INTO parked (projection, tenant, log, sequence, error) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (projection, tenant, log)
+    pub(crate) async fn park(self, session: &mut Session, parked: &Parked) -> Result<(), sqlx::Error> {
+        let insert = Statement::new(
+            "INSERT INTO parked (projection, generation, tenant, log, sequence, error)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (projection, generation, tenant, log)
              DO UPDATE SET sequence = excluded.sequence, error = excluded.error",
-        )
-        .with(self.projection.name())
-        .with(parked.tenant.as_str())
-        .with(self.log.name())
-        .with(parked.position.sequence)
-        .with(parked.error.as_str())
-        .execute(connection)
-        .await?;
+        );
+        let insert = insert
+            .with(self.projection.name())
+            .with(self.generation)
+            .with(parked.tenant.as_str())
+            .with(self.log.name())
+            .with(parked.position.sequence)
+            .with(parked.error.as_str());
+        session.execute(insert).await?;
         Ok(())
     }
 
     /// Lets a tenant go on.
-    pub(crate) async fn unpark(
-        self,
-        connection: &mut AnyConnection,
-        tenant: &str,
-    ) -> Result<(), sqlx::Error> {
-        Statement::new("DELETE FROM parked WHERE projection = $1 AND tenant = $2 AND log = $3")
+    pub(crate) async fn unpark(self, session: &mut Session, tenant: &str) -> Result<(), sqlx::Error> {
+        let delete = Statement::new(
+            "DELETE FROM parked WHERE projection = $1 AND generation = $2 AND tenant = $3 AND log = $4",
+        );
+        let delete = delete
             .with(self.projection.name())
+            .with(self.generation)
             .with(tenant)
-            .with(self.log.name())
-            .execute(connection)
-            .await?;
+            .with(self.log.name());
+        session.execute(delete).await?;
         Ok(())
     }
 }
 
-/// Where projections stand: per log, the one furthest behind.
+/// What queries of some projections read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Live {
+    /// Where they stand: per log, the one furthest behind.
+    pub(crate) positions: Vec<Position>,
+    /// The live generation of each.
+    pub(crate) generations: BTreeMap<&'static str, i64>,
+    /// The last time at which none of them was known to miss anything; none where one has folded nothing yet.
+    pub(crate) fresh_at: Option<Timestamp>,
+}
+
+/// Where projections stand.
 pub(crate) async fn positions(
     connection: &mut AnyConnection,
-    projections: &[(&str, i64)],
-) -> Result<Vec<Position>, sqlx::Error> {
+    projections: &[(&'static str, i64)],
+) -> Result<Live, sqlx::Error> {
+    let mut live = Live::default();
+    if projections.is_empty() {
+        return Ok(live);
+    }
+    let mut select = Statement::new(
+        "SELECT projection, generation, log, sequence, fresh_at FROM checkpoints
+         WHERE status = 'live' AND (projection, version) IN (VALUES ",
+    );
+    let wanted = projections.iter();
+    select
+        .bind_rows(wanted.map(|(name, version)| vec![(*name).into(), (*version).into()]))
+        .push(")");
     let mut behind = BTreeMap::new();
-    for (name, version) in projections {
-        let rows =
-            Statement::new("SELECT log, sequence FROM checkpoints WHERE projection = $1 AND version = $2")
-                .with(*name)
-                .with(*version)
-                .rows(connection)
-                .await?;
-        for row in &rows {
-            let Some(log) = log_of(&text(row, "log")?) else {
-                continue;
-            };
-            let at = position(log, number(row, "sequence")?);
-            behind
-                .entry((at.source, at.shard))
-                .and_modify(|least: &mut Position| *least = (*least).min(at))
-                .or_insert(at);
+    for row in &select.rows(connection).await? {
+        let name = text(row, "projection")?;
+        if let Some((name, _)) = projections.iter().find(|(known, _)| *known == name) {
+            live.generations.insert(name, int(row, "generation")?);
         }
+        let fresh = time(row, "fresh_at")?;
+        live.fresh_at = Some(live.fresh_at.map_or(fresh, |before| before.min(fresh)));
+        let Some(log) = log_of(&text(row, "log")?) else {
+            continue;
+        };
+        let at = position(log, number(row, "sequence")?);
+        behind
+            .entry((at.source, at.shard))
+            .and_modify(|least: &mut Position| *least = (*least).min(at))
+            .or_insert(at);
     }
-    Ok(behind.into_values().collect())
+    live.positions = behind.into_values().collect();
+    Ok(live)
 }
 
-/// Whether the tables were folded by another version of the projection than this program's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Folded {
-    /// By this one, or not at all.
-    Here,
-    /// By an older one: they must be made anew.
-    Before,
-    /// By a newer one: this program must leave them alone.
-    After,
-}
-
-/// Compares the versions stored with the program's.
-pub(crate) async fn folded(
-    connection: &mut AnyConnection,
-    projection: &dyn Projection,
-) -> Result<Folded, sqlx::Error> {
-    let rows = Statement::new("SELECT DISTINCT version FROM checkpoints WHERE projection = $1")
-        .with(projection.name())
-        .rows(connection)
-        .await?;
-    let versions: Vec<i64> = rows
-        .iter()
-        .map(|row| number(row, "version"))
-        .collect::<Result<_, _>>()?;
-    let ours = projection.version();
-    Ok(if versions.iter().any(|version| *version > ours) {
-        Folded::After
-    } else if versions.iter().any(|version| *version < ours) {
-        Folded::Before
-    } else {
-        Folded::Here
-    })
-}
-
-/// Empties a projection's tables and forgets where it stood, so that it is folded from the first record again.
-pub(crate) async fn forget(
-    connection: &mut AnyConnection,
-    projection: &dyn Projection,
+/// Notes that live read models had everything of a log at a moment, if they stand at its end.
+pub(crate) async fn refresh(
+    session: &mut Session,
+    log: Log,
+    end: u64,
+    now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    for table in projection.tables() {
-        Statement::new(format!("DELETE FROM {table}"))
-            .execute(connection)
-            .await?;
-    }
-    for table in ["checkpoints", "parked"] {
-        Statement::new(format!("DELETE FROM {table} WHERE projection = $1"))
-            .with(projection.name())
-            .execute(connection)
-            .await?;
-    }
+    let update = Statement::new(
+        "UPDATE checkpoints SET fresh_at = $1
+         WHERE log = $2 AND status = 'live' AND sequence >= $3 AND fresh_at < $1",
+    );
+    session
+        .execute(update.with(now).with(log.name()).with(end))
+        .await?;
     Ok(())
 }

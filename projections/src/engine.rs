@@ -1,15 +1,19 @@
 //! Where the two databases truly differ: opening, migrations, roles, and a few words of SQL.
 
+pub(crate) mod copies;
 pub(crate) mod postgres;
+mod session;
 pub(crate) mod sqlite;
 
 use std::collections::BTreeSet;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::{AnyConnection, AnyPool, PgPool, SqlitePool};
 
 use crate::OpenError;
 use crate::sql::{Statement, int};
+
+pub(crate) use session::Session;
 
 static COMMON: Migrator = sqlx::migrate!("../schemas/migrations");
 
@@ -28,20 +32,64 @@ pub(crate) struct Database {
     pub(crate) address: String,
     /// For queries; they cannot change anything.
     pub(crate) reader: AnyPool,
-    /// For folds.
-    pub(crate) writer: AnyPool,
+    folds: Folds,
+}
+
+/// Connections for folds.
+#[derive(Debug, Clone)]
+enum Folds {
+    Postgres(PgPool),
+    Sqlite {
+        /// One connection: folds wait for their turn in its queue and not in SQLite's busy loop.
+        writer: SqlitePool,
+        /// For a rebuild that reads what it wrote before.
+        reader: SqlitePool,
+    },
+}
+
+impl Database {
+    /// Begins a transaction that will write.
+    pub(crate) async fn begin(&self) -> Result<Session, sqlx::Error> {
+        Ok(match &self.folds {
+            Folds::Postgres(pool) => Session::Postgres(pool.begin().await?),
+            // Taking the write lock later, in the middle of a transaction, fails where waiting would do.
+            Folds::Sqlite { writer, .. } => Session::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+        })
+    }
+
+    /// Begins a transaction that reads beside the one that writes.
+    pub(crate) async fn begin_beside(&self) -> Result<Session, sqlx::Error> {
+        Ok(match &self.folds {
+            Folds::Postgres(pool) => Session::Postgres(pool.begin().await?),
+            Folds::Sqlite { reader, .. } => Session::Sqlite(reader.begin().await?),
+        })
+    }
+
+    /// Begins a transaction that sees one state of the database throughout, whatever is written meanwhile.
+    pub(crate) async fn begin_snapshot(&self) -> Result<Session, sqlx::Error> {
+        Ok(match &self.folds {
+            Folds::Postgres(pool) => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                Session::Postgres(pool.begin_with(begin).await?)
+            }
+            Folds::Sqlite { reader, .. } => Session::Sqlite(reader.begin().await?),
+        })
+    }
+
+    /// Lets go of all connections, once what is running has ended.
+    pub(crate) async fn close(&self) {
+        self.reader.close().await;
+        match &self.folds {
+            Folds::Postgres(pool) => pool.close().await,
+            Folds::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+        }
+    }
 }
 
 impl Kind {
-    /// Begins a transaction that will write.
-    pub(crate) fn begin_write(self) -> &'static str {
-        match self {
-            Self::Postgres => "BEGIN",
-            // Taking the write lock later, in the middle of a transaction, fails where waiting would do.
-            Self::Sqlite => "BEGIN IMMEDIATE",
-        }
-    }
-
     /// Begins a transaction that reads one state of the database throughout.
     pub(crate) fn begin_read(self) -> &'static str {
         match self {

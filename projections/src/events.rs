@@ -4,7 +4,9 @@ use cqrs_es::DomainEvent;
 use domain::{Commit, Meta, Timestamp, decode_event};
 
 use crate::projection::{ApplyError, Incoming};
-use crate::sql::{Statement, Value, Writer};
+use crate::rows::Rows;
+use crate::sql::Value;
+use crate::table::{Key, Row, Table};
 
 /// One event's place in the life of its aggregate.
 #[derive(Debug, Clone, Copy)]
@@ -16,51 +18,67 @@ pub(crate) struct Step<'b> {
 }
 
 /// The events of one kind of aggregate in a batch, in order.
-pub(crate) fn steps<'b, E: DomainEvent + Send>(
+pub(crate) fn events<'b, E: DomainEvent>(
     batch: &'b [Incoming],
     aggregate: &'static str,
-) -> impl Iterator<Item = Result<(Step<'b>, E), ApplyError>> + Send {
+) -> impl Iterator<Item = Result<(Step<'b>, E), ApplyError>> {
     let commits = batch
         .iter()
         .filter_map(|incoming| Some((incoming, incoming.commit()?)));
-    commits
-        .filter(move |(_, commit)| commit.aggregate == aggregate)
-        .flat_map(|(incoming, commit)| {
-            commit
-                .events
-                .iter()
-                .zip(commit.first_version..)
-                .map(move |(record, version)| {
-                    let event =
-                        decode_event(record).map_err(|error| match std::error::Error::source(&error) {
-                            Some(cause) => incoming.poison(format!("{error}: {cause}")),
-                            None => incoming.poison(error.to_string()),
-                        })?;
-                    Ok((
-                        Step {
-                            incoming,
-                            commit,
-                            version,
-                        },
-                        event,
-                    ))
-                })
+    let commits = commits.filter(move |(_, commit)| commit.aggregate == aggregate);
+    commits.flat_map(|(incoming, commit)| {
+        let records = commit.events.iter().zip(commit.first_version..);
+        records.map(move |(record, version)| {
+            let step = Step {
+                incoming,
+                commit,
+                version,
+            };
+            let event = decode_event(record).map_err(|error| match std::error::Error::source(&error) {
+                Some(cause) => incoming.poison(format!("{error}: {cause}")),
+                None => incoming.poison(error.to_string()),
+            })?;
+            Ok((step, event))
         })
+    })
 }
 
-impl Step<'_> {
+/// The events of one kind of aggregate in a batch, in order; their rows are read along.
+///
+/// The aggregate's table has a row each, under `tenant` and `id`, with its `version` and when it was `updated_at`.
+pub(crate) async fn steps<'b, E: DomainEvent>(
+    batch: &'b [Incoming],
+    aggregate: &'static str,
+    table: &'static Table,
+    rows: &mut Rows<'_>,
+) -> Result<Vec<(Step<'b>, E)>, ApplyError> {
+    let commits = batch
+        .iter()
+        .filter_map(|incoming| Some((incoming, incoming.commit()?)));
+    let keys = commits
+        .filter(|(_, commit)| commit.aggregate == aggregate)
+        .map(|(incoming, commit)| key(&incoming.tenant, &commit.id));
+    rows.load(table, keys).await?;
+    events(batch, aggregate).collect()
+}
+
+fn key(tenant: &str, id: &str) -> Key {
+    vec![tenant.into(), id.into()]
+}
+
+impl<'b> Step<'b> {
     /// Whose it is.
-    pub(crate) fn tenant(&self) -> &str {
+    pub(crate) fn tenant(&self) -> &'b str {
         &self.incoming.tenant
     }
 
     /// Which aggregate.
-    pub(crate) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &'b str {
         &self.commit.id
     }
 
     /// Where it comes from.
-    pub(crate) fn meta(&self) -> &Meta {
+    pub(crate) fn meta(&self) -> &'b Meta {
         &self.commit.meta
     }
 
@@ -69,76 +87,73 @@ impl Step<'_> {
         self.commit.meta.at
     }
 
-    /// Makes the aggregate's row, which its first event does.
-    pub(crate) async fn create(
-        &self,
-        out: &mut Writer<'_>,
-        table: &str,
-        columns: &[&str],
-        row: Vec<Value>,
-    ) -> Result<(), ApplyError> {
-        if self.version != 1 {
-            return Err(self
-                .incoming
-                .poison(format!("its first event has version {}", self.version)));
-        }
-        let mut insert = Statement::new(format!(
-            "INSERT INTO {} ({}) VALUES ",
-            out.table(table),
-            columns.join(", ")
-        ));
-        insert
-            .bind_rows([row])
-            .push(" ON CONFLICT (tenant, id) DO NOTHING");
-        match out.execute(insert).await? {
-            1 => Ok(()),
-            _ => Err(self.incoming.poison(format!("{} exists already", self.commit.id))),
-        }
-    }
-
     /// The error that parks the tenant.
     pub(crate) fn poison(&self, reason: impl Into<String>) -> ApplyError {
         self.incoming.poison(reason)
     }
 
+    /// The key of the aggregate's row.
+    pub(crate) fn key(&self) -> Key {
+        key(self.tenant(), self.id())
+    }
+
+    /// Makes the aggregate's row, which its first event does; `values` are those besides `tenant`, `id`, `version` and
+    /// `updated_at`.
+    pub(crate) async fn create(
+        &self,
+        rows: &mut Rows<'_>,
+        table: &'static Table,
+        mut values: Vec<(&'static str, Value)>,
+    ) -> Result<(), ApplyError> {
+        if self.version != 1 {
+            return Err(self.poison(format!("its first event has version {}", self.version)));
+        }
+        if rows.get(table, self.key()).await?.is_some() {
+            return Err(self.poison(format!("{} exists already", self.commit.id)));
+        }
+        values.extend([
+            ("tenant", self.tenant().into()),
+            ("id", self.id().into()),
+            ("version", self.version.into()),
+            ("updated_at", self.at().into()),
+        ]);
+        rows.put(table, table.row(values));
+        Ok(())
+    }
+
     /// Counts an event that changes nothing but the version.
-    pub(crate) async fn pass(&self, out: &mut Writer<'_>, table: &str) -> Result<(), ApplyError> {
-        let mut update = Statement::new(format!("UPDATE {} SET version = ", out.table(table)));
-        update.bind(self.version);
-        self.at_version_before(out, update).await
+    pub(crate) async fn pass(&self, rows: &mut Rows<'_>, table: &'static Table) -> Result<(), ApplyError> {
+        let mut row = self.before(rows, table).await?;
+        table.set(&mut row, "version", self.version.into());
+        rows.put(table, row);
+        Ok(())
     }
 
     /// Changes the aggregate's row, which must stand at the version before.
     pub(crate) async fn change(
         &self,
-        out: &mut Writer<'_>,
-        table: &str,
-        columns: Vec<(&'static str, Value)>,
+        rows: &mut Rows<'_>,
+        table: &'static Table,
+        values: Vec<(&'static str, Value)>,
     ) -> Result<(), ApplyError> {
-        let mut update = Statement::new(format!("UPDATE {} SET version = ", out.table(table)));
-        update.bind(self.version).push(", updated_at = ").bind(self.at());
-        for (column, value) in columns {
-            update.push(", ").push(column).push(" = ").bind(value);
+        let mut row = self.before(rows, table).await?;
+        table.set(&mut row, "version", self.version.into());
+        table.set(&mut row, "updated_at", self.at().into());
+        for (column, value) in values {
+            table.set(&mut row, column, value);
         }
-        self.at_version_before(out, update).await
+        rows.put(table, row);
+        Ok(())
     }
 
-    async fn at_version_before(&self, out: &mut Writer<'_>, mut update: Statement) -> Result<(), ApplyError> {
-        update
-            .push(" WHERE tenant = ")
-            .bind(self.tenant())
-            .push(" AND id = ")
-            .bind(self.id());
-        update
-            .push(" AND version = ")
-            .bind(self.version.saturating_sub(1));
-        if out.execute(update).await? == 1 {
-            Ok(())
-        } else {
-            let (id, before) = (&self.commit.id, self.version.saturating_sub(1));
-            Err(self
-                .incoming
-                .poison(format!("{id} does not stand at version {before}, as it must")))
-        }
+    /// The aggregate's row as the event before left it.
+    pub(crate) async fn before(&self, rows: &mut Rows<'_>, table: &'static Table) -> Result<Row, ApplyError> {
+        let before = i64::try_from(self.version).unwrap_or(i64::MAX).saturating_sub(1);
+        let row = rows.get(table, self.key()).await?;
+        row.filter(|row| table.int(row, "version") == before)
+            .ok_or_else(|| {
+                let id = &self.commit.id;
+                self.poison(format!("{id} does not stand at version {before}, as it must"))
+            })
     }
 }

@@ -2,24 +2,9 @@
 
 use broker::Record;
 use broker::layout::Log;
-use domain::{Commit, DeliveryRecord, Message};
+use domain::{Commit, DeliveryRecord, Message, Timestamp};
 
 use crate::projection::{Fact, Incoming, position};
-
-/// What decoding made of a record.
-pub(crate) enum Decoded {
-    /// Something to apply.
-    Fact(Box<Incoming>),
-    /// Nothing a projection folds, such as a claim of a unique value; it only counts for contiguity.
-    Nothing,
-    /// A record that cannot be read.
-    Poison {
-        /// Whose it is, as its subject says.
-        tenant: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
 
 /// The tenant that a record's subject names: its second token.
 pub(crate) fn tenant_of(record: &Record) -> String {
@@ -37,29 +22,38 @@ pub(crate) fn is_claim(record: &Record) -> bool {
     record.subject.as_str().starts_with("uq.")
 }
 
-/// Reads a record; never fails as a whole, since one tenant's bad record must not stop the others.
-pub(crate) fn decode(log: Log, record: &Record) -> Decoded {
-    if is_claim(record) {
-        return Decoded::Nothing;
-    }
+/// Reads a record, and tells why it cannot be read if it cannot: one tenant's bad record must not stop the others.
+pub(crate) fn decode(log: Log, record: &Record) -> (Incoming, Option<String>) {
     let tenant = tenant_of(record);
-    match fact(log, &record.payload) {
-        Err(error) => {
-            let reason = std::error::Error::source(&error)
-                .map_or(error.to_string(), |cause| format!("{error}: {cause}"));
-            Decoded::Poison { tenant, reason }
-        }
-        // A record filed under one tenant that claims to be another's must not reach the other's rows.
-        Ok(fact) if owner(&fact) != tenant => {
-            let reason = format!("the record is {}'s, but filed under {tenant}", owner(&fact));
-            Decoded::Poison { tenant, reason }
-        }
-        Ok(fact) => Decoded::Fact(Box::new(Incoming {
-            position: position(log, record.sequence),
-            tenant,
-            message_id: record.message_id.clone(),
-            fact,
-        })),
+    let read = if is_claim(record) {
+        Ok(Fact::Claim)
+    } else {
+        owned(log, record, &tenant)
+    };
+    let (fact, poison) = match read {
+        Ok(fact) => (fact, None),
+        Err(reason) => (Fact::Unreadable, Some(reason)),
+    };
+    let incoming = Incoming {
+        position: position(log, record.sequence),
+        tenant,
+        subject: record.subject.as_str().to_owned(),
+        message_id: record.message_id.clone(),
+        stored_at: Timestamp::from(record.stored_at),
+        payload: record.payload.clone(),
+        fact,
+    };
+    (incoming, poison)
+}
+
+/// What a record says. One filed under a tenant that claims to be another's must not reach the other's rows.
+fn owned(log: Log, record: &Record, tenant: &str) -> Result<Fact, String> {
+    let fact = fact(log, &record.payload).map_err(|error| {
+        std::error::Error::source(&error).map_or(error.to_string(), |cause| format!("{error}: {cause}"))
+    })?;
+    match owner(&fact) {
+        Some(owner) if owner != tenant => Err(format!("the record is {owner}'s, but filed under {tenant}")),
+        _ => Ok(fact),
     }
 }
 
@@ -71,10 +65,11 @@ fn fact(log: Log, payload: &[u8]) -> Result<Fact, domain::DecodeError> {
     })
 }
 
-fn owner(fact: &Fact) -> &str {
+fn owner(fact: &Fact) -> Option<&str> {
     match fact {
-        Fact::Commit(commit) => commit.tenant.as_str(),
-        Fact::Message(message) => message.tenant.as_str(),
-        Fact::Delivery(record) => record.tenant.as_str(),
+        Fact::Commit(commit) => Some(commit.tenant.as_str()),
+        Fact::Message(message) => Some(message.tenant.as_str()),
+        Fact::Delivery(record) => Some(record.tenant.as_str()),
+        Fact::Claim | Fact::Unreadable => None,
     }
 }

@@ -10,6 +10,7 @@
 mod checkpoints;
 mod engine;
 mod events;
+mod generations;
 mod incoming;
 pub mod metrics;
 pub mod models;
@@ -18,11 +19,15 @@ mod progress;
 mod projection;
 mod projectors;
 mod read_models;
+pub mod rebuild;
+mod rows;
 mod scratch;
 mod sql;
+pub mod table;
 pub mod verify;
 
 pub use checkpoints::Parked;
+pub use generations::{Generation, Standing};
 pub use models::{ApiKeyRow, ApiKeyStatus, ApiKeys};
 pub use models::{
     AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
@@ -35,7 +40,8 @@ pub use models::{
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
 pub use projection::{ApplyError, Fact, Incoming, Projection};
-pub use projectors::{Logs, ProjectionStatus, Projectors};
+pub use projectors::{Control, Logs, ProjectionStatus, Projectors, logs_of};
 pub use read_models::{OpenError, ReadModels, Settings, Target};
+pub use rows::Rows;
 pub use scratch::{create_database, drop_database};
-pub use sql::{Statement, Value, Writer};
+pub use sql::{Statement, Value};

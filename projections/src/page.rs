@@ -2,9 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::Position;
+use domain::{Position, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::sql::Value;
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,27 @@ impl Page {
             Err(QueryError::BadCursor)
         }
     }
+
+    /// The key the page starts after, as values of as many columns: texts and integers.
+    pub(crate) fn after_key(&self, list: &str, columns: usize) -> Result<Option<Vec<Value>>, QueryError> {
+        let Some(key) = self.after::<Json>(list)? else {
+            return Ok(None);
+        };
+        let parts = match key {
+            Json::Array(parts) => parts,
+            one => vec![one],
+        };
+        let values = parts.iter().map(|part| match part {
+            Json::String(text) => Some(Value::from(text.as_str())),
+            Json::Number(number) => number.as_i64().map(Value::from),
+            _ => None,
+        });
+        let values: Option<Vec<Value>> = values.collect();
+        match values.filter(|values| values.len() == columns) {
+            Some(values) => Ok(Some(values)),
+            None => Err(QueryError::BadCursor),
+        }
+    }
 }
 
 /// One page of a list.
@@ -89,6 +113,8 @@ pub struct Answer<T> {
     pub data: T,
     /// How far the read model had folded each log it follows.
     pub positions: Vec<Position>,
+    /// When it was last known to miss nothing: how old the answer is. None where nothing was folded yet.
+    pub fresh_at: Option<Timestamp>,
 }
 
 impl<T> Answer<T> {
@@ -97,6 +123,7 @@ impl<T> Answer<T> {
         Answer {
             data: map(self.data),
             positions: self.positions,
+            fresh_at: self.fresh_at,
         }
     }
 }

@@ -123,7 +123,8 @@ impl ReadModels {
         let mut connection = self.database.reader.acquire().await?;
         let (mut all, mut behind) = (true, Vec::new());
         for (name, version, wanted) in wanted {
-            let at = checkpoints::positions(&mut connection, &[(name, *version)]).await?;
+            let at = checkpoints::positions(&mut connection, &[(*name, *version)]).await?;
+            let at = at.positions;
             let reached = |wanted: &Position| {
                 let same = |at: &&Position| (at.source, at.shard) == (wanted.source, wanted.shard);
                 at.iter()

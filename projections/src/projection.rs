@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use broker::layout::Log;
-use domain::{Commit, DeliveryRecord, Message, Position, Source};
+use bytes::Bytes;
+use domain::{Commit, DeliveryRecord, Message, Position, Source, Timestamp};
 
-use crate::Writer;
+use crate::rows::Rows;
+use crate::table::Table;
 
 /// What a record says.
 #[derive(Debug, Clone)]
@@ -15,6 +17,10 @@ pub enum Fact {
     Message(Message),
     /// What became of a delivery.
     Delivery(DeliveryRecord),
+    /// A claim of a unique value, or another record that guards an append.
+    Claim,
+    /// It cannot be read; only a projection that takes records [verbatim](Projection::verbatim) is given one.
+    Unreadable,
 }
 
 /// A record on its way into a projection.
@@ -24,8 +30,14 @@ pub struct Incoming {
     pub position: Position,
     /// Whose it is, as its subject says; the fact agrees.
     pub tenant: String,
+    /// Where the log files it.
+    pub subject: String,
     /// The id it was appended under.
     pub message_id: String,
+    /// When the log stored it.
+    pub stored_at: Timestamp,
+    /// The record itself, verbatim.
+    pub payload: Bytes,
     /// What it says.
     pub fact: Fact,
 }
@@ -51,7 +63,7 @@ impl Incoming {
     pub fn commit(&self) -> Option<&Commit> {
         match &self.fact {
             Fact::Commit(commit) => Some(commit),
-            Fact::Message(_) | Fact::Delivery(_) => None,
+            Fact::Message(_) | Fact::Delivery(_) | Fact::Claim | Fact::Unreadable => None,
         }
     }
 
@@ -81,10 +93,20 @@ pub trait Projection: Send + Sync + std::fmt::Debug {
     fn sources(&self) -> &'static [Source];
 
     /// The tables it alone writes.
-    fn tables(&self) -> &'static [&'static str];
+    fn tables(&self) -> &'static [&'static Table];
 
     /// Applies records of one log.
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError>;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError>;
+
+    /// Whether it takes every record as the bytes it is, unreadable ones among them; it parks no tenant then.
+    fn verbatim(&self) -> bool {
+        false
+    }
+
+    /// Whether it keeps what it once wrote: it is a check on the log, not a view of it, and is never made anew.
+    fn lasting(&self) -> bool {
+        false
+    }
 }
 
 /// The kind of a log, as positions tell it.

@@ -4,6 +4,7 @@
 //! Several processes may run the same projectors: the checkpoint lets one of them through, the others look on.
 
 mod batch;
+mod control;
 mod follower;
 mod parked;
 mod state;
@@ -13,14 +14,17 @@ use std::time::{Duration, SystemTime};
 
 use broker::layout::Log;
 use broker::{Engine, EventLog};
-use domain::Position;
+use domain::{Position, Timestamp};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use batch::ParkedTenants;
+pub use control::Control;
 
-use crate::checkpoints::{Parked, Place};
+pub(crate) use batch::{Batch, BatchError, Decoded, ParkedTenants};
+
+use crate::checkpoints::{self, Parked, Place};
+use crate::generations::{self, Standing};
 use crate::models;
 use crate::projection::{Projection, source_of};
 use crate::read_models::ReadModels;
@@ -37,6 +41,12 @@ const PAGE: usize = 1_000;
 /// Logs to follow.
 pub type Logs = Vec<(Log, Arc<dyn EventLog>)>;
 
+/// The logs of an installation.
+pub fn logs_of(engine: &dyn Engine) -> Logs {
+    let logs = engine.layout().logs().into_iter();
+    logs.map(|log| (log, engine.log(log))).collect()
+}
+
 /// How a projection is doing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProjectionStatus {
@@ -50,6 +60,8 @@ pub struct ProjectionStatus {
     pub lag_records: u64,
     /// What went wrong last, while it does.
     pub last_error: Option<String>,
+    /// Whether operators let it rest.
+    pub paused: bool,
     /// Whether it has stopped for good: its log is not as it must be, and only an operator can help.
     pub stopped: bool,
     /// The tenants it has parked.
@@ -72,10 +84,13 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn place(&self) -> Place<'_> {
+    /// The place of its live generation.
+    pub(crate) fn place(&self, generation: i64) -> Place<'_> {
         Place {
             projection: self.projection.as_ref(),
+            generation,
             log: self.log,
+            standing: Standing::Live,
         }
     }
 }
@@ -87,18 +102,17 @@ impl Projectors {
         clippy::needless_pass_by_value,
         reason = "what is started keeps clones; a caller hands over its own"
     )]
-    pub fn start(read_models: ReadModels, engine: Arc<dyn Engine>, stop: CancellationToken) -> Self {
-        let logs = engine
-            .layout()
-            .logs()
-            .into_iter()
-            .map(|log| (log, engine.log(log)))
-            .collect();
-        Self::follow(&read_models, logs, &stop)
+    pub fn start(
+        read_models: ReadModels,
+        engine: Arc<dyn Engine>,
+        control: Control,
+        stop: CancellationToken,
+    ) -> Self {
+        Self::follow(&read_models, logs_of(engine.as_ref()), &control, &stop)
     }
 
     /// Starts every projection on some logs.
-    pub fn follow(read_models: &ReadModels, logs: Logs, stop: &CancellationToken) -> Self {
+    pub fn follow(read_models: &ReadModels, logs: Logs, control: &Control, stop: &CancellationToken) -> Self {
         let mut projectors = Self {
             states: Vec::new(),
             tasks: JoinSet::new(),
@@ -114,11 +128,17 @@ impl Projectors {
                 };
                 let state = Arc::new(State::new(line));
                 projectors.states.push(Arc::clone(&state));
-                let follower = Follower::new(read_models.clone(), Arc::clone(port), state, stop.clone());
+                let follower = Follower::new(
+                    read_models.clone(),
+                    Arc::clone(port),
+                    state,
+                    control.clone(),
+                    stop.clone(),
+                );
                 projectors.tasks.spawn(follower.run());
             }
         }
-        let measure = measure(logs, projectors.states.clone(), stop.clone());
+        let measure = measure(read_models.clone(), logs, projectors.states.clone(), stop.clone());
         projectors.tasks.spawn(measure);
         projectors
     }
@@ -136,6 +156,7 @@ impl Projectors {
                     positions: Vec::new(),
                     lag_records: 0,
                     last_error: None,
+                    paused: false,
                     stopped: false,
                     parked: Vec::new(),
                 });
@@ -144,6 +165,7 @@ impl Projectors {
             status.lag_records += seen.lag_records();
             status.positions.extend(seen.at.map(|at| state.position(at)));
             status.last_error = status.last_error.take().or(seen.last_error);
+            status.paused |= seen.paused;
             status.stopped |= seen.stopped;
             status.parked.extend(seen.parked);
         }
@@ -160,8 +182,8 @@ impl Projectors {
     }
 }
 
-/// Asks the logs for their ends and tells the lag, until stopped.
-async fn measure(logs: Logs, states: Vec<Arc<State>>, stop: CancellationToken) {
+/// Asks the logs for their ends and tells the lag and how fresh the read models are, until stopped.
+async fn measure(read_models: ReadModels, logs: Logs, states: Vec<Arc<State>>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(MEASURE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -170,6 +192,7 @@ async fn measure(logs: Logs, states: Vec<Arc<State>>, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         for (log, port) in &logs {
+            let asked = SystemTime::now();
             let state = tokio::select! {
                 () = stop.cancelled() => return,
                 state = port.state() => state,
@@ -179,8 +202,17 @@ async fn measure(logs: Logs, states: Vec<Arc<State>>, stop: CancellationToken) {
             for state in states.iter().filter(|state| state.line.log == *log) {
                 state.measured(bounds.last, SystemTime::now());
             }
+            if let Err(error) = refresh(&read_models, *log, bounds.last, asked.into()).await {
+                tracing::debug!(%error, "How fresh the read models are could not be noted.");
+            }
         }
     }
+}
+
+async fn refresh(read_models: &ReadModels, log: Log, end: u64, asked: Timestamp) -> Result<(), sqlx::Error> {
+    let mut session = read_models.database.begin().await?;
+    checkpoints::refresh(&mut session, log, end, asked).await?;
+    session.commit().await
 }
 
 /// Folds a whole log, as it is now, into a projection that nobody else folds.
@@ -190,11 +222,12 @@ pub(crate) async fn fold_all(
     log: &dyn EventLog,
 ) -> Result<(), VerifyError> {
     let database = &read_models.database;
-    let place = line.place();
     let end = log.state().await?.last;
-    let mut transaction = database.writer.begin_with(database.kind.begin_write()).await?;
-    let mut at = place.load(&mut transaction).await?;
-    transaction.commit().await?;
+    let mut session = database.begin().await?;
+    let generation = generations::live_or_new(&mut session, line.projection.as_ref(), line.log).await?;
+    let place = line.place(generation);
+    let mut at = place.load(&mut session).await?;
+    session.commit().await?;
     let mut parked = ParkedTenants::new();
     while at < end {
         let mut records = log.read(at, None, PAGE).await?;
@@ -202,7 +235,7 @@ pub(crate) async fn fold_all(
         let Some(last) = records.last().map(|record| record.sequence) else {
             break;
         };
-        batch::apply(database, place, at, &records, &mut parked)
+        batch::apply(database, place, at, &records, &mut parked, &Control::default())
             .await
             .map_err(|error| VerifyError::Fold(error.to_string()))?;
         at = last;

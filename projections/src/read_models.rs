@@ -4,19 +4,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker::{Finding, Severity};
-use domain::{Position, TenantId};
+use domain::TenantId;
+use serde::Serialize;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
 
-use crate::checkpoints;
-use crate::engine::{Database, Kind, postgres, sqlite};
+use crate::checkpoints::{self, Live};
+use crate::engine::{Database, Kind, copies, postgres, sqlite};
 use crate::models::{
     self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, SettingsOf,
     StatsOf, Teams, Tenants, UsageOf, Users,
 };
-use crate::page::{Answer, QueryError};
+use crate::page::{Answer, Listing, Page, QueryError};
 use crate::progress::Progress;
-use crate::sql::Statement;
+use crate::projection::Projection;
+use crate::sql::{Statement, Value};
 
 /// Where the read models are kept.
 #[derive(Clone)]
@@ -158,8 +160,7 @@ impl ReadModels {
         match target {
             Target::Sqlite { folder } => {
                 let database = sqlite::open(folder, true).await?;
-                database.reader.close().await;
-                database.writer.close().await;
+                database.close().await;
             }
             Target::Postgres { url } => {
                 postgres::migrated(url, true).await?;
@@ -205,8 +206,7 @@ impl ReadModels {
 
     /// Lets go of the database, once what is running has ended.
     pub async fn close(&self) {
-        self.database.reader.close().await;
-        self.database.writer.close().await;
+        self.database.close().await;
     }
 
     /// The tenants of the installation.
@@ -335,24 +335,82 @@ impl ReadModels {
             .filter(|projection| projections.contains(&projection.name()))
             .map(|projection| (projection.name(), projection.version()))
             .collect();
-        let positions = checkpoints::positions(&mut transaction, &versions).await?;
-        Ok(Query {
-            transaction,
-            positions,
-        })
+        let live = checkpoints::positions(&mut transaction, &versions).await?;
+        Ok(Query { transaction, live })
     }
 }
 
 /// A query under way.
 pub(crate) struct Query {
     transaction: Transaction<'static, Any>,
-    positions: Vec<Position>,
+    live: Live,
+}
+
+/// A part of a list whose rows are in the order of some columns, newest first.
+pub(crate) struct Keyset<'k, F> {
+    /// The list's name, for its cursors.
+    pub(crate) list: &'static str,
+    /// Selects what the list is made of; ends inside its `WHERE`.
+    pub(crate) select: Statement,
+    /// The columns that the rows are in the order of.
+    pub(crate) order: &'static [&'static str],
+    /// Which part is wanted.
+    pub(crate) page: &'k Page,
+    /// A row's values of those columns.
+    pub(crate) key: F,
 }
 
 impl Query {
+    /// The name of a table in its live generation; the query was opened with its projection.
+    pub(crate) fn table(&self, name: &str) -> String {
+        let known = models::all();
+        let keeps = |projection: &&Arc<dyn Projection>| {
+            let tables = projection.tables();
+            tables.iter().any(|table| table.name == name)
+        };
+        let projection = known.iter().find(keeps).map(|projection| projection.name());
+        let generation = projection.and_then(|projection| self.live.generations.get(projection));
+        format!(
+            "{name}{}",
+            copies::suffix(generation.copied().unwrap_or_default())
+        )
+    }
+
     /// The rows a statement selects.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, QueryError> {
         Ok(statement.rows(&mut self.transaction).await?)
+    }
+
+    /// One page of a list, and the end of the query.
+    pub(crate) async fn list<T, K, F>(
+        mut self,
+        keyset: Keyset<'_, F>,
+        read: impl Fn(&AnyRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Answer<Listing<T>>, QueryError>
+    where
+        K: Serialize,
+        F: Fn(&T) -> K,
+    {
+        let Keyset {
+            list,
+            mut select,
+            order,
+            page,
+            key,
+        } = keyset;
+        let after: Option<Vec<Value>> = page.after_key(list, order.len())?;
+        if let Some(after) = after {
+            let columns = order.join(", ");
+            select.push(&format!(" AND ({columns}) < "));
+            select.bind_rows([after]);
+        }
+        let descending: Vec<_> = order.iter().map(|column| format!("{column} DESC")).collect();
+        select
+            .push(&format!(" ORDER BY {} LIMIT ", descending.join(", ")))
+            .bind(page.size() as u64 + 1);
+        let rows = self.rows(select).await?;
+        let rows = rows.iter().map(read).collect::<Result<_, _>>()?;
+        self.answer(Listing::new(rows, page, list, key)).await
     }
 
     /// Ends the query with what it found.
@@ -360,7 +418,8 @@ impl Query {
         self.transaction.commit().await?;
         Ok(Answer {
             data,
-            positions: self.positions,
+            positions: self.live.positions,
+            fresh_at: self.live.fresh_at,
         })
     }
 }

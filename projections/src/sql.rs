@@ -1,23 +1,67 @@
-//! SQL for both engines: statements that collect their values, bulk inserts, and reading rows back.
+//! SQL for both engines: statements that collect their values, and reading rows back.
 //!
-//! Statements are text with `$1`, `$2`, … and values are texts and integers only, which both engines bind alike.
+//! Statements are text with `$1`, `$2`, … and values are texts, integers and bytes only, which both engines bind alike.
 //! Names in the text are this crate's own, never a caller's: everything from outside is bound.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use domain::Timestamp;
-use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::any::AnyRow;
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Database, Encode, IntoArguments, Row as _, Type};
 
-/// A value to bind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A value of a column, or of a placeholder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// A text, or NULL.
     Text(Option<String>),
     /// An integer, or NULL.
     Int(Option<i64>),
+    /// Bytes, or NULL.
+    Bytes(Option<Vec<u8>>),
+}
+
+impl Value {
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => text.as_deref(),
+            Self::Int(_) | Self::Bytes(_) => None,
+        }
+    }
+
+    /// The integer, if it is one.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Self::Int(number) => *number,
+            Self::Text(_) | Self::Bytes(_) => None,
+        }
+    }
+
+    /// The bytes, if it is some.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => bytes.as_deref(),
+            Self::Text(_) | Self::Int(_) => None,
+        }
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let heap = match self {
+            Self::Text(text) => text.as_ref().map_or(0, String::len),
+            Self::Bytes(bytes) => bytes.as_ref().map_or(0, Vec::len),
+            Self::Int(_) => 0,
+        };
+        size_of::<Self>() + heap
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
+    }
 }
 
 impl From<Option<String>> for Value {
@@ -140,106 +184,26 @@ impl Statement {
         self
     }
 
-    /// Runs it and answers how many rows it changed.
-    pub async fn execute(self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
-        Ok(self.bound().execute(connection).await?.rows_affected())
-    }
-
-    /// Runs it and answers its rows.
+    /// Runs it on a connection of queries and answers its rows.
     pub async fn rows(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, sqlx::Error> {
-        self.bound().fetch_all(connection).await
+        self.bound::<Any>().fetch_all(connection).await
     }
 
-    fn bound(self) -> Query<'static, Any, AnyArguments> {
+    /// The query of one engine's own kind.
+    pub(crate) fn bound<D: Database>(self) -> Query<'static, D, D::Arguments>
+    where
+        D::Arguments: IntoArguments<D>,
+        Option<String>: Encode<'static, D> + Type<D>,
+        Option<i64>: Encode<'static, D> + Type<D>,
+        Option<Vec<u8>>: Encode<'static, D> + Type<D>,
+    {
         let query = sqlx::query(AssertSqlSafe(self.sql));
         self.values.into_iter().fold(query, |query, value| match value {
             Value::Text(text) => query.bind(text),
             Value::Int(number) => query.bind(number),
+            Value::Bytes(bytes) => query.bind(bytes),
         })
     }
-}
-
-/// A fold's way to its tables, inside the transaction that also advances its checkpoint.
-#[derive(Debug)]
-pub struct Writer<'t> {
-    connection: &'t mut AnyConnection,
-    suffix: &'t str,
-}
-
-/// Rows per statement of a bulk insert or look-up: few sizes, so that few statements are prepared.
-const CHUNKS: [usize; 3] = [256, 32, 1];
-
-impl<'t> Writer<'t> {
-    /// Writes to the tables whose names end in `suffix`: none for the live read model; a copy built beside it is
-    /// a set of tables with one.
-    pub fn new(connection: &'t mut AnyConnection, suffix: &'t str) -> Self {
-        Self { connection, suffix }
-    }
-
-    /// The name of a projection's table in the copy written to.
-    pub fn table(&self, name: &str) -> String {
-        format!("{name}{}", self.suffix)
-    }
-
-    /// Runs a statement and answers how many rows it changed.
-    pub async fn execute(&mut self, statement: Statement) -> Result<u64, sqlx::Error> {
-        statement.execute(self.connection).await
-    }
-
-    /// Runs a statement and answers its rows.
-    pub async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, sqlx::Error> {
-        statement.rows(self.connection).await
-    }
-
-    /// Inserts rows in bulk; `on_conflict` is the clause after `VALUES`, in which `{t}` stands for the table.
-    pub async fn insert(
-        &mut self,
-        table: &str,
-        columns: &[&str],
-        rows: Vec<Vec<Value>>,
-        on_conflict: &str,
-    ) -> Result<(), sqlx::Error> {
-        let table = self.table(table);
-        let head = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
-        let tail = format!(" {}", on_conflict.replace("{t}", &table));
-        for chunk in chunks(rows) {
-            let mut statement = Statement::new(head.clone());
-            statement.bind_rows(chunk).push(&tail);
-            self.execute(statement).await?;
-        }
-        Ok(())
-    }
-
-    /// The rows of a table whose first two key columns (`tenant` and another) are among these.
-    pub async fn find(
-        &mut self,
-        table: &str,
-        key: &str,
-        wanted: Vec<Vec<Value>>,
-    ) -> Result<Vec<AnyRow>, sqlx::Error> {
-        let head = format!(
-            "SELECT * FROM {} WHERE (tenant, {key}) IN (VALUES ",
-            self.table(table)
-        );
-        let mut found = Vec::new();
-        for chunk in chunks(wanted) {
-            let mut statement = Statement::new(head.clone());
-            statement.bind_rows(chunk).push(")");
-            found.extend(self.rows(statement).await?);
-        }
-        Ok(found)
-    }
-}
-
-fn chunks<T>(rows: Vec<T>) -> Vec<Vec<T>> {
-    let mut rows = rows.into_iter().peekable();
-    let mut chunks = Vec::new();
-    while rows.peek().is_some() {
-        let left = rows.len();
-        let size = CHUNKS.into_iter().find(|size| *size <= left).unwrap_or(1);
-        chunks.push(rows.by_ref().take(size).collect());
-    }
-    chunks
 }
 
 /// A text column.
@@ -316,19 +280,5 @@ mod tests {
         statement.bind_rows([vec!["a".into(), 1_i64.into()], vec!["b\0".into(), 2_i64.into()]]);
         assert_eq!(statement.sql, "INSERT INTO t VALUES ($1, $2), ($3, $4)");
         assert_eq!(statement.values[2], Value::Text(Some("b\u{fffd}".into())));
-    }
-
-    #[test]
-    fn rows_are_cut_into_few_sizes_and_none_is_lost() {
-        let cut = chunks((0..600).collect());
-        assert_eq!(
-            cut.iter()
-                .map(Vec::len)
-                .filter(|size| !CHUNKS.contains(size))
-                .count(),
-            0
-        );
-        assert_eq!(cut.concat(), (0..600).collect::<Vec<_>>());
-        assert!(chunks::<u8>(Vec::new()).is_empty());
     }
 }

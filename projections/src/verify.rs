@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use broker::ReadError;
 use domain::TenantId;
-use sqlx::any::AnyRow;
-use sqlx::{Column, Row, ValueRef};
 
+use crate::engine::copies;
+use crate::generations;
 use crate::models;
 use crate::page::QueryError;
-use crate::projection::source_of;
+use crate::projection::{Projection, source_of};
 use crate::projectors::{Line, Logs, fold_all};
 use crate::read_models::{OpenError, ReadModels, Settings, Target};
-use crate::sql::{Statement, text};
+use crate::sql::{Statement, Value, text};
+use crate::table::{Row, Table};
 
 /// The rows of each table, sorted, each as text.
 pub type Dump = BTreeMap<String, Vec<String>>;
@@ -38,34 +39,32 @@ pub enum VerifyError {
 
 /// Every row of every read model, whichever engine keeps it.
 pub async fn dump(read_models: &ReadModels) -> Result<Dump, sqlx::Error> {
-    let mut connection = read_models.database.writer.acquire().await?;
+    let mut session = read_models.database.begin().await?;
     let mut dump = Dump::new();
-    for table in models::all()
-        .iter()
-        .flat_map(|projection| projection.tables().iter().copied())
-    {
-        let rows = Statement::new(format!("SELECT * FROM {table}"))
-            .rows(&mut connection)
-            .await?;
-        let mut rows = rows.iter().map(line).collect::<Result<Vec<_>, _>>()?;
-        rows.sort();
-        dump.insert(table.to_owned(), rows);
+    for projection in models::all() {
+        let generation = generations::live(&mut session, projection.as_ref()).await?;
+        let suffix = copies::suffix(generation.unwrap_or_default());
+        for table in projection.tables() {
+            let rows = session.under(table, &suffix, &[]).await?;
+            let mut rows: Vec<String> = rows.iter().map(|row| line(table, row)).collect();
+            rows.sort();
+            dump.insert(table.name.to_owned(), rows);
+        }
     }
     Ok(dump)
 }
 
-fn line(row: &AnyRow) -> Result<String, sqlx::Error> {
-    let columns = row.columns().iter().map(|column| {
-        let name = column.name();
-        let shown = if row.try_get_raw(name)?.is_null() {
-            "NULL".to_owned()
-        } else {
-            row.try_get::<String, _>(name)
-                .or_else(|_| row.try_get::<i64, _>(name).map(|number| number.to_string()))?
+fn line(table: &Table, row: &Row) -> String {
+    let columns = table.names().zip(row).map(|(name, value)| {
+        let shown = match value {
+            Value::Text(Some(text)) => text.clone(),
+            Value::Int(Some(number)) => number.to_string(),
+            Value::Bytes(Some(bytes)) => format!("{bytes:02x?}"),
+            Value::Text(None) | Value::Int(None) | Value::Bytes(None) => "NULL".to_owned(),
         };
-        Ok(format!("{name}={shown}"))
+        format!("{name}={shown}")
     });
-    Ok(columns.collect::<Result<Vec<_>, sqlx::Error>>()?.join(" | "))
+    columns.collect::<Vec<_>>().join(" | ")
 }
 
 /// Folds whole logs, as they are now, into a new SQLite database in an empty folder.
@@ -127,16 +126,14 @@ pub async fn visible_tenants(
     tenant: &TenantId,
     table: &str,
 ) -> Result<Vec<String>, QueryError> {
-    if !models::all()
-        .iter()
-        .any(|projection| projection.tables().contains(&table))
-    {
+    let known = models::all();
+    let keeps = |projection: &&Arc<dyn Projection>| projection.tables().iter().any(|kept| kept.name == table);
+    let Some(projection) = known.iter().find(keeps) else {
         return Ok(Vec::new());
-    }
-    let mut query = read_models.query(tenant, &[]).await?;
-    let rows = query
-        .rows(Statement::new(format!("SELECT DISTINCT tenant FROM {table}")))
-        .await?;
+    };
+    let mut query = read_models.query(tenant, &[projection.name()]).await?;
+    let select = format!("SELECT DISTINCT tenant FROM {}", query.table(table));
+    let rows = query.rows(Statement::new(select)).await?;
     let tenants = rows
         .iter()
         .map(|row| text(row, "tenant"))

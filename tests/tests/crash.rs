@@ -10,7 +10,7 @@ use broker::embedded::Embedded;
 use broker::jetstream::{JetStream, Settings};
 use broker::layout::{Layout, Log};
 use domain::{Position, Source};
-use projections::{Projectors, ReadModels, Target, verify};
+use projections::{Control, Projectors, ReadModels, Target, verify};
 use serde_json::{Value, json};
 use tests::http::Api;
 use tests::receiver::Receiver;
@@ -179,7 +179,7 @@ async fn catch_up(live: &ReadModels, engine: &Arc<dyn broker::Engine>) -> anyhow
         });
     }
     let stop = CancellationToken::new();
-    let projectors = Projectors::start(live.clone(), engine.clone(), stop.clone());
+    let projectors = Projectors::start(live.clone(), engine.clone(), Control::default(), stop.clone());
     let names: Vec<&str> = projectors.status().iter().map(|status| status.name).collect();
     live.wait_for(&names, &ends, Instant::now() + SOON).await?;
     stop.cancel();

@@ -53,7 +53,7 @@ on_both! {
     trouble::a_parked_tenant_goes_on_once_its_records_can_be_read,
     trouble::a_gap_in_the_log_stops_the_projection,
     trouble::a_log_that_went_backwards_stops_the_projection,
-    trouble::an_older_fold_is_made_anew_and_a_newer_one_left_alone,
+    trouble::each_version_of_a_fold_has_rows_of_its_own,
 }
 
 mod cases {
@@ -92,7 +92,12 @@ mod cases {
                 Instant::now() < deadline,
                 "killed {kills} times, they never got anywhere"
             );
-            let projectors = Projectors::follow(&read_models, logs.clone(), &CancellationToken::new());
+            let projectors = Projectors::follow(
+                &read_models,
+                logs.clone(),
+                &projections::Control::default(),
+                &CancellationToken::new(),
+            );
             world.live(&mut chance, moments.roll(8)).await?;
             // Mostly at once, sometimes after they have got going: connecting alone takes a while.
             let longest = if moments.roll(3) == 0 { 400_000 } else { 10_000 };

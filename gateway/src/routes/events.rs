@@ -188,13 +188,12 @@ async fn show_event(
             "It was published longer ago than this installation keeps events.",
         )
     })?;
-    Ok(Found::new(
-        Answer {
-            data: event,
-            positions: found.positions,
-        },
-        |event| event,
-    ))
+    let answer = Answer {
+        data: event,
+        positions: found.positions,
+        fresh_at: found.fresh_at,
+    };
+    Ok(Found::new(answer, |event| event))
 }
 
 /// Reads the event's data from the log; none where retention has removed it.

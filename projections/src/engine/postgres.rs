@@ -4,13 +4,16 @@
 //! the login is not that role itself. Queries are confined to the tenant of their transaction by row-level security
 //! (`schemas/migrations/postgres`).
 
+pub(super) mod bulk;
+
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, AnyPool, Connection, Executor};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, PgPool};
 
-use super::{Database, Kind, denied, migrate};
+use super::{Database, Folds, Kind, denied, migrate};
 use crate::OpenError;
 use crate::sql::{Statement, int, text};
 
@@ -28,7 +31,14 @@ const PROJECTOR: &str = "tidings_projector";
 const QUERY: &str = "tidings_query";
 
 /// A projector that is paused inside a transaction holds its checkpoint: after this long it loses it to another.
-const AS_PROJECTOR: &str = "SET ROLE tidings_projector; SET idle_in_transaction_session_timeout = '15s'";
+/// Commits do not wait for the disk: a power cut may take back the last of them, rows and checkpoint together, and the
+/// log folds them again.
+const AS_PROJECTOR: &str = "SET ROLE tidings_projector; SET idle_in_transaction_session_timeout = '15s'; SET \
+                            synchronous_commit = off";
+/// Folds on one server at once: a task each for the projections and their logs, and rebuilds.
+const FOLDS: u32 = 16;
+/// A fold has a few statements for each of its tables.
+const STATEMENTS: usize = 500;
 /// No caller waits longer for an answer than this.
 const AS_QUERY: &str = "SET ROLE tidings_query; SET statement_timeout = '30s'";
 
@@ -72,8 +82,8 @@ pub(crate) async fn open(url: &str, migrations: bool) -> Result<Database, OpenEr
     connection.close().await.map_err(unreachable)?;
     Ok(Database {
         kind: Kind::Postgres,
-        reader: pool(options.clone(), AS_QUERY),
-        writer: pool(options, AS_PROJECTOR),
+        reader: pool(options, AS_QUERY),
+        folds: Folds::Postgres(folds(url).map_err(|error| OpenError::unreachable(&address, error))?),
         address,
     })
 }
@@ -109,6 +119,21 @@ fn pool(options: AnyConnectOptions, set_role: &'static str) -> AnyPool {
         .connect_lazy_with(options)
 }
 
+/// Connections that fold.
+fn folds(url: &str) -> Result<PgPool, sqlx::Error> {
+    let options: PgConnectOptions = url.parse()?;
+    let pool = PgPoolOptions::new()
+        .max_connections(FOLDS)
+        .acquire_timeout(PATIENCE)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(AS_PROJECTOR).await?;
+                Ok(())
+            })
+        });
+    Ok(pool.connect_lazy_with(options.statement_cache_capacity(STATEMENTS)))
+}
+
 /// Makes the roles (see [`MAKE_ROLES`]).
 pub(super) async fn make_roles(connection: &mut AnyConnection, address: &str) -> Result<(), OpenError> {
     match connection.execute(MAKE_ROLES).await {
@@ -130,7 +155,8 @@ SELECT rolname::text AS name,
        (CASE WHEN rolbypassrls THEN 1 ELSE 0 END)::bigint AS bypass
 FROM pg_catalog.pg_roles WHERE rolname = current_user";
 
-/// Every table of the schema that has a tenant, and what is wrong with its protection.
+/// Every table of the schema that has a tenant, and what is wrong with its protection; but for copies that are being
+/// built, which queries cannot read until they are done and protected.
 const TENANT_TABLES: &str = "
 SELECT c.relname::text AS name,
        (CASE WHEN c.relrowsecurity AND c.relforcerowsecurity THEN 1 ELSE 0 END)::bigint AS forced,
@@ -138,6 +164,7 @@ SELECT c.relname::text AS name,
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant' AND NOT a.attisdropped
 WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::text::regnamespace
+    AND (c.relname !~ '_g[1-9][0-9]*$' OR has_table_privilege(c.oid, 'SELECT'))
 ORDER BY c.relname";
 
 /// Proves that the role of queries is confined: not superuser, no BYPASSRLS, not the tables' owner, row-level

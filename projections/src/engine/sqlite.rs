@@ -4,13 +4,16 @@
 //! folds them again. One connection writes, so that projectors wait for their turn in a queue and not in SQLite's
 //! busy loop; the busy timeout is for other processes.
 
+pub(super) mod bulk;
+
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Connection, Executor};
 
-use super::{Database, Kind, migrate};
+use super::{Database, Folds, Kind, migrate};
 use crate::OpenError;
 
 /// Answers a row where migrations have been applied before.
@@ -20,6 +23,9 @@ pub(super) const HAS_MIGRATIONS: &str =
 const FILE: &str = "read.db";
 const READERS: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
+const LONG_PATIENCE: Duration = Duration::from_secs(60);
+/// A fold has a few statements for each of its tables.
+const STATEMENTS: usize = 500;
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000;";
 
 /// Opens the file, making it and its folder where they are missing.
@@ -39,24 +45,48 @@ pub(crate) async fn open(folder: &Path, migrations: bool) -> Result<Database, Op
     migrate(&mut connection, Kind::Sqlite, &address, migrations).await?;
     connection.close().await.map_err(unreachable)?;
 
-    let pool = |connections: u32, pragmas: &'static str| {
-        AnyPoolOptions::new()
+    let reader = AnyPoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(PATIENCE)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(PRAGMAS).await?;
+                connection.execute("PRAGMA query_only = ON").await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options);
+    Ok(Database {
+        kind: Kind::Sqlite,
+        reader,
+        folds: folds(&absolute),
+        address,
+    })
+}
+
+/// Connections that fold. The one that writes is waited for as long as it takes: a rebuild may be in the middle of a
+/// batch.
+fn folds(path: &Path) -> Folds {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .statement_cache_capacity(STATEMENTS);
+    let pool = |connections: u32, patience: Duration, pragma: &'static str| {
+        SqlitePoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(patience)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     connection.execute(PRAGMAS).await?;
-                    connection.execute(pragmas).await?;
+                    connection.execute(pragma).await?;
                     Ok(())
                 })
             })
+            .connect_lazy_with(options.clone())
     };
-    Ok(Database {
-        kind: Kind::Sqlite,
-        reader: pool(READERS, "PRAGMA query_only = ON").connect_lazy_with(options.clone()),
-        writer: pool(1, "PRAGMA query_only = OFF").connect_lazy_with(options),
-        address,
-    })
+    Folds::Sqlite {
+        writer: pool(1, LONG_PATIENCE, "PRAGMA query_only = OFF"),
+        reader: pool(READERS, PATIENCE, "PRAGMA query_only = ON"),
+    }
 }
 
 /// The file as the URL sqlx wants: characters that mean something in a URL are escaped.

@@ -11,13 +11,33 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::rows::Rows;
 use crate::sql::{
-    Statement, Value, Writer, json as json_column, optional_int, optional_time, parsed, text, time,
-    unreadable,
+    Statement, Value, json as json_column, optional_int, optional_time, parsed, text, time, unreadable,
 };
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "api_keys";
-const TABLE: &str = "api_keys";
+static TABLE: Table = Table {
+    name: "api_keys",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("name"),
+        Column::text("scopes"),
+        Column::int("expires_at"),
+        Column::int("rate_requests"),
+        Column::int("rate_seconds"),
+        Column::int("rotated_at"),
+        Column::int("previous_until"),
+        Column::int("revoked_at"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+        Column::int("version"),
+    ],
+    growth: Growth::Kept,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -37,22 +57,25 @@ impl Projection for ApiKeysProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<ApiKeyEvent>(batch, "api_key") {
-            let (step, event) = step?;
-            fold(&step, event, out).await?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for (step, event) in steps::<ApiKeyEvent>(batch, "api_key", &TABLE, rows).await? {
+            fold(&step, event, rows).await?;
         }
         Ok(())
     }
 }
 
-async fn fold(step: &Step<'_>, event: ApiKeyEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+async fn fold(step: &Step<'_>, event: ApiKeyEvent, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
     let changes = match event {
-        ApiKeyEvent::Issued(settings) => return create(step, &settings, out).await,
+        ApiKeyEvent::Issued(settings) => {
+            let mut values = columns(&settings);
+            values.push(("created_at", step.at().into()));
+            return step.create(rows, &TABLE, values).await;
+        }
         ApiKeyEvent::Changed { to, .. } => columns(&to),
         ApiKeyEvent::Rotated { previous_until, .. } => vec![
             ("rotated_at", step.at().into()),
@@ -60,7 +83,7 @@ async fn fold(step: &Step<'_>, event: ApiKeyEvent, out: &mut Writer<'_>) -> Resu
         ],
         ApiKeyEvent::Revoked {} => vec![("revoked_at", step.at().into())],
     };
-    step.change(out, TABLE, changes).await
+    step.change(rows, &TABLE, changes).await
 }
 
 fn columns(settings: &KeySettings) -> Vec<(&'static str, Value)> {
@@ -78,19 +101,6 @@ fn columns(settings: &KeySettings) -> Vec<(&'static str, Value)> {
             limit.map(|limit| i64::from(limit.per_seconds.get())).into(),
         ),
     ]
-}
-
-async fn create(step: &Step<'_>, issued: &KeySettings, out: &mut Writer<'_>) -> Result<(), ApplyError> {
-    let mut row: Vec<(&'static str, Value)> = vec![
-        ("tenant", step.tenant().into()),
-        ("id", step.id().into()),
-        ("created_at", step.at().into()),
-        ("updated_at", step.at().into()),
-        ("version", step.version.into()),
-    ];
-    row.extend(columns(issued));
-    let (columns, row): (Vec<_>, Vec<_>) = row.into_iter().unzip();
-    step.create(out, TABLE, &columns, row).await
 }
 
 /// Whether a key proves anything.
@@ -183,7 +193,10 @@ impl ApiKeys<'_> {
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<ApiKeyRow>>, QueryError> {
         let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM api_keys WHERE tenant = ");
+        let mut select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = ",
+            query.table("api_keys")
+        ));
         select.bind(self.tenant.as_str());
         if let Some(after) = after {
             select.push(" AND id < ").bind(after);
@@ -201,9 +214,12 @@ impl ApiKeys<'_> {
     /// One key.
     pub async fn get(&self, id: &KeyId) -> Result<Answer<Option<ApiKeyRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new("SELECT * FROM api_keys WHERE tenant = $1 AND id = $2")
-            .with(self.tenant.as_str())
-            .with(id.as_str());
+        let select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = $1 AND id = $2",
+            query.table("api_keys")
+        ))
+        .with(self.tenant.as_str())
+        .with(id.as_str());
         let rows = query.rows(select).await?;
         let found = rows.first().map(ApiKeyRow::read).transpose()?;
         query.answer(found).await

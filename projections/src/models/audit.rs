@@ -10,29 +10,35 @@ use crate::ReadModels;
 use crate::engine::Kind;
 use crate::page::{Answer, Listing, Page, QueryError, containing};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Value, Writer, json, number, optional_text, text, time};
+use crate::rows::Rows;
+use crate::sql::{Statement, json, number, optional_text, text, time};
+use crate::table::{Column, Growth, Row, Table};
 
 const NAME: &str = "audit";
-const TABLE: &str = "audit";
-const COLUMNS: [&str; 17] = [
-    "tenant",
-    "shard",
-    "sequence",
-    "version",
-    "at",
-    "actor",
-    "action",
-    "command",
-    "resource_type",
-    "resource_id",
-    "request_id",
-    "origin",
-    "command_id",
-    "correlation_id",
-    "causation_id",
-    "traceparent",
-    "data",
-];
+static TABLE: Table = Table {
+    name: "audit",
+    key: 4,
+    columns: &[
+        Column::text("tenant"),
+        Column::int("shard"),
+        Column::int("sequence"),
+        Column::int("version"),
+        Column::int("at"),
+        Column::text("actor"),
+        Column::text("action"),
+        Column::text("command"),
+        Column::text("resource_type"),
+        Column::text("resource_id"),
+        Column::text("request_id"),
+        Column::text("origin"),
+        Column::text("data"),
+        Column::text("command_id"),
+        Column::text("correlation_id"),
+        Column::text("causation_id"),
+        Column::text("traceparent"),
+    ],
+    growth: Growth::Added,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -52,23 +58,23 @@ impl Projection for AuditProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        let commits = batch
-            .iter()
-            .filter_map(|incoming| Some((incoming, incoming.commit()?)));
-        let rows = commits.flat_map(|(incoming, commit)| {
-            let events = commit.events.iter().zip(commit.first_version..);
-            events.map(move |(event, version)| row(incoming, commit, event, version))
-        });
-        Ok(out.insert(TABLE, &COLUMNS, rows.collect(), "").await?)
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for incoming in batch {
+            let Some(commit) = incoming.commit() else { continue };
+            for (event, version) in commit.events.iter().zip(commit.first_version..) {
+                rows.add(&TABLE, row(incoming, commit, event, version));
+            }
+        }
+        Ok(())
     }
 }
 
-fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) -> Vec<Value> {
+/// The row of an event: the values in the order of the table's columns, not named, since there are many of them.
+fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) -> Row {
     let meta = &commit.meta;
     let (kind, id) = commit.subject_of(event);
     vec![
@@ -84,11 +90,11 @@ fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) 
         id.into(),
         meta.request_id.clone().into(),
         meta.origin.clone().into(),
+        event.data.to_string().into(),
         meta.command_id.as_str().into(),
         meta.correlation_id.clone().into(),
         meta.causation_id.clone().into(),
         meta.traceparent.clone().into(),
-        event.data.to_string().into(),
     ]
 }
 
@@ -247,7 +253,7 @@ impl Audit<'_> {
     ) -> Result<Answer<Listing<AuditRow>>, QueryError> {
         let after: Option<(u16, u64, u64)> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM audit WHERE tenant = ");
+        let mut select = Statement::new(format!("SELECT * FROM {} WHERE tenant = ", query.table("audit")));
         select.bind(self.tenant.as_str());
         filter.narrow(&mut select, self.read_models.database.kind);
         if let Some((shard, sequence, version)) = after {

@@ -6,23 +6,47 @@
 mod queries;
 mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use async_trait::async_trait;
 use domain::{DeliveryFact, DeliveryRecord, Source};
 
 use crate::projection::{ApplyError, Fact, Incoming, Projection};
-use crate::sql::{Value, Writer};
+use crate::rows::Rows;
+use crate::table::{Column, Growth, Key, Row, Table};
 
 pub(super) use queries::counts;
 pub use queries::{AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow};
-use state::State;
 pub use state::{DeliveryStatus, InvalidStatus};
+use state::{State, TABLE};
 
 pub(super) const NAME: &str = "deliveries";
-const TABLE: &str = "deliveries";
-const ATTEMPTS: &str = "attempts";
-pub(super) const COUNTS: &str = "delivery_counts";
+static ATTEMPTS: Table = Table {
+    name: "attempts",
+    key: 5,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("delivery"),
+        Column::int("run"),
+        Column::int("attempt"),
+        Column::text("try_id"),
+        Column::int("at"),
+        Column::int("status"),
+        Column::text("error"),
+        Column::text("detail"),
+        Column::text("response_body"),
+        Column::int("duration_ms"),
+    ],
+    growth: Growth::First,
+};
+static COUNTS: Table = Table {
+    name: "delivery_counts",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("status"),
+        Column::int("deliveries"),
+    ],
+    growth: Growth::Summed,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -42,131 +66,73 @@ impl Projection for DeliveriesProjection {
         &[Source::Deliveries]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE, ATTEMPTS, COUNTS]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE, &ATTEMPTS, &COUNTS] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
         let facts: Vec<(&Incoming, &DeliveryRecord)> = batch
             .iter()
             .filter_map(|incoming| match &incoming.fact {
                 Fact::Delivery(record) => Some((incoming, record)),
-                Fact::Commit(_) | Fact::Message(_) => None,
+                Fact::Commit(_) | Fact::Message(_) | Fact::Claim | Fact::Unreadable => None,
             })
             .collect();
-        let mut states = load(&facts, out).await?;
-        let mut counts = Counts::default();
-        for (incoming, record) in &facts {
-            let key = (incoming.tenant.clone(), record.delivery.as_str().to_owned());
-            let before = states.get(&key);
-            let after = State::after(before, record);
-            counts.change(&incoming.tenant, before, &after);
-            states.insert(key, after);
+        let keys = facts.iter().map(|(incoming, record)| key(incoming, record));
+        rows.load(&TABLE, keys).await?;
+        for (incoming, record) in facts {
+            let before = rows.get(&TABLE, key(incoming, record)).await?;
+            let before = before.as_ref().map(State::read).transpose()?;
+            let after = State::after(before.as_ref(), record);
+            count(rows, &incoming.tenant, before.as_ref(), &after);
+            if let Some(attempt) = attempt(incoming, record) {
+                rows.add(&ATTEMPTS, attempt);
+            }
+            rows.put(&TABLE, after.row(&incoming.tenant, record.delivery.as_str()));
         }
-        let rows = states
-            .into_iter()
-            .map(|((tenant, id), state)| state.row(&tenant, &id))
-            .collect();
-        out.insert(TABLE, &state::COLUMNS, rows, &state::replace())
-            .await?;
-        let attempts = facts
-            .iter()
-            .filter_map(|(incoming, record)| attempt(incoming, record))
-            .collect();
-        let conflict = "ON CONFLICT (tenant, delivery, run, attempt, try_id) DO NOTHING";
-        out.insert(ATTEMPTS, &ATTEMPT_COLUMNS, attempts, conflict).await?;
-        counts.write(out).await
+        Ok(())
     }
 }
 
-type Key = (String, String);
-
-/// What is known of the deliveries that a batch is about.
-async fn load(
-    facts: &[(&Incoming, &DeliveryRecord)],
-    out: &mut Writer<'_>,
-) -> Result<BTreeMap<Key, State>, sqlx::Error> {
-    let wanted: BTreeSet<(&str, &str)> = facts
-        .iter()
-        .map(|(incoming, record)| (incoming.tenant.as_str(), record.delivery.as_str()))
-        .collect();
-    let wanted = wanted
-        .into_iter()
-        .map(|(tenant, id)| vec![tenant.into(), id.into()])
-        .collect();
-    out.find(TABLE, "id", wanted)
-        .await?
-        .iter()
-        .map(State::read)
-        .collect()
+fn key(incoming: &Incoming, record: &DeliveryRecord) -> Key {
+    vec![incoming.tenant.as_str().into(), record.delivery.as_str().into()]
 }
 
-const ATTEMPT_COLUMNS: [&str; 11] = [
-    "tenant",
-    "delivery",
-    "run",
-    "attempt",
-    "try_id",
-    "at",
-    "status",
-    "error",
-    "detail",
-    "response_body",
-    "duration_ms",
-];
-
-fn attempt(incoming: &Incoming, record: &DeliveryRecord) -> Option<Vec<Value>> {
+fn attempt(incoming: &Incoming, record: &DeliveryRecord) -> Option<Row> {
     let DeliveryFact::Attempted { attempt, outcome, .. } = &record.fact else {
         return None;
     };
     // The last part of the id under which the fact was appended tells one try from another.
     let try_id = incoming.message_id.rsplit(':').next().unwrap_or_default();
-    Some(vec![
-        incoming.tenant.as_str().into(),
-        record.delivery.as_str().into(),
-        record.run.into(),
-        (*attempt).into(),
-        try_id.into(),
-        record.at.into(),
-        outcome.status.map(i64::from).into(),
-        outcome.error.map(|error| error.as_str().to_owned()).into(),
-        outcome.detail.clone().into(),
-        outcome.response_body.clone().into(),
-        outcome.duration_ms.into(),
-    ])
+    Some(ATTEMPTS.row(vec![
+        ("tenant", incoming.tenant.as_str().into()),
+        ("delivery", record.delivery.as_str().into()),
+        ("run", record.run.into()),
+        ("attempt", (*attempt).into()),
+        ("try_id", try_id.into()),
+        ("at", record.at.into()),
+        ("status", outcome.status.map(i64::from).into()),
+        (
+            "error",
+            outcome.error.map(|error| error.as_str().to_owned()).into(),
+        ),
+        ("detail", outcome.detail.clone().into()),
+        ("response_body", outcome.response_body.clone().into()),
+        ("duration_ms", outcome.duration_ms.into()),
+    ]))
 }
 
-/// How a batch changes the number of deliveries in each status.
-#[derive(Debug, Default)]
-struct Counts(BTreeMap<(String, DeliveryStatus), i64>);
-
-impl Counts {
-    /// A status that was entered and left again keeps its entry, with nothing in it: so the rows are the same
-    /// however the log is cut into batches.
-    fn change(&mut self, tenant: &str, before: Option<&State>, after: &State) {
-        let before = before.map(State::status);
-        if before == Some(after.status()) {
-            return;
-        }
-        if let Some(before) = before {
-            *self.0.entry((tenant.to_owned(), before)).or_default() -= 1;
-        }
-        *self.0.entry((tenant.to_owned(), after.status())).or_default() += 1;
+/// Counts a delivery where it has come to another status.
+///
+/// A status that was entered and left again keeps its row, with nothing in it: so the rows are the same however the
+/// log is cut into batches.
+fn count(rows: &mut Rows<'_>, tenant: &str, before: Option<&State>, after: &State) {
+    let (before, after) = (before.map(State::status), after.status());
+    if before == Some(after) {
+        return;
     }
-
-    async fn write(self, out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        let rows = self.0.into_iter();
-        let rows =
-            rows.map(|((tenant, status), change)| vec![tenant.into(), status.as_str().into(), change.into()]);
-        let conflict =
-            "ON CONFLICT (tenant, status) DO UPDATE SET deliveries = {t}.deliveries + excluded.deliveries";
-        Ok(out
-            .insert(
-                COUNTS,
-                &["tenant", "status", "deliveries"],
-                rows.collect(),
-                conflict,
-            )
-            .await?)
+    let changes = before.map(|before| (before, -1_i64)).into_iter();
+    for (status, by) in changes.chain([(after, 1)]) {
+        rows.add(&COUNTS, vec![tenant.into(), status.as_str().into(), by.into()]);
     }
 }

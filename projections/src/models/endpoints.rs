@@ -11,13 +11,31 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::rows::Rows;
 use crate::sql::{
-    Statement, Value, Writer, json as json_column, optional_text, optional_time, parsed, text, time,
-    unreadable,
+    Statement, Value, json as json_column, optional_text, optional_time, parsed, text, time, unreadable,
 };
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "endpoints";
-const TABLE: &str = "endpoints";
+static TABLE: Table = Table {
+    name: "endpoints",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("url"),
+        Column::text("event_types"),
+        Column::text("description"),
+        Column::text("status"),
+        Column::text("disabled_reason"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+        Column::int("version"),
+        Column::int("previous_secret_valid_until"),
+    ],
+    growth: Growth::Kept,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -37,22 +55,26 @@ impl Projection for EndpointsProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<EndpointEvent>(batch, "endpoint") {
-            let (step, event) = step?;
-            fold(&step, event, out).await?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for (step, event) in steps::<EndpointEvent>(batch, "endpoint", &TABLE, rows).await? {
+            fold(&step, event, rows).await?;
         }
         Ok(())
     }
 }
 
-async fn fold(step: &Step<'_>, event: EndpointEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+async fn fold(step: &Step<'_>, event: EndpointEvent, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
     let changes = match event {
-        EndpointEvent::Created { settings } => return create(step, &settings, out).await,
+        EndpointEvent::Created { settings: created } => {
+            let mut values = settings(&created);
+            values.push(("status", "enabled".into()));
+            values.push(("created_at", step.at().into()));
+            return step.create(rows, &TABLE, values).await;
+        }
         EndpointEvent::Changed { to, .. } => settings(&to),
         EndpointEvent::Disabled { reason } => {
             vec![
@@ -71,9 +93,9 @@ async fn fold(step: &Step<'_>, event: EndpointEvent, out: &mut Writer<'_>) -> Re
         // Requests are for the delivery side; here they only count as versions.
         EndpointEvent::RedriveRequested { .. }
         | EndpointEvent::DiscardRequested { .. }
-        | EndpointEvent::ResendRequested { .. } => return step.pass(out, TABLE).await,
+        | EndpointEvent::ResendRequested { .. } => return step.pass(rows, &TABLE).await,
     };
-    step.change(out, TABLE, changes).await
+    step.change(rows, &TABLE, changes).await
 }
 
 fn settings(settings: &EndpointSettings) -> Vec<(&'static str, Value)> {
@@ -84,20 +106,6 @@ fn settings(settings: &EndpointSettings) -> Vec<(&'static str, Value)> {
         ("event_types", json!(event_types).to_string().into()),
         ("description", description.into()),
     ]
-}
-
-async fn create(step: &Step<'_>, created: &EndpointSettings, out: &mut Writer<'_>) -> Result<(), ApplyError> {
-    let mut row: Vec<(&'static str, Value)> = vec![
-        ("tenant", step.tenant().into()),
-        ("id", step.id().into()),
-        ("status", "enabled".into()),
-        ("created_at", step.at().into()),
-        ("updated_at", step.at().into()),
-        ("version", step.version.into()),
-    ];
-    row.extend(settings(created));
-    let (columns, row): (Vec<_>, Vec<_>) = row.into_iter().unzip();
-    step.create(out, TABLE, &columns, row).await
 }
 
 /// Whether an endpoint gets messages.
@@ -172,7 +180,10 @@ impl Endpoints<'_> {
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<EndpointRow>>, QueryError> {
         let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM endpoints WHERE status <> 'removed' AND tenant = ");
+        let mut select = Statement::new(format!(
+            "SELECT * FROM {} WHERE status <> 'removed' AND tenant = ",
+            query.table("endpoints")
+        ));
         select.bind(self.tenant.as_str());
         if let Some(after) = after {
             select.push(" AND id < ").bind(after);
@@ -190,10 +201,12 @@ impl Endpoints<'_> {
     /// One endpoint.
     pub async fn get(&self, id: &EndpointId) -> Result<Answer<Option<EndpointRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select =
-            Statement::new("SELECT * FROM endpoints WHERE tenant = $1 AND id = $2 AND status <> 'removed'")
-                .with(self.tenant.as_str())
-                .with(id.as_str());
+        let select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = $1 AND id = $2 AND status <> 'removed'",
+            query.table("endpoints")
+        ))
+        .with(self.tenant.as_str())
+        .with(id.as_str());
         let rows = query.rows(select).await?;
         let found = rows.first().map(EndpointRow::read).transpose()?;
         query.answer(found).await

@@ -10,11 +10,41 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Value, Writer, json, number, optional_text, parsed, time};
+use crate::rows::Rows;
+use crate::sql::{Statement, Value, json, number, optional_text, parsed, time};
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "event_types";
-const TABLE: &str = "event_types";
-const VERSIONS: &str = "event_type_versions";
+static TABLE: Table = Table {
+    name: "event_types",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("name"),
+        Column::text("description"),
+        Column::int("deprecated"),
+        Column::text("status"),
+        Column::int("latest"),
+        Column::text("json_schema"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+        Column::int("version"),
+    ],
+    growth: Growth::Kept,
+};
+static VERSIONS: Table = Table {
+    name: "event_type_versions",
+    key: 3,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::int("number"),
+        Column::text("json_schema"),
+        Column::int("created_at"),
+    ],
+    growth: Growth::Added,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -34,20 +64,19 @@ impl Projection for EventTypesProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE, VERSIONS]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE, &VERSIONS] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<EventTypeEvent>(batch, "event_type") {
-            let (step, event) = step?;
-            fold(&step, event, out).await?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for (step, event) in steps::<EventTypeEvent>(batch, "event_type", &TABLE, rows).await? {
+            fold(&step, event, rows).await?;
         }
         Ok(())
     }
 }
 
-async fn fold(step: &Step<'_>, event: EventTypeEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+async fn fold(step: &Step<'_>, event: EventTypeEvent, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
     let changes = match event {
         EventTypeEvent::Registered {
             name,
@@ -55,7 +84,7 @@ async fn fold(step: &Step<'_>, event: EventTypeEvent, out: &mut Writer<'_>) -> R
             version,
             schema,
         } => {
-            add(step, version, &schema, out).await?;
+            add(step, version, &schema, rows);
             let description = description.map(String::from);
             let mut columns = vec![
                 ("description", description.into()),
@@ -63,15 +92,16 @@ async fn fold(step: &Step<'_>, event: EventTypeEvent, out: &mut Writer<'_>) -> R
                 ("status", "registered".into()),
             ];
             columns.extend(latest(version, &schema));
+            columns.push(("created_at", step.at().into()));
             if step.version == 1 {
-                return create(step, &name, columns, out).await;
+                columns.push(("name", name.as_str().into()));
+                return step.create(rows, &TABLE, columns).await;
             }
             // It was retired: it comes back as something new.
-            columns.push(("created_at", step.at().into()));
             columns
         }
         EventTypeEvent::VersionAdded { version, schema } => {
-            add(step, version, &schema, out).await?;
+            add(step, version, &schema, rows);
             latest(version, &schema)
         }
         EventTypeEvent::Described { to, .. } => vec![("description", to.map(String::from).into())],
@@ -79,7 +109,7 @@ async fn fold(step: &Step<'_>, event: EventTypeEvent, out: &mut Writer<'_>) -> R
         EventTypeEvent::Reinstated {} => vec![("deprecated", 0_i64.into())],
         EventTypeEvent::Retired {} => vec![("status", "retired".into())],
     };
-    step.change(out, TABLE, changes).await
+    step.change(rows, &TABLE, changes).await
 }
 
 fn latest(version: u32, schema: &Schema) -> Vec<(&'static str, Value)> {
@@ -89,35 +119,15 @@ fn latest(version: u32, schema: &Schema) -> Vec<(&'static str, Value)> {
     ]
 }
 
-async fn create(
-    step: &Step<'_>,
-    name: &EventType,
-    columns: Vec<(&'static str, Value)>,
-    out: &mut Writer<'_>,
-) -> Result<(), ApplyError> {
-    let mut row: Vec<(&'static str, Value)> = vec![
+fn add(step: &Step<'_>, number: u32, schema: &Schema, rows: &mut Rows<'_>) {
+    let values = vec![
         ("tenant", step.tenant().into()),
         ("id", step.id().into()),
-        ("name", name.as_str().into()),
+        ("number", number.into()),
+        ("json_schema", schema.as_value().to_string().into()),
         ("created_at", step.at().into()),
-        ("updated_at", step.at().into()),
-        ("version", step.version.into()),
     ];
-    row.extend(columns);
-    let (columns, row): (Vec<_>, Vec<_>) = row.into_iter().unzip();
-    step.create(out, TABLE, &columns, row).await
-}
-
-async fn add(step: &Step<'_>, number: u32, schema: &Schema, out: &mut Writer<'_>) -> Result<(), ApplyError> {
-    let columns = ["tenant", "id", "number", "json_schema", "created_at"];
-    let row = vec![
-        step.tenant().into(),
-        step.id().into(),
-        number.into(),
-        schema.as_value().to_string().into(),
-        step.at().into(),
-    ];
-    Ok(out.insert(VERSIONS, &columns, vec![row], "").await?)
+    rows.add(&VERSIONS, VERSIONS.row(values));
 }
 
 /// An event type as the API shows it.
@@ -186,8 +196,10 @@ impl EventTypes<'_> {
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<EventTypeRow>>, QueryError> {
         let after: Option<(i64, String)> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select =
-            Statement::new("SELECT * FROM event_types WHERE status = 'registered' AND tenant = ");
+        let mut select = Statement::new(format!(
+            "SELECT * FROM {} WHERE status = 'registered' AND tenant = ",
+            query.table("event_types")
+        ));
         select.bind(self.tenant.as_str());
         if let Some((created_at, id)) = after {
             select.push(" AND (created_at, id) < (").bind(created_at);
@@ -205,9 +217,10 @@ impl EventTypes<'_> {
     /// One type.
     pub async fn get(&self, name: &EventType) -> Result<Answer<Option<EventTypeRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new(
-            "SELECT * FROM event_types WHERE tenant = $1 AND id = $2 AND status = 'registered'",
-        );
+        let select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = $1 AND id = $2 AND status = 'registered'",
+            query.table("event_types")
+        ));
         let rows = query.rows(self.of(select, name)).await?;
         let found = rows.first().map(EventTypeRow::read).transpose()?;
         query.answer(found).await
@@ -220,11 +233,13 @@ impl EventTypes<'_> {
         number: u32,
     ) -> Result<Answer<Option<EventTypeVersionRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new(
-            "SELECT v.number, v.json_schema, v.created_at FROM event_type_versions v
-             JOIN event_types t ON t.tenant = v.tenant AND t.id = v.id
+        let select = Statement::new(format!(
+            "SELECT v.number, v.json_schema, v.created_at FROM {} v
+             JOIN {} t ON t.tenant = v.tenant AND t.id = v.id
              WHERE v.tenant = $1 AND v.id = $2 AND v.number = $3 AND t.status = 'registered'",
-        );
+            query.table("event_type_versions"),
+            query.table("event_types")
+        ));
         let rows = query.rows(self.of(select, name).with(number)).await?;
         let found = rows.first().map(EventTypeVersionRow::read).transpose()?;
         query.answer(found).await

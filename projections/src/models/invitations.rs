@@ -13,10 +13,31 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Value, Writer, json, number, optional_text, parsed, text, time, unreadable};
+use crate::rows::Rows;
+use crate::sql::{Statement, Value, json, number, optional_text, parsed, text, time, unreadable};
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "invitations";
-const TABLE: &str = "invitations";
+
+static TABLE: Table = Table {
+    name: "invitations",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("email"),
+        Column::text("name"),
+        Column::text("roles"),
+        Column::text("status"),
+        Column::int("expires_at"),
+        Column::int("sent"),
+        Column::text("user_id"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+        Column::int("version"),
+    ],
+    growth: Growth::Kept,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -36,97 +57,56 @@ impl Projection for InvitationsProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<InvitationEvent>(batch, "invitation") {
-            let (step, event) = step?;
-            match event {
-                InvitationEvent::Created {
-                    email,
-                    name,
-                    roles,
-                    expires_at,
-                    ..
-                } => {
-                    let roles =
-                        serde_json::to_string(&roles).map_err(|error| step.poison(error.to_string()))?;
-                    let values = vec![
-                        email.as_str().into(),
-                        name.map(String::from).into(),
-                        roles.into(),
-                        expires_at.into(),
-                    ];
-                    create(&step, out, values).await?;
-                }
-                InvitationEvent::Resent { expires_at, .. } => resend(&step, out, expires_at).await?,
-                InvitationEvent::Accepted { user, .. } => {
-                    end(
-                        &step,
-                        out,
-                        Status::Accepted,
-                        Some(("user_id", user.as_str().into())),
-                    )
-                    .await?;
-                }
-                InvitationEvent::Revoked { .. } => end(&step, out, Status::Revoked, None).await?,
-                InvitationEvent::Expired { .. } => end(&step, out, Status::Expired, None).await?,
-            }
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for (step, event) in steps::<InvitationEvent>(batch, "invitation", &TABLE, rows).await? {
+            fold(&step, event, rows).await?;
         }
         Ok(())
     }
 }
 
-async fn create(step: &Step<'_>, out: &mut Writer<'_>, values: Vec<Value>) -> Result<(), ApplyError> {
-    let columns = [
-        "tenant",
-        "id",
-        "status",
-        "sent",
-        "created_at",
-        "updated_at",
-        "version",
-        "email",
-        "name",
-        "roles",
-        "expires_at",
-    ];
-    let mut row = vec![
-        step.tenant().into(),
-        step.id().into(),
-        Status::Pending.as_str().into(),
-        1_i64.into(),
-        step.at().into(),
-        step.at().into(),
-        step.version.into(),
-    ];
-    row.extend(values);
-    step.create(out, TABLE, &columns, row).await
+async fn fold(step: &Step<'_>, event: InvitationEvent, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+    let values = match event {
+        InvitationEvent::Created {
+            email,
+            name,
+            roles,
+            expires_at,
+            ..
+        } => {
+            let roles = serde_json::to_string(&roles).map_err(|error| step.poison(error.to_string()))?;
+            let mut values = status(Status::Pending);
+            values.extend([
+                ("email", email.as_str().into()),
+                ("name", name.map(String::from).into()),
+                ("roles", roles.into()),
+                ("expires_at", expires_at.into()),
+                ("sent", 1_i64.into()),
+                ("created_at", step.at().into()),
+            ]);
+            return step.create(rows, &TABLE, values).await;
+        }
+        InvitationEvent::Resent { expires_at, .. } => {
+            let sent = TABLE.int(&step.before(rows, &TABLE).await?, "sent") + 1;
+            vec![("expires_at", expires_at.into()), ("sent", sent.into())]
+        }
+        InvitationEvent::Accepted { user, .. } => {
+            let mut values = status(Status::Accepted);
+            values.push(("user_id", user.as_str().into()));
+            values
+        }
+        InvitationEvent::Revoked { .. } => status(Status::Revoked),
+        InvitationEvent::Expired { .. } => status(Status::Expired),
+    };
+    step.change(rows, &TABLE, values).await
 }
 
-async fn resend(step: &Step<'_>, out: &mut Writer<'_>, expires_at: Timestamp) -> Result<(), ApplyError> {
-    step.change(out, TABLE, vec![("expires_at", expires_at.into())])
-        .await?;
-    let mut count = Statement::new(format!(
-        "UPDATE {} SET sent = sent + 1 WHERE tenant = ",
-        out.table(TABLE)
-    ));
-    count.bind(step.tenant()).push(" AND id = ").bind(step.id());
-    out.execute(count).await?;
-    Ok(())
-}
-
-async fn end(
-    step: &Step<'_>,
-    out: &mut Writer<'_>,
-    status: Status,
-    more: Option<(&'static str, Value)>,
-) -> Result<(), ApplyError> {
-    let mut columns = vec![("status", status.as_str().into())];
-    columns.extend(more);
-    step.change(out, TABLE, columns).await
+fn status(status: Status) -> Vec<(&'static str, Value)> {
+    vec![("status", status.as_str().into())]
 }
 
 /// An invitation as the API shows it.
@@ -240,7 +220,10 @@ impl Invitations<'_> {
     ) -> Result<Answer<Listing<InvitationRow>>, QueryError> {
         let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM invitations WHERE tenant = ");
+        let mut select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = ",
+            query.table("invitations")
+        ));
         select.bind(self.tenant.as_str());
         filter.narrow(&mut select);
         if let Some(after) = after {
@@ -266,9 +249,12 @@ impl Invitations<'_> {
         now: Timestamp,
     ) -> Result<Answer<Option<InvitationRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new("SELECT * FROM invitations WHERE tenant = $1 AND id = $2")
-            .with(self.tenant.as_str())
-            .with(id.as_str());
+        let invitations = query.table("invitations");
+        let select = Statement::new(format!(
+            "SELECT * FROM {invitations} WHERE tenant = $1 AND id = $2"
+        ))
+        .with(self.tenant.as_str())
+        .with(id.as_str());
         let rows = query.rows(select).await?;
         let found = rows
             .first()

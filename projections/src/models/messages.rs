@@ -10,10 +10,26 @@ use sqlx::any::AnyRow;
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Fact, Incoming, Projection};
-use crate::sql::{Statement, Writer, number, parsed, time};
+use crate::rows::Rows;
+use crate::sql::{Statement, number, parsed, time};
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "messages";
-const TABLE: &str = "messages";
+/// An id used again after the log has forgotten it is the message it was first.
+static TABLE: Table = Table {
+    name: "messages",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("type"),
+        Column::int("published_at"),
+        Column::int("size"),
+        Column::int("shard"),
+        Column::int("sequence"),
+    ],
+    growth: Growth::First,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -33,37 +49,27 @@ impl Projection for MessagesProjection {
         &[Source::Messages]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        let columns = [
-            "tenant",
-            "id",
-            "type",
-            "published_at",
-            "size",
-            "shard",
-            "sequence",
-        ];
-        let rows = batch.iter().filter_map(|incoming| {
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for incoming in batch {
             let Fact::Message(message) = &incoming.fact else {
-                return None;
+                continue;
             };
-            Some(vec![
-                incoming.tenant.as_str().into(),
-                message.id.as_str().into(),
-                message.event_type.as_str().into(),
-                message.published_at.into(),
-                (message.data.len() as u64).into(),
-                incoming.position.shard.into(),
-                incoming.position.sequence.into(),
-            ])
-        });
-        // An id used again after the log has forgotten it is the message it was first.
-        let conflict = "ON CONFLICT (tenant, id) DO NOTHING";
-        Ok(out.insert(TABLE, &columns, rows.collect(), conflict).await?)
+            let values = vec![
+                ("tenant", incoming.tenant.as_str().into()),
+                ("id", message.id.as_str().into()),
+                ("type", message.event_type.as_str().into()),
+                ("published_at", message.published_at.into()),
+                ("size", (message.data.len() as u64).into()),
+                ("shard", incoming.position.shard.into()),
+                ("sequence", incoming.position.sequence.into()),
+            ];
+            rows.add(&TABLE, TABLE.row(values));
+        }
+        Ok(())
     }
 }
 
@@ -127,7 +133,10 @@ impl Messages<'_> {
     ) -> Result<Answer<Listing<MessageRow>>, QueryError> {
         let after: Option<(u16, u64)> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM messages WHERE tenant = ");
+        let mut select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = ",
+            query.table("messages")
+        ));
         select.bind(self.tenant.as_str());
         if let Some(event_type) = &filter.event_type {
             select.push(" AND type = ").bind(event_type.as_str());
@@ -158,9 +167,12 @@ impl Messages<'_> {
     /// One message.
     pub async fn get(&self, id: &EventId) -> Result<Answer<Option<MessageRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new("SELECT * FROM messages WHERE tenant = $1 AND id = $2")
-            .with(self.tenant.as_str())
-            .with(id.as_str());
+        let select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = $1 AND id = $2",
+            query.table("messages")
+        ))
+        .with(self.tenant.as_str())
+        .with(id.as_str());
         let rows = query.rows(select).await?;
         let found = rows.first().map(MessageRow::read).transpose()?;
         query.answer(found).await

@@ -14,14 +14,41 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{
-    Statement, Value, Writer, json as json_column, optional_text, parsed, text, time, unreadable,
-};
+use crate::rows::Rows;
+use crate::sql::{Statement, Value, json as json_column, optional_text, parsed, text, time, unreadable};
+use crate::table::{Column, Growth, Key, Row, Table};
 
 const NAME: &str = "roles";
-const TABLE: &str = "roles";
+
+static TABLE: Table = Table {
+    name: "roles",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("name"),
+        Column::text("description"),
+        Column::text("permissions"),
+        Column::text("inherits"),
+        Column::text("template"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+    ],
+    growth: Growth::Kept,
+};
+
 /// The versions of the aggregates, each of which keeps all roles of a tenant.
-const GRAPHS: &str = "role_graphs";
+static GRAPHS: Table = Table {
+    name: "role_graphs",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::int("updated_at"),
+        Column::int("version"),
+    ],
+    growth: Growth::Kept,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -41,35 +68,45 @@ impl Projection for RolesProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE, GRAPHS]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE, &GRAPHS] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<RolesEvent>(batch, "roles") {
-            let (step, event) = step?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        let steps = steps::<RolesEvent>(batch, "roles", &GRAPHS, rows).await?;
+        let keys = steps.iter().map(|(step, event)| key(step, role_of(event)));
+        rows.load(&TABLE, keys).await?;
+        for (step, event) in steps {
             if step.version == 1 {
-                let columns = ["tenant", "id", "updated_at", "version"];
-                let row = vec![
-                    step.tenant().into(),
-                    step.id().into(),
-                    step.at().into(),
-                    step.version.into(),
-                ];
-                step.create(out, GRAPHS, &columns, row).await?;
+                step.create(rows, &GRAPHS, Vec::new()).await?;
             } else {
-                step.change(out, GRAPHS, Vec::new()).await?;
+                step.change(rows, &GRAPHS, Vec::new()).await?;
             }
-            Line { step: &step, out }.fold(event).await?;
+            Line { step: &step, rows }.fold(event).await?;
         }
         Ok(())
     }
 }
 
+fn role_of(event: &RolesEvent) -> &RoleId {
+    match event {
+        RolesEvent::Defined { role, .. }
+        | RolesEvent::Renamed { role, .. }
+        | RolesEvent::Described { role, .. }
+        | RolesEvent::PermissionsChanged { role, .. }
+        | RolesEvent::InheritanceChanged { role, .. }
+        | RolesEvent::Retired { role } => role,
+    }
+}
+
+fn key(step: &Step<'_>, role: &RoleId) -> Key {
+    vec![step.tenant().into(), role.as_str().into()]
+}
+
 /// One event on its way into the table of roles.
-struct Line<'l, 'b, 'w> {
+struct Line<'l, 'b, 'r> {
     step: &'l Step<'b>,
-    out: &'l mut Writer<'w>,
+    rows: &'l mut Rows<'r>,
 }
 
 impl Line<'_, '_, '_> {
@@ -103,37 +140,33 @@ impl Line<'_, '_, '_> {
                 self.swap(&role, "inherits", &added, &removed).await
             }
             RolesEvent::Retired { role } => {
-                let mut delete = Statement::new(format!("DELETE FROM {}", self.out.table(TABLE)));
-                self.of(&mut delete, &role);
-                self.one(delete, &role).await
+                self.present(&role).await?;
+                self.rows.remove(&TABLE, key(self.step, &role));
+                Ok(())
             }
         }
     }
 
     async fn define(&mut self, id: &RoleId, role: &Role) -> Result<(), ApplyError> {
-        let columns = [
-            "tenant",
-            "id",
-            "name",
-            "description",
-            "permissions",
-            "inherits",
-            "template",
-            "created_at",
-            "updated_at",
+        if self.rows.get(&TABLE, key(self.step, id)).await?.is_some() {
+            return Err(self.step.poison(format!("there is a role {id} already")));
+        }
+        let values = vec![
+            ("tenant", self.step.tenant().into()),
+            ("id", id.as_str().into()),
+            ("name", role.name.as_str().into()),
+            ("description", role.description.clone().map(String::from).into()),
+            ("permissions", json!(role.permissions).to_string().into()),
+            ("inherits", json!(role.inherits).to_string().into()),
+            (
+                "template",
+                role.template.map(|template| template.as_str().to_owned()).into(),
+            ),
+            ("created_at", self.step.at().into()),
+            ("updated_at", self.step.at().into()),
         ];
-        let row: Vec<Value> = vec![
-            self.step.tenant().into(),
-            id.as_str().into(),
-            role.name.as_str().into(),
-            role.description.clone().map(String::from).into(),
-            json!(role.permissions).to_string().into(),
-            json!(role.inherits).to_string().into(),
-            role.template.map(|template| template.as_str().to_owned()).into(),
-            self.step.at().into(),
-            self.step.at().into(),
-        ];
-        Ok(self.out.insert(TABLE, &columns, vec![row], "").await?)
+        self.rows.put(&TABLE, TABLE.row(values));
+        Ok(())
     }
 
     /// Changes a set that a column holds.
@@ -144,41 +177,25 @@ impl Line<'_, '_, '_> {
         added: &BTreeSet<T>,
         removed: &BTreeSet<T>,
     ) -> Result<(), ApplyError> {
-        let mut select = Statement::new(format!("SELECT {column} FROM {}", self.out.table(TABLE)));
-        self.of(&mut select, id);
-        let rows = self.out.rows(select).await?;
-        let row = rows.first().ok_or_else(|| self.missing(id))?;
-        let present: BTreeSet<T> = json_column(row, column)?;
+        let row = self.present(id).await?;
+        let present: BTreeSet<T> =
+            serde_json::from_str(TABLE.text(&row, column)).map_err(|error| unreadable(column, error))?;
         let after = &(&present - removed) | added;
         self.set(id, column, json!(after).to_string()).await
     }
 
     async fn set(&mut self, id: &RoleId, column: &str, to: impl Into<Value>) -> Result<(), ApplyError> {
-        let mut update = Statement::new(format!("UPDATE {} SET updated_at = ", self.out.table(TABLE)));
-        update
-            .bind(self.step.at())
-            .push(", ")
-            .push(column)
-            .push(" = ")
-            .bind(to);
-        self.of(&mut update, id);
-        self.one(update, id).await
+        let mut row = self.present(id).await?;
+        TABLE.set(&mut row, "updated_at", self.step.at().into());
+        TABLE.set(&mut row, column, to.into());
+        self.rows.put(&TABLE, row);
+        Ok(())
     }
 
-    fn of(&self, statement: &mut Statement, id: &RoleId) {
-        statement.push(" WHERE tenant = ").bind(self.step.tenant());
-        statement.push(" AND id = ").bind(id.as_str());
-    }
-
-    async fn one(&mut self, statement: Statement, id: &RoleId) -> Result<(), ApplyError> {
-        match self.out.execute(statement).await? {
-            1 => Ok(()),
-            _ => Err(self.missing(id)),
-        }
-    }
-
-    fn missing(&self, id: &RoleId) -> ApplyError {
-        self.step.poison(format!("there is no role {id}"))
+    /// The row of a role, which must be there.
+    async fn present(&mut self, id: &RoleId) -> Result<Row, ApplyError> {
+        let row = self.rows.get(&TABLE, key(self.step, id)).await?;
+        row.ok_or_else(|| self.step.poison(format!("there is no role {id}")))
     }
 }
 
@@ -243,7 +260,7 @@ impl RolesOf<'_> {
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<RoleRow>>, QueryError> {
         let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM roles WHERE tenant = ");
+        let mut select = Statement::new(format!("SELECT * FROM {} WHERE tenant = ", query.table("roles")));
         select.bind(self.tenant.as_str());
         if let Some(after) = after {
             select.push(" AND id < ").bind(after);
@@ -261,7 +278,8 @@ impl RolesOf<'_> {
     /// One role. A tenant's roles are few, so that all are read to follow what it inherits.
     pub async fn get(&self, id: &RoleId) -> Result<Answer<Option<RoleDetail>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new("SELECT * FROM roles WHERE tenant = $1").with(self.tenant.as_str());
+        let select = format!("SELECT * FROM {} WHERE tenant = $1", query.table("roles"));
+        let select = Statement::new(select).with(self.tenant.as_str());
         let rows = query.rows(select).await?;
         let rows: Vec<_> = rows.iter().map(RoleRow::read).collect::<Result<_, _>>()?;
         let Some(role) = rows.iter().find(|row| row.id == *id).cloned() else {

@@ -6,13 +6,28 @@ use domain::{Source, TenantId, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::ReadModels;
-use crate::events::{Step, steps};
+use crate::events::events;
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Writer, json, number, optional_int, optional_text, text, time};
+use crate::rows::Rows;
+use crate::sql::{Statement, json, number, optional_int, optional_text, text, time};
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "settings";
-const TABLE: &str = "settings_versions";
+static TABLE: Table = Table {
+    name: "settings_versions",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::int("version"),
+        Column::int("at"),
+        Column::text("actor"),
+        Column::text("request_id"),
+        Column::int("restored"),
+        Column::text("overrides"),
+    ],
+    growth: Growth::First,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -32,13 +47,13 @@ impl Projection for SettingsProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<SettingsEvent>(batch, "settings") {
-            let (step, event) = step?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for event in events::<SettingsEvent>(batch, "settings") {
+            let (step, event) = event?;
             let (version, restored, overrides) = match event {
                 SettingsEvent::Changed { version, to, .. } => (version, None, to),
                 SettingsEvent::Restored {
@@ -51,40 +66,22 @@ impl Projection for SettingsProjection {
             if step.id() != step.tenant() || version != step.version {
                 return Err(step.poison("it is not the next version of its tenant's settings"));
             }
-            insert(&step, out, restored, &overrides).await?;
+            let overrides =
+                serde_json::to_string(&overrides).map_err(|error| step.poison(error.to_string()))?;
+            let restored = restored.and_then(|version| i64::try_from(version).ok());
+            let values = vec![
+                ("tenant", step.tenant().into()),
+                ("version", version.into()),
+                ("at", step.at().into()),
+                ("actor", step.meta().actor.label().into()),
+                ("request_id", step.meta().request_id.clone().into()),
+                ("restored", restored.into()),
+                ("overrides", overrides.into()),
+            ];
+            rows.add(&TABLE, TABLE.row(values));
         }
         Ok(())
     }
-}
-
-async fn insert(
-    step: &Step<'_>,
-    out: &mut Writer<'_>,
-    restored: Option<u64>,
-    overrides: &Overrides,
-) -> Result<(), ApplyError> {
-    let overrides = serde_json::to_string(overrides).map_err(|error| step.poison(error.to_string()))?;
-    let restored = restored.and_then(|version| i64::try_from(version).ok());
-    let row = vec![
-        step.tenant().into(),
-        step.version.into(),
-        step.at().into(),
-        step.meta().actor.label().into(),
-        step.meta().request_id.clone().into(),
-        restored.into(),
-        overrides.into(),
-    ];
-    let columns = [
-        "tenant",
-        "version",
-        "at",
-        "actor",
-        "request_id",
-        "restored",
-        "overrides",
-    ];
-    let conflict = "ON CONFLICT (tenant, version) DO NOTHING";
-    Ok(out.insert(TABLE, &columns, vec![row], conflict).await?)
 }
 
 /// One version of a tenant's settings.
@@ -138,7 +135,10 @@ impl SettingsOf<'_> {
     pub async fn history(&self, page: &Page) -> Result<Answer<Listing<SettingsRow>>, QueryError> {
         let after: Option<u64> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM settings_versions WHERE tenant = ");
+        let mut select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = ",
+            query.table("settings_versions")
+        ));
         select.bind(self.tenant.as_str());
         if let Some(after) = after {
             select.push(" AND version < ").bind(after);

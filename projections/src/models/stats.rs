@@ -10,25 +10,47 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use domain::endpoint::EndpointEvent;
 use domain::user::UserEvent;
-use domain::{Message, Source, TenantId, Timestamp};
+use domain::{Source, TenantId, Timestamp};
 use serde::Serialize;
 
 use super::deliveries;
 use crate::ReadModels;
-use crate::events::steps;
+use crate::events::events;
 use crate::page::{Answer, QueryError};
 use crate::projection::{ApplyError, Fact, Incoming, Projection};
 use crate::read_models::Query;
-use crate::sql::{Statement, Value, Writer, number, text};
+use crate::rows::Rows;
+use crate::sql::{Statement, Value, number, text};
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "stats";
-const TOTALS: &str = "stats_totals";
-const TYPES: &str = "stats_event_types";
-const MINUTES: &str = "stats_minutes";
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60;
 /// How many event types the figures name.
 const TOP_TYPES: u64 = 20;
+
+static TOTALS: Table = Table {
+    name: "stats_totals",
+    key: 2,
+    columns: &[Column::text("tenant"), Column::text("name"), Column::int("total")],
+    growth: Growth::Summed,
+};
+static TYPES: Table = Table {
+    name: "stats_event_types",
+    key: 2,
+    columns: &[Column::text("tenant"), Column::text("type"), Column::int("total")],
+    growth: Growth::Summed,
+};
+static MINUTES: Table = Table {
+    name: "stats_minutes",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::int("minute"),
+        Column::int("events"),
+    ],
+    growth: Growth::Summed,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -48,82 +70,43 @@ impl Projection for StatsProjection {
         &[Source::Events, Source::Messages]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TOTALS, TYPES, MINUTES]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TOTALS, &TYPES, &MINUTES] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        let mut change = Change::default();
-        for step in steps::<UserEvent>(batch, "user") {
-            let (step, event) = step?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for event in events::<UserEvent>(batch, "user") {
+            let (step, event) = event?;
             match event {
-                UserEvent::Registered { .. } => change.total(step.tenant(), "users", 1),
-                UserEvent::Removed { .. } => change.total(step.tenant(), "users", -1),
+                UserEvent::Registered { .. } => count(rows, &TOTALS, step.tenant(), "users", 1),
+                UserEvent::Removed { .. } => count(rows, &TOTALS, step.tenant(), "users", -1),
                 _ => {}
             }
         }
-        for step in steps::<EndpointEvent>(batch, "endpoint") {
-            let (step, event) = step?;
+        for event in events::<EndpointEvent>(batch, "endpoint") {
+            let (step, event) = event?;
             match event {
-                EndpointEvent::Created { .. } => change.total(step.tenant(), "endpoints", 1),
-                EndpointEvent::Removed {} => change.total(step.tenant(), "endpoints", -1),
+                EndpointEvent::Created { .. } => count(rows, &TOTALS, step.tenant(), "endpoints", 1),
+                EndpointEvent::Removed {} => count(rows, &TOTALS, step.tenant(), "endpoints", -1),
                 _ => {}
             }
         }
         for incoming in batch {
             if let Fact::Message(message) = &incoming.fact {
-                change.message(&incoming.tenant, message);
+                let tenant = incoming.tenant.as_str();
+                count(rows, &TOTALS, tenant, "events", 1);
+                count(rows, &TYPES, tenant, message.event_type.as_str(), 1);
+                let minute = message.published_at.as_millis().div_euclid(MINUTE);
+                count(rows, &MINUTES, tenant, minute, 1);
             }
         }
-        change.write(out).await
+        Ok(())
     }
 }
 
-/// What a batch adds to each counter.
-#[derive(Debug, Default)]
-struct Change {
-    totals: BTreeMap<(String, &'static str), i64>,
-    types: BTreeMap<(String, String), i64>,
-    minutes: BTreeMap<(String, i64), i64>,
-}
-
-impl Change {
-    fn total(&mut self, tenant: &str, name: &'static str, by: i64) {
-        *self.totals.entry((tenant.to_owned(), name)).or_default() += by;
-    }
-
-    fn message(&mut self, tenant: &str, message: &Message) {
-        self.total(tenant, "events", 1);
-        let event_type = message.event_type.as_str().to_owned();
-        *self.types.entry((tenant.to_owned(), event_type)).or_default() += 1;
-        let minute = message.published_at.as_millis().div_euclid(MINUTE);
-        *self.minutes.entry((tenant.to_owned(), minute)).or_default() += 1;
-    }
-
-    async fn write(self, out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        add(out, TOTALS, "name", "total", self.totals).await?;
-        add(out, TYPES, "type", "total", self.types).await?;
-        add(out, MINUTES, "minute", "events", self.minutes).await
-    }
-}
-
-/// Adds to the counters of a table.
-async fn add<K: Into<Value>>(
-    out: &mut Writer<'_>,
-    table: &str,
-    key: &str,
-    counter: &str,
-    by: BTreeMap<(String, K), i64>,
-) -> Result<(), ApplyError> {
-    let rows = by
-        .into_iter()
-        .map(|((tenant, key), by)| vec![tenant.into(), key.into(), by.into()])
-        .collect();
-    let conflict =
-        format!("ON CONFLICT (tenant, {key}) DO UPDATE SET {counter} = {{t}}.{counter} + excluded.{counter}");
-    Ok(out
-        .insert(table, &["tenant", key, counter], rows, &conflict)
-        .await?)
+/// Adds to a counter of a tenant.
+fn count(rows: &mut Rows<'_>, table: &'static Table, tenant: &str, name: impl Into<Value>, by: i64) {
+    rows.add(table, vec![tenant.into(), name.into(), by.into()]);
 }
 
 /// How many deliveries are in each status.
@@ -180,7 +163,10 @@ impl StatsOf<'_> {
     /// The figures as of `now`.
     pub async fn get(&self, now: Timestamp) -> Result<Answer<Stats>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &Self::PROJECTIONS).await?;
-        let select = Statement::new("SELECT name, total FROM stats_totals WHERE tenant = $1");
+        let select = Statement::new(format!(
+            "SELECT name, total FROM {} WHERE tenant = $1",
+            query.table("stats_totals")
+        ));
         let mut totals: BTreeMap<String, u64> = BTreeMap::new();
         for row in query.rows(select.with(self.tenant.as_str())).await? {
             totals.insert(text(&row, "name")?, number(&row, "total")?);
@@ -209,10 +195,11 @@ impl StatsOf<'_> {
 
     async fn last_day(&self, query: &mut Query, now: Timestamp) -> Result<u64, QueryError> {
         let minute = now.as_millis().div_euclid(MINUTE);
-        let select = Statement::new(
-            "SELECT CAST(coalesce(sum(events), 0) AS BIGINT) AS events FROM stats_minutes
+        let select = Statement::new(format!(
+            "SELECT CAST(coalesce(sum(events), 0) AS BIGINT) AS events FROM {}
              WHERE tenant = $1 AND minute >= $2 AND minute <= $3",
-        );
+            query.table("stats_minutes")
+        ));
         let rows = query
             .rows(select.with(self.tenant.as_str()).with(minute - DAY).with(minute))
             .await?;
@@ -220,9 +207,10 @@ impl StatsOf<'_> {
     }
 
     async fn top_types(&self, query: &mut Query) -> Result<Vec<EventTypeTotal>, QueryError> {
-        let select = Statement::new(
-            "SELECT type, total FROM stats_event_types WHERE tenant = $1 ORDER BY total DESC, type LIMIT $2",
-        );
+        let select = Statement::new(format!(
+            "SELECT type, total FROM {} WHERE tenant = $1 ORDER BY total DESC, type LIMIT $2",
+            query.table("stats_event_types")
+        ));
         let rows = query
             .rows(select.with(self.tenant.as_str()).with(TOP_TYPES))
             .await?;

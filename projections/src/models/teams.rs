@@ -1,7 +1,7 @@
 //! Teams of a tenant and who belongs to them.
 //!
-//! All teams of a tenant are one aggregate, whose version stands in `team_trees`. A merge or a split is a few
-//! statements on sets of rows, however many members it moves.
+//! All teams of a tenant are one aggregate, whose version stands in `team_trees`. A merge or a split reads and writes
+//! its members as sets, however many it moves.
 
 mod fold;
 mod queries;
@@ -14,15 +14,60 @@ use sqlx::any::AnyRow;
 
 use crate::events::steps;
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Writer, number, optional_text, parsed, text, time};
+use crate::rows::Rows;
+use crate::sql::{number, optional_text, parsed, text, time};
+use crate::table::{Column, Growth, Table};
 
 pub use queries::{TeamFilter, Teams};
 
 const NAME: &str = "teams";
-const TREES: &str = "team_trees";
-const TEAMS: &str = "teams";
-const MEMBERS: &str = "team_members";
-const FORMER_USERS: &str = "team_former_users";
+
+static TREES: Table = Table {
+    name: "team_trees",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::int("updated_at"),
+        Column::int("version"),
+    ],
+    growth: Growth::Kept,
+};
+
+static TEAMS: Table = Table {
+    name: "teams",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("name"),
+        Column::text("description"),
+        Column::text("parent"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+    ],
+    growth: Growth::Kept,
+};
+
+static MEMBERS: Table = Table {
+    name: "team_members",
+    key: 3,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("team"),
+        Column::text("user_id"),
+        Column::text("role"),
+        Column::int("since"),
+    ],
+    growth: Growth::Kept,
+};
+
+static FORMER_USERS: Table = Table {
+    name: "team_former_users",
+    key: 2,
+    columns: &[Column::text("tenant"), Column::text("user_id")],
+    growth: Growth::First,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -42,17 +87,19 @@ impl Projection for TeamsProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TREES, TEAMS, MEMBERS, FORMER_USERS]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TREES, &TEAMS, &MEMBERS, &FORMER_USERS] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<TeamsEvent>(batch, "teams") {
-            let (step, event) = step?;
-            fold::count(&step, out).await?;
-            fold::apply(&step, event, out).await?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        let steps = steps::<TeamsEvent>(batch, "teams", &TREES, rows).await?;
+        fold::load(&steps, rows).await?;
+        for (step, event) in steps {
+            fold::count(&step, rows).await?;
+            fold::apply(&step, event, rows).await?;
         }
-        fold::forget_users(batch, out).await
+        fold::forget_users(batch, rows);
+        Ok(())
     }
 }
 

@@ -7,13 +7,33 @@ use serde::Serialize;
 use sqlx::any::AnyRow;
 
 use crate::ReadModels;
-use crate::events::{Step, steps};
+use crate::events::steps;
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Value, Writer, json, optional_text, parsed, text, time};
+use crate::rows::Rows;
+use crate::sql::{Statement, Value, json, optional_text, parsed, text, time};
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "tenants";
-const TABLE: &str = "tenants";
+
+static TABLE: Table = Table {
+    name: "tenants",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("name"),
+        Column::text("slug"),
+        Column::text("plan"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+        Column::int("version"),
+        Column::text("status"),
+        Column::text("reason"),
+        Column::text("quotas"),
+    ],
+    growth: Growth::Kept,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -33,20 +53,26 @@ impl Projection for TenantsProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<TenantEvent>(batch, "tenant") {
-            let (step, event) = step?;
-            let columns = match event {
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        for (step, event) in steps::<TenantEvent>(batch, "tenant", &TABLE, rows).await? {
+            let values = match event {
                 TenantEvent::Provisioned { id, name, slug, plan } => {
                     if id.as_str() != step.id() {
                         return Err(step.poison("its id is not the one it is filed under"));
                     }
-                    let plan = plan.map(String::from);
-                    create(&step, out, name.as_str(), slug.as_str(), plan).await?;
+                    let values = vec![
+                        ("name", name.as_str().into()),
+                        ("slug", slug.as_str().into()),
+                        ("plan", plan.map(String::from).into()),
+                        ("status", "active".into()),
+                        ("quotas", "{}".into()),
+                        ("created_at", step.at().into()),
+                    ];
+                    step.create(rows, &TABLE, values).await?;
                     continue;
                 }
                 TenantEvent::Renamed { to, .. } => vec![("name", to.as_str().into())],
@@ -60,31 +86,10 @@ impl Projection for TenantsProjection {
                 TenantEvent::Reactivated {} => standing("active", None),
                 TenantEvent::Terminated { reason, .. } => standing("terminated", Some(reason.into())),
             };
-            step.change(out, TABLE, columns).await?;
+            step.change(rows, &TABLE, values).await?;
         }
         Ok(())
     }
-}
-
-async fn create(
-    step: &Step<'_>,
-    out: &mut Writer<'_>,
-    name: &str,
-    slug: &str,
-    plan: Option<String>,
-) -> Result<(), ApplyError> {
-    let row: Vec<(&str, Value)> = vec![
-        ("tenant", step.tenant().into()),
-        ("id", step.id().into()),
-        ("name", name.into()),
-        ("slug", slug.into()),
-        ("plan", plan.into()),
-        ("created_at", step.at().into()),
-        ("updated_at", step.at().into()),
-        ("version", step.version.into()),
-    ];
-    let (columns, row): (Vec<_>, Vec<_>) = row.into_iter().unzip();
-    step.create(out, TABLE, &columns, row).await
 }
 
 fn standing(status: &'static str, reason: Option<String>) -> Vec<(&'static str, Value)> {
@@ -141,7 +146,10 @@ impl Tenants<'_> {
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<TenantRow>>, QueryError> {
         let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(&TenantId::platform(), &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM tenants WHERE tenant = ");
+        let mut select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = ",
+            query.table("tenants")
+        ));
         select.bind(TenantId::platform().as_str());
         if let Some(after) = after {
             select.push(" AND id < ").bind(after);
@@ -159,7 +167,8 @@ impl Tenants<'_> {
     /// One tenant.
     pub async fn get(&self, id: &TenantId) -> Result<Answer<Option<TenantRow>>, QueryError> {
         let mut query = self.read_models.query(&TenantId::platform(), &[NAME]).await?;
-        let select = Statement::new("SELECT * FROM tenants WHERE tenant = $1 AND id = $2")
+        let tenants = query.table("tenants");
+        let select = Statement::new(format!("SELECT * FROM {tenants} WHERE tenant = $1 AND id = $2"))
             .with(TenantId::platform().as_str())
             .with(id.as_str());
         let rows = query.rows(select).await?;

@@ -9,10 +9,17 @@ use domain::{Source, TenantId};
 use crate::ReadModels;
 use crate::page::{Answer, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Writer, number, text};
+use crate::rows::Rows;
+use crate::sql::{Statement, number, text};
+use crate::table::{Column, Growth, Table};
 
 const NAME: &str = "usage";
-const TABLE: &str = "usage";
+static TABLE: Table = Table {
+    name: "usage",
+    key: 2,
+    columns: &[Column::text("tenant"), Column::text("name"), Column::int("total")],
+    growth: Growth::Summed,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -32,26 +39,19 @@ impl Projection for UsageProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        let mut changes = BTreeMap::<_, i64>::new();
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
         for incoming in batch {
             let events = incoming.commit().into_iter().flat_map(|commit| &commit.events);
             for (counted, by) in events.filter_map(|event| Counted::changed_by(&event.event_type)) {
-                *changes.entry((incoming.tenant.as_str(), counted)).or_default() += by;
+                let row = vec![incoming.tenant.as_str().into(), counted.name().into(), by.into()];
+                rows.add(&TABLE, row);
             }
         }
-        let rows = changes
-            .into_iter()
-            .map(|((tenant, counted), by)| vec![tenant.into(), counted.name().into(), by.into()])
-            .collect();
-        let conflict = "ON CONFLICT (tenant, name) DO UPDATE SET total = {t}.total + excluded.total";
-        Ok(out
-            .insert(TABLE, &["tenant", "name", "total"], rows, conflict)
-            .await?)
+        Ok(())
     }
 }
 
@@ -77,8 +77,11 @@ impl UsageOf<'_> {
     /// All of it.
     pub async fn get(&self) -> Result<Answer<Usage>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select =
-            Statement::new("SELECT name, total FROM usage WHERE tenant = $1").with(self.tenant.as_str());
+        let select = Statement::new(format!(
+            "SELECT name, total FROM {} WHERE tenant = $1",
+            query.table("usage")
+        ))
+        .with(self.tenant.as_str());
         let mut usage = BTreeMap::new();
         for row in &query.rows(select).await? {
             let name = text(row, "name")?;

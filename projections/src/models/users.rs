@@ -9,13 +9,44 @@ use serde_json::json;
 
 use crate::events::{Step, steps};
 use crate::projection::{ApplyError, Incoming, Projection};
-use crate::sql::{Statement, Value, Writer, json as json_column};
+use crate::rows::Rows;
+use crate::sql::{Value, unreadable};
+use crate::table::{Column, Growth, Key, Table};
 
 pub use queries::{UserFilter, UserRow, Users};
 
 const NAME: &str = "users";
-const TABLE: &str = "users";
-const ROLES: &str = "user_roles";
+
+static TABLE: Table = Table {
+    name: "users",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("email"),
+        Column::text("name"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+        Column::int("version"),
+        Column::text("status"),
+        Column::text("deactivated_reason"),
+        Column::text("email_folded"),
+        Column::text("attributes"),
+        Column::text("preferences"),
+    ],
+    growth: Growth::Kept,
+};
+
+static ROLES: Table = Table {
+    name: "user_roles",
+    key: 3,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("role"),
+        Column::text("user_id"),
+    ],
+    growth: Growth::Kept,
+};
 
 /// The fold.
 #[derive(Debug)]
@@ -35,29 +66,34 @@ impl Projection for UsersProjection {
         &[Source::Events]
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &[TABLE, ROLES]
+    fn tables(&self) -> &'static [&'static Table] {
+        const { &[&TABLE, &ROLES] }
     }
 
-    async fn apply(&self, batch: &[Incoming], out: &mut Writer<'_>) -> Result<(), ApplyError> {
-        for step in steps::<UserEvent>(batch, "user") {
-            let (step, event) = step?;
-            fold(&step, event, out).await?;
+    async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        let steps = steps::<UserEvent>(batch, "user", &TABLE, rows).await?;
+        let roles = steps.iter().filter_map(|(step, event)| match event {
+            UserEvent::RoleGranted { role } | UserEvent::RoleRevoked { role } => Some(role_key(step, role)),
+            _ => None,
+        });
+        rows.load(&ROLES, roles).await?;
+        for (step, event) in steps {
+            fold(&step, event, rows).await?;
         }
         Ok(())
     }
 }
 
-async fn fold(step: &Step<'_>, event: UserEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+async fn fold(step: &Step<'_>, event: UserEvent, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
     let changes = match event {
-        UserEvent::Registered { .. } => return register(step, event, out).await,
+        UserEvent::Registered { .. } => return register(step, event, rows).await,
         UserEvent::EmailChanged { to, .. } => vec![
             ("email", to.as_str().into()),
             ("email_folded", to.folded().into()),
         ],
         UserEvent::Renamed { to, .. } => vec![("name", to.as_str().into())],
         UserEvent::AttributesChanged { from, to } => {
-            let mut attributes = attributes(step, out).await?;
+            let mut attributes = attributes(step, rows).await?;
             attributes.replace(&from, to);
             vec![("attributes", json!(attributes).to_string().into())]
         }
@@ -74,20 +110,20 @@ async fn fold(step: &Step<'_>, event: UserEvent, out: &mut Writer<'_>) -> Result
         }
         UserEvent::Removed { .. } => vec![("status", "removed".into())],
         UserEvent::RoleGranted { role } => {
-            give(step, &[role], out).await?;
+            give(step, &role, rows).await?;
             Vec::new()
         }
         UserEvent::RoleRevoked { role } => {
-            take(step, &role, out).await?;
+            take(step, &role, rows).await?;
             Vec::new()
         }
         // The rights of a user are judged from the log; here they only count as a change.
         UserEvent::PermissionSet { .. } | UserEvent::PermissionCleared { .. } => Vec::new(),
     };
-    step.change(out, TABLE, changes).await
+    step.change(rows, &TABLE, changes).await
 }
 
-async fn register(step: &Step<'_>, event: UserEvent, out: &mut Writer<'_>) -> Result<(), ApplyError> {
+async fn register(step: &Step<'_>, event: UserEvent, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
     let UserEvent::Registered {
         email,
         name,
@@ -97,69 +133,49 @@ async fn register(step: &Step<'_>, event: UserEvent, out: &mut Writer<'_>) -> Re
     else {
         return Ok(());
     };
-    let columns = [
-        "tenant",
-        "id",
-        "email",
-        "email_folded",
-        "name",
-        "attributes",
-        "created_at",
-        "updated_at",
-        "version",
+    let values = vec![
+        ("email", email.as_str().into()),
+        ("email_folded", email.folded().into()),
+        ("name", name.as_str().into()),
+        ("status", "active".into()),
+        ("attributes", json!(attributes).to_string().into()),
+        ("preferences", "{}".into()),
+        ("created_at", step.at().into()),
     ];
-    let row = vec![
-        step.tenant().into(),
-        step.id().into(),
-        email.as_str().into(),
-        email.folded().into(),
-        name.as_str().into(),
-        json!(attributes).to_string().into(),
-        step.at().into(),
-        step.at().into(),
-        step.version.into(),
-    ];
-    step.create(out, TABLE, &columns, row).await?;
-    give(step, roles.iter(), out).await
-}
-
-async fn attributes(step: &Step<'_>, out: &mut Writer<'_>) -> Result<Attributes, ApplyError> {
-    let select = format!(
-        "SELECT attributes FROM {} WHERE tenant = $1 AND id = $2",
-        out.table(TABLE)
-    );
-    let rows = out
-        .rows(Statement::new(select).with(step.tenant()).with(step.id()))
-        .await?;
-    match rows.first() {
-        Some(row) => Ok(json_column(row, "attributes")?),
-        None => Err(step.poison(format!("there is no user {}", step.id()))),
+    step.create(rows, &TABLE, values).await?;
+    // A user that was not there before has none of them yet.
+    for role in &roles {
+        rows.put(&ROLES, role_key(step, role));
     }
+    Ok(())
 }
 
-async fn give<'r>(
-    step: &Step<'_>,
-    roles: impl IntoIterator<Item = &'r RoleId>,
-    out: &mut Writer<'_>,
-) -> Result<(), ApplyError> {
-    let row = |role: &RoleId| vec![step.tenant().into(), role.as_str().into(), step.id().into()];
-    let rows: Vec<Vec<Value>> = roles.into_iter().map(row).collect();
-    Ok(out
-        .insert(ROLES, &["tenant", "role", "user_id"], rows, "")
-        .await?)
+async fn attributes(step: &Step<'_>, rows: &mut Rows<'_>) -> Result<Attributes, ApplyError> {
+    let row = rows.get(&TABLE, step.key()).await?;
+    let row = row.ok_or_else(|| step.poison(format!("there is no user {}", step.id())))?;
+    let attributes = serde_json::from_str(TABLE.text(&row, "attributes"));
+    Ok(attributes.map_err(|error| unreadable("attributes", error))?)
 }
 
-async fn take(step: &Step<'_>, role: &RoleId, out: &mut Writer<'_>) -> Result<(), ApplyError> {
-    let delete = format!(
-        "DELETE FROM {} WHERE tenant = $1 AND role = $2 AND user_id = $3",
-        out.table(ROLES)
-    );
-    let delete = Statement::new(delete)
-        .with(step.tenant())
-        .with(role.as_str())
-        .with(step.id());
-    match out.execute(delete).await? {
-        1 => Ok(()),
-        _ => Err(step.poison(format!("{} has not the role {role}", step.id()))),
+/// What names the row that says that a user has a role; it is the whole row.
+fn role_key(step: &Step<'_>, role: &RoleId) -> Key {
+    vec![step.tenant().into(), role.as_str().into(), step.id().into()]
+}
+
+async fn give(step: &Step<'_>, role: &RoleId, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+    let key = role_key(step, role);
+    if rows.get(&ROLES, key.clone()).await?.is_some() {
+        return Err(step.poison(format!("{} has the role {role} already", step.id())));
     }
+    rows.put(&ROLES, key);
+    Ok(())
+}
+
+async fn take(step: &Step<'_>, role: &RoleId, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+    let key = role_key(step, role);
+    if rows.get(&ROLES, key.clone()).await?.is_none() {
+        return Err(step.poison(format!("{} has not the role {role}", step.id())));
+    }
+    rows.remove(&ROLES, key);
+    Ok(())
 }

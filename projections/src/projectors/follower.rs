@@ -6,16 +6,17 @@ use std::time::Duration;
 use broker::layout::Log;
 use broker::{EventLog, ReadError, Record, RecordStream};
 use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{self, BatchError};
 use super::parked::{self, ResumeError};
-use super::{ParkedTenants, State};
-use crate::checkpoints::{self, Folded};
+use super::{Control, ParkedTenants, State};
+use crate::generations;
 use crate::read_models::ReadModels;
 
 /// A batch takes what has arrived, up to this many records …
-const BATCH_RECORDS: usize = 500;
+const BATCH_RECORDS: usize = 2_000;
 /// … or this many bytes. It never waits for more: while one batch is written the next one gathers, so batches grow
 /// with the load by themselves and a lone record is applied at once.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -31,6 +32,8 @@ enum Interrupted {
     Log(#[from] ReadError),
     #[error("the log ended its stream of records")]
     Ended,
+    #[error("an operator has decided something about the projection")]
+    Decided,
     #[error(
         "record {found} follows {last} in the log {log}: records are missing, and the log must be restored before \
          this projection can go on"
@@ -41,8 +44,6 @@ enum Interrupted {
          restored before this projection can go on"
     )]
     Backwards { log: Log, at: u64, end: u64 },
-    #[error("its tables were folded by a newer program: run that one")]
-    Newer,
 }
 
 impl From<sqlx::Error> for Interrupted {
@@ -65,7 +66,11 @@ pub(super) struct Follower {
     read_models: ReadModels,
     log: Arc<dyn EventLog>,
     state: Arc<State>,
+    control: Control,
+    changes: watch::Receiver<()>,
     stop: CancellationToken,
+    /// The generation it folds into.
+    generation: i64,
     /// The checkpoint as this follower knows it.
     at: u64,
     parked: ParkedTenants,
@@ -76,13 +81,17 @@ impl Follower {
         read_models: ReadModels,
         log: Arc<dyn EventLog>,
         state: Arc<State>,
+        control: Control,
         stop: CancellationToken,
     ) -> Self {
         Self {
+            changes: control.changes(),
+            control,
             read_models,
             log,
             state,
             stop,
+            generation: 0,
             at: 0,
             parked: ParkedTenants::new(),
         }
@@ -92,16 +101,20 @@ impl Follower {
     pub(super) async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         while !self.stop.is_cancelled() {
+            if !self.rested().await {
+                return;
+            }
             let began = tokio::time::Instant::now();
             let Err(error) = self.follow().await else { return };
             let projection = self.state.line.projection.name();
             let log = self.state.line.log.name();
             match error {
-                Interrupted::Gap { .. } | Interrupted::Backwards { .. } | Interrupted::Newer => {
+                Interrupted::Gap { .. } | Interrupted::Backwards { .. } => {
                     tracing::error!(projection, log, %error, "A projection has stopped.");
                     self.state.stopped(error.to_string());
                     return;
                 }
+                Interrupted::Decided => continue,
                 // Not a fault: whoever was faster has done the work.
                 Interrupted::Batch(BatchError::Fenced) => {
                     tracing::debug!(
@@ -126,6 +139,23 @@ impl Follower {
         }
     }
 
+    /// Waits while operators let the projection rest; `false` where it is stopped meanwhile.
+    async fn rested(&mut self) -> bool {
+        let name = self.state.line.projection.name();
+        loop {
+            self.changes.borrow_and_update();
+            let paused = self.control.is_paused(name);
+            self.state.rests(paused);
+            if !paused {
+                return !self.stop.is_cancelled();
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                changed = self.changes.changed() => if changed.is_err() { return false },
+            }
+        }
+    }
+
     /// From the checkpoint on, until stopped.
     async fn follow(&mut self) -> Result<(), Interrupted> {
         self.begin().await?;
@@ -137,8 +167,17 @@ impl Follower {
                 end,
             });
         }
-        let (database, place) = (&self.read_models.database, self.state.line.place());
-        parked::resume(database, place, self.log.as_ref(), self.at, &mut self.parked).await?;
+        let (state, database) = (Arc::clone(&self.state), &self.read_models.database);
+        let place = state.line.place(self.generation);
+        parked::resume(
+            database,
+            place,
+            self.log.as_ref(),
+            self.at,
+            &mut self.parked,
+            &self.control,
+        )
+        .await?;
         self.state.stands_at(self.at, &self.parked);
         self.state.recovered();
         self.tell();
@@ -150,6 +189,7 @@ impl Follower {
             } else {
                 tokio::select! {
                     () = self.stop.cancelled() => return Ok(()),
+                    _ = self.changes.changed() => return Err(Interrupted::Decided),
                     next = records.next() => next.ok_or(Interrupted::Ended)?,
                 }
             };
@@ -160,25 +200,15 @@ impl Follower {
         }
     }
 
-    /// Reads where the projection stands; makes its tables anew where an older version folded them.
+    /// Reads which generation is live and where it stands.
     async fn begin(&mut self) -> Result<(), Interrupted> {
-        let database = &self.read_models.database;
-        let place = self.state.line.place();
-        let mut transaction = database.writer.begin_with(database.kind.begin_write()).await?;
-        match checkpoints::folded(&mut transaction, place.projection).await? {
-            Folded::Here => {}
-            Folded::Before => {
-                tracing::info!(
-                    projection = place.projection.name(),
-                    "The fold has changed; the read model is made anew from the first record."
-                );
-                checkpoints::forget(&mut transaction, place.projection).await?;
-            }
-            Folded::After => return Err(Interrupted::Newer),
-        }
-        self.at = place.load(&mut transaction).await?;
-        let parked = place.parked(&mut transaction).await?;
-        transaction.commit().await?;
+        let line = &self.state.line;
+        let mut session = self.read_models.database.begin().await?;
+        self.generation = generations::live_or_new(&mut session, line.projection.as_ref(), line.log).await?;
+        let place = line.place(self.generation);
+        self.at = place.load(&mut session).await?;
+        let parked = place.parked(&mut session).await?;
+        session.commit().await?;
         self.parked = parked
             .into_iter()
             .map(|parked| (parked.tenant.clone(), parked))
@@ -205,8 +235,9 @@ impl Follower {
     /// Applies a batch; where another projector was faster, only what it has not applied.
     async fn apply(&mut self, mut batch: Vec<Record>) -> Result<(), Interrupted> {
         while let Some((to, stored_at)) = batch.last().map(|last| (last.sequence, last.stored_at)) {
-            let (database, place) = (&self.read_models.database, self.state.line.place());
-            match batch::apply(database, place, self.at, &batch, &mut self.parked).await {
+            let (state, database) = (Arc::clone(&self.state), &self.read_models.database);
+            let place = state.line.place(self.generation);
+            match batch::apply(database, place, self.at, &batch, &mut self.parked, &self.control).await {
                 Ok(()) => {
                     self.state.applied(self.at, to, stored_at, &self.parked);
                     self.at = to;
@@ -217,7 +248,7 @@ impl Follower {
                     let before = self.at;
                     self.begin().await?;
                     if self.at <= before {
-                        // The projection was made anew under us: follow from its new place.
+                        // Another generation was switched in: follow from its place.
                         return Err(BatchError::Fenced.into());
                     }
                     batch.retain(|record| record.sequence > self.at);

@@ -2,11 +2,12 @@
 
 use broker::{EventLog, Filter, Record};
 
-use super::batch::{BatchError, ParkedTenants, fold};
+use super::Control;
+use super::batch::{Batch, BatchError, Decoded, ParkedTenants, write};
 use crate::checkpoints::{Parked, Place};
-use crate::engine::Database;
-use crate::incoming::{Decoded, decode};
+use crate::engine::{Database, Session, copies};
 use crate::projection::position;
+use crate::rows::{Rows, Store};
 
 const PAGE: usize = 500;
 
@@ -33,10 +34,11 @@ pub(super) async fn resume(
     log: &dyn EventLog,
     checkpoint: u64,
     parked: &mut ParkedTenants,
+    control: &Control,
 ) -> Result<(), ResumeError> {
     for tenant in parked.clone().into_values() {
         let name = tenant.tenant.clone();
-        match catch_up(database, place, log, checkpoint, tenant).await? {
+        match catch_up(database, place, log, checkpoint, tenant, control).await? {
             None => {
                 parked.remove(&name);
                 tracing::info!(
@@ -60,6 +62,7 @@ async fn catch_up(
     log: &dyn EventLog,
     checkpoint: u64,
     mut parked: Parked,
+    control: &Control,
 ) -> Result<Option<Parked>, ResumeError> {
     // Claims of unique values are under another root, which no projection folds.
     let root = place.log.subject_roots().first().copied().unwrap_or(">");
@@ -70,73 +73,42 @@ async fn catch_up(
         let after = parked.position.sequence.saturating_sub(1);
         let mut records = log.read(after, Some(&filter), PAGE).await?;
         records.retain(|record| record.sequence <= checkpoint);
-        let mut transaction = database.writer.begin_with(database.kind.begin_write()).await?;
-        if !place.hold(&mut transaction, checkpoint).await? {
+        let mut session = database.begin().await?;
+        if !place.hold(&mut session, checkpoint).await? {
             return Err(BatchError::Fenced.into());
         }
         let Some(last) = records.last().map(|record| record.sequence) else {
-            place.unpark(&mut transaction, &parked.tenant).await?;
-            transaction.commit().await?;
+            place.unpark(&mut session, &parked.tenant).await?;
+            session.commit().await?;
             return Ok(None);
         };
-        if let Some(poison) = page(database, place, &records, &mut transaction).await? {
-            transaction.rollback().await?;
-            return up_to(database, place, checkpoint, records, poison)
-                .await
-                .map(Some);
-        }
-        parked.position = position(place.log, last + 1);
-        place.park(&mut transaction, &parked).await?;
-        transaction.commit().await?;
-    }
-}
-
-/// Folds the records before the poison, and parks the tenant there.
-async fn up_to(
-    database: &Database,
-    place: Place<'_>,
-    checkpoint: u64,
-    mut records: Vec<Record>,
-    mut poison: Parked,
-) -> Result<Parked, ResumeError> {
-    loop {
-        records.retain(|record| record.sequence < poison.position.sequence);
-        let mut transaction = database.writer.begin_with(database.kind.begin_write()).await?;
-        if !place.hold(&mut transaction, checkpoint).await? {
-            return Err(BatchError::Fenced.into());
-        }
-        if let Some(earlier) = page(database, place, &records, &mut transaction).await? {
-            transaction.rollback().await?;
-            poison = earlier;
-        } else {
-            place.park(&mut transaction, &poison).await?;
-            transaction.commit().await?;
-            return Ok(poison);
+        let poison = page(place, &records, &mut session, control).await?;
+        let stopped = poison.is_some();
+        parked = poison.unwrap_or_else(|| Parked {
+            position: position(place.log, last + 1),
+            ..parked.clone()
+        });
+        place.park(&mut session, &parked).await?;
+        session.commit().await?;
+        if stopped {
+            return Ok(Some(parked));
         }
     }
 }
 
-/// Folds some records of one tenant; answers what stops it, if something does.
+/// Folds some records of one tenant, up to the one that stops it; answers what does, if something does.
 async fn page(
-    database: &Database,
     place: Place<'_>,
     records: &[Record],
-    transaction: &mut sqlx::Transaction<'static, sqlx::Any>,
+    session: &mut Session,
+    control: &Control,
 ) -> Result<Option<Parked>, BatchError> {
-    let mut incoming = Vec::with_capacity(records.len());
-    for record in records {
-        match decode(place.log, record) {
-            Decoded::Fact(fact) => incoming.push(*fact),
-            Decoded::Nothing => {}
-            Decoded::Poison { tenant, reason } => {
-                let at = position(place.log, record.sequence);
-                return Ok(Some(Parked {
-                    tenant,
-                    position: at,
-                    error: reason,
-                }));
-            }
-        }
-    }
-    fold(database, place, &incoming, transaction).await
+    let (decoded, nobody) = (Decoded::read(place.log, records), ParkedTenants::new());
+    let mut batch = Batch::of(place.projection, &decoded, &nobody, control);
+    let (mut store, suffix) = (Store::default(), copies::suffix(place.generation));
+    batch
+        .fold(place.projection, &mut Rows::new(&mut store, session, &suffix))
+        .await?;
+    write(session, &mut store, &suffix).await?;
+    Ok(batch.fresh.into_values().next())
 }

@@ -21,6 +21,7 @@ pub(crate) struct Seen {
     end: u64,
     pub(crate) last_error: Option<String>,
     pub(crate) stopped: bool,
+    pub(crate) paused: bool,
     pub(crate) parked: Vec<Parked>,
 }
 
@@ -83,6 +84,11 @@ impl State {
             seen.last_error = None;
         });
         ::metrics::counter!(metrics::APPLIED, &self.labels()).increment(to - from);
+    }
+
+    /// Operators let it rest, or go on.
+    pub(super) fn rests(&self, paused: bool) {
+        self.change(|seen| seen.paused = paused);
     }
 
     /// Something went wrong and is tried again.

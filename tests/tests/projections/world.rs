@@ -13,7 +13,7 @@ use domain::{
     Actor, AttemptOutcome, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, ErrorClass, EventId,
     EventRecord, Message, MessageRef, Meta, Next, Position, Source, TenantId, Timestamp,
 };
-use projections::{Logs, Projectors, ReadModels, Settings, Target};
+use projections::{Control, Logs, Projectors, ReadModels, Settings, Target};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tests::postgres::{self, Database};
@@ -126,7 +126,12 @@ impl World {
     pub(crate) fn start(&self, read_models: &ReadModels) -> (Projectors, CancellationToken) {
         let stop = CancellationToken::new();
         (
-            Projectors::start(read_models.clone(), Arc::clone(&self.engine), stop.clone()),
+            Projectors::start(
+                read_models.clone(),
+                Arc::clone(&self.engine),
+                Control::default(),
+                stop.clone(),
+            ),
             stop,
         )
     }

@@ -1,6 +1,6 @@
 //! What a user may do: its roles, and what it is allowed and denied by itself.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use domain::access::{self, Right};
@@ -152,6 +152,8 @@ async fn list_rights(
     let answer = Answer {
         data: rights,
         positions: vec![seen],
+        // The log itself was asked.
+        fresh_at: Some(SystemTime::now().into()),
     };
     Ok(Found::new(answer, |rights| rights))
 }

@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 use super::{DeliveryStatus, NAME};
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
+use crate::read_models::Query;
 use crate::sql::{Statement, number, optional_int, optional_text, optional_time, parsed, text, time};
 
 /// A delivery as the API shows it.
@@ -140,10 +141,6 @@ pub struct Deliveries<'a> {
     pub(crate) tenant: &'a TenantId,
 }
 
-/// Counting the rows at the query, and not along the fold, is right whatever comes twice.
-const SELECT: &str = "SELECT d.*, (SELECT count(*) FROM attempts a WHERE a.tenant = d.tenant AND a.delivery = d.id) \
-                      AS attempts FROM deliveries d WHERE d.tenant = ";
-
 impl Deliveries<'_> {
     /// The deliveries, those of the newest message first.
     pub async fn list(
@@ -151,17 +148,18 @@ impl Deliveries<'_> {
         filter: &DeliveryFilter,
         page: &Page,
     ) -> Result<Answer<Listing<DeliveryRow>>, QueryError> {
-        let mut select = self.select();
-        if let Some(event) = &filter.event {
-            select.push(" AND d.event = ").bind(event.as_str());
-        }
-        if let Some(endpoint) = &filter.endpoint {
-            select.push(" AND d.endpoint = ").bind(endpoint.as_str());
-        }
-        if let Some(status) = filter.status {
-            select.push(" AND d.status = ").bind(status.as_str());
-        }
-        self.page(select, NAME, page).await
+        let narrow = |select: &mut Statement| {
+            if let Some(event) = &filter.event {
+                select.push(" AND d.event = ").bind(event.as_str());
+            }
+            if let Some(endpoint) = &filter.endpoint {
+                select.push(" AND d.endpoint = ").bind(endpoint.as_str());
+            }
+            if let Some(status) = filter.status {
+                select.push(" AND d.status = ").bind(status.as_str());
+            }
+        };
+        self.page(narrow, NAME, page).await
     }
 
     /// The dead letters (of one endpoint, if one is given), those of the newest message first; discarded ones are
@@ -171,21 +169,23 @@ impl Deliveries<'_> {
         endpoint: Option<&EndpointId>,
         page: &Page,
     ) -> Result<Answer<Listing<DeliveryRow>>, QueryError> {
-        let mut select = self.select();
-        select.push(" AND d.status = 'dead' AND d.discarded_at IS NULL");
-        if let Some(endpoint) = endpoint {
-            select.push(" AND d.endpoint = ").bind(endpoint.as_str());
-        }
-        self.page(select, "dead-letters", page).await
+        let narrow = |select: &mut Statement| {
+            select.push(" AND d.status = 'dead' AND d.discarded_at IS NULL");
+            if let Some(endpoint) = endpoint {
+                select.push(" AND d.endpoint = ").bind(endpoint.as_str());
+            }
+        };
+        self.page(narrow, "dead-letters", page).await
     }
 
     /// The endpoints that have dead letters, in order of their ids.
     pub async fn dead_letter_endpoints(&self) -> Result<Answer<Vec<DeadLetterEndpoint>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new(
-            "SELECT endpoint, count(*) AS dead_letters FROM deliveries
+        let select = Statement::new(format!(
+            "SELECT endpoint, count(*) AS dead_letters FROM {}
              WHERE tenant = $1 AND status = 'dead' AND discarded_at IS NULL GROUP BY endpoint ORDER BY endpoint",
-        )
+            query.table("deliveries")
+        ))
         .with(self.tenant.as_str());
         let rows = query.rows(select).await?;
         let found = rows.iter().map(|row| {
@@ -201,7 +201,7 @@ impl Deliveries<'_> {
     /// One delivery.
     pub async fn get(&self, id: &DeliveryId) -> Result<Answer<Option<DeliveryRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = self.select();
+        let mut select = self.select(&query);
         select.push(" AND d.id = ").bind(id.as_str());
         let rows = query.rows(select).await?;
         let found = rows.first().map(DeliveryRow::read).transpose()?;
@@ -211,15 +211,16 @@ impl Deliveries<'_> {
     /// The attempts of a delivery, oldest first; none where there is no such delivery. At most 1,000, the newest.
     pub async fn attempts(&self, id: &DeliveryId) -> Result<Answer<Option<Vec<AttemptRow>>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut delivery = self.select();
+        let mut delivery = self.select(&query);
         delivery.push(" AND d.id = ").bind(id.as_str());
         if query.rows(delivery).await?.is_empty() {
             return query.answer(None).await;
         }
-        let select = Statement::new(
-            "SELECT * FROM attempts WHERE tenant = $1 AND delivery = $2
+        let select = Statement::new(format!(
+            "SELECT * FROM {} WHERE tenant = $1 AND delivery = $2
              ORDER BY run DESC, attempt DESC, at DESC, try_id DESC LIMIT 1000",
-        )
+            query.table("attempts")
+        ))
         .with(self.tenant.as_str())
         .with(id.as_str());
         let rows = query.rows(select).await?;
@@ -231,20 +232,28 @@ impl Deliveries<'_> {
         query.answer(Some(attempts)).await
     }
 
-    fn select(&self) -> Statement {
-        let mut select = Statement::new(SELECT);
+    /// Counting the attempts at the query, and not along the fold, is right whatever comes twice.
+    fn select(&self, query: &Query) -> Statement {
+        let mut select = Statement::new(format!(
+            "SELECT d.*, (SELECT count(*) FROM {} a WHERE a.tenant = d.tenant AND a.delivery = d.id) AS attempts
+             FROM {} d WHERE d.tenant = ",
+            query.table("attempts"),
+            query.table("deliveries")
+        ));
         select.bind(self.tenant.as_str());
         select
     }
 
     async fn page(
         &self,
-        mut select: Statement,
+        narrow: impl FnOnce(&mut Statement) + Send,
         list: &str,
         page: &Page,
     ) -> Result<Answer<Listing<DeliveryRow>>, QueryError> {
         let after: Option<(u16, u64, String)> = page.after(list)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let mut select = self.select(&query);
+        narrow(&mut select);
         if let Some((shard, sequence, id)) = after {
             select
                 .push(" AND (d.shard, d.sequence, d.id) < (")
@@ -265,12 +274,12 @@ impl Deliveries<'_> {
 
 /// How many deliveries a tenant has in each status.
 pub(in crate::models) async fn counts(
-    query: &mut crate::read_models::Query,
+    query: &mut Query,
     tenant: &TenantId,
 ) -> Result<Vec<(String, u64)>, QueryError> {
     let select = Statement::new(format!(
         "SELECT status, deliveries FROM {} WHERE tenant = $1",
-        super::COUNTS
+        query.table("delivery_counts")
     ))
     .with(tenant.as_str());
     let rows = query.rows(select).await?;

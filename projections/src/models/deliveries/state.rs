@@ -4,10 +4,9 @@ use std::str::FromStr;
 
 use domain::{AttemptOutcome, DeliveryFact, DeliveryRecord, Next, Timestamp};
 use serde::Serialize;
-use sqlx::any::AnyRow;
 
-use super::Key;
-use crate::sql::{Value, number, optional_int, optional_text, optional_time, parsed, text, time};
+use crate::sql::{Value, unreadable};
+use crate::table::{Column, Growth, Row, Table};
 
 /// Where a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,34 +69,30 @@ pub(super) struct State {
     discarded_at: Option<Timestamp>,
 }
 
-pub(super) const COLUMNS: [&str; 17] = [
-    "tenant",
-    "id",
-    "endpoint",
-    "event",
-    "event_type",
-    "shard",
-    "sequence",
-    "run",
-    "step",
-    "status",
-    "last_status",
-    "last_error",
-    "next_due",
-    "created_at",
-    "updated_at",
-    "completed_at",
-    "discarded_at",
-];
-
-/// The clause that lets a row take the place of the one before.
-pub(super) fn replace() -> String {
-    let columns: Vec<String> = COLUMNS[2..]
-        .iter()
-        .map(|column| format!("{column} = excluded.{column}"))
-        .collect();
-    format!("ON CONFLICT (tenant, id) DO UPDATE SET {}", columns.join(", "))
-}
+pub(super) static TABLE: Table = Table {
+    name: "deliveries",
+    key: 2,
+    columns: &[
+        Column::text("tenant"),
+        Column::text("id"),
+        Column::text("endpoint"),
+        Column::text("event"),
+        Column::text("event_type"),
+        Column::int("shard"),
+        Column::int("sequence"),
+        Column::int("run"),
+        Column::int("step"),
+        Column::text("status"),
+        Column::int("last_status"),
+        Column::text("last_error"),
+        Column::int("next_due"),
+        Column::int("created_at"),
+        Column::int("updated_at"),
+        Column::int("completed_at"),
+        Column::int("discarded_at"),
+    ],
+    growth: Growth::Kept,
+};
 
 impl State {
     pub(super) fn status(&self) -> DeliveryStatus {
@@ -174,8 +169,8 @@ impl State {
         };
     }
 
-    /// The row as it is stored, in the order of [`COLUMNS`].
-    pub(super) fn row(self, tenant: &str, id: &str) -> Vec<Value> {
+    /// The row as it is stored, in the order of the columns of [`TABLE`].
+    pub(super) fn row(self, tenant: &str, id: &str) -> Row {
         vec![
             tenant.into(),
             id.into(),
@@ -198,25 +193,36 @@ impl State {
     }
 
     /// Reads a row back.
-    pub(super) fn read(row: &AnyRow) -> Result<(Key, Self), sqlx::Error> {
-        let state = Self {
-            endpoint: text(row, "endpoint")?,
-            event: text(row, "event")?,
-            event_type: text(row, "event_type")?,
+    pub(super) fn read(row: &Row) -> Result<Self, sqlx::Error> {
+        let text = |column| TABLE.get(row, column).and_then(Value::as_text).map(str::to_owned);
+        let int = |column| TABLE.get(row, column).and_then(Value::as_int);
+        let time = |column| int(column).map(Timestamp::from_millis);
+        let status = TABLE.text(row, "status").parse();
+        Ok(Self {
+            endpoint: text("endpoint").unwrap_or_default(),
+            event: text("event").unwrap_or_default(),
+            event_type: text("event_type").unwrap_or_default(),
             shard: number(row, "shard")?,
             sequence: number(row, "sequence")?,
             order: (number(row, "run")?, number(row, "step")?),
-            status: parsed(row, "status")?,
-            last_status: optional_int(row, "last_status")?,
-            last_error: optional_text(row, "last_error")?,
-            next_due: optional_time(row, "next_due")?,
-            created_at: time(row, "created_at")?,
-            updated_at: time(row, "updated_at")?,
-            completed_at: optional_time(row, "completed_at")?,
-            discarded_at: optional_time(row, "discarded_at")?,
-        };
-        Ok(((text(row, "tenant")?, text(row, "id")?), state))
+            status: status.map_err(|error| unreadable("status", error))?,
+            last_status: int("last_status"),
+            last_error: text("last_error"),
+            next_due: time("next_due"),
+            created_at: Timestamp::from_millis(TABLE.int(row, "created_at")),
+            updated_at: Timestamp::from_millis(TABLE.int(row, "updated_at")),
+            completed_at: time("completed_at"),
+            discarded_at: time("discarded_at"),
+        })
     }
+}
+
+/// An integer of a row, as the unsigned type it was written from.
+fn number<T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>>(
+    row: &Row,
+    column: &'static str,
+) -> Result<T, sqlx::Error> {
+    T::try_from(TABLE.int(row, column)).map_err(|error| unreadable(column, error))
 }
 
 #[cfg(test)]
@@ -293,6 +299,22 @@ mod tests {
             (end.created_at.as_millis(), end.completed_at),
             (10, Some(Timestamp::from_millis(14)))
         );
+    }
+
+    #[test]
+    fn a_row_is_read_back_as_it_was() {
+        let life = [
+            record(1, 10, DeliveryFact::Created),
+            record(3, 11, tried(1, again())),
+            record(3, 12, tried(2, Next::Dead)),
+            record(3, 13, DeliveryFact::Discarded),
+        ];
+        for end in 1..=life.len() {
+            let state = fold(&life[..end]);
+            let row = state.clone().row("t", "d");
+            assert_eq!(row.len(), TABLE.columns.len());
+            assert_eq!(State::read(&row).unwrap(), state);
+        }
     }
 
     #[test]

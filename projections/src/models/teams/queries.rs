@@ -5,17 +5,23 @@ use domain::{TeamId, TenantId, UserId};
 use super::{NAME, TeamMemberRow, TeamRow};
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
+use crate::read_models::Query;
 use crate::sql::Statement;
 
 /// The name of the list of members in cursors.
 const MEMBER_LIST: &str = "team members";
 
 /// A team with its counts; what selects follows.
-const TEAM: &str = "SELECT t.*, \
-    (SELECT COUNT(*) FROM team_members m WHERE m.tenant = t.tenant AND m.team = t.id AND NOT EXISTS \
-    (SELECT 1 FROM team_former_users f WHERE f.tenant = m.tenant AND f.user_id = m.user_id)) AS members, \
-    (SELECT COUNT(*) FROM teams c WHERE c.tenant = t.tenant AND c.parent = t.id) AS children \
-    FROM teams t WHERE t.tenant = ";
+fn team(query: &Query) -> Statement {
+    let (teams, members) = (query.table("teams"), query.table("team_members"));
+    let former = query.table("team_former_users");
+    Statement::new(format!(
+        "SELECT t.*, (SELECT COUNT(*) FROM {members} m WHERE m.tenant = t.tenant AND m.team = t.id AND NOT EXISTS \
+         (SELECT 1 FROM {former} f WHERE f.tenant = m.tenant AND f.user_id = m.user_id)) AS members, \
+         (SELECT COUNT(*) FROM {teams} c WHERE c.tenant = t.tenant AND c.parent = t.id) AS children \
+         FROM {teams} t WHERE t.tenant = "
+    ))
+}
 
 /// Which teams are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,30 +48,9 @@ impl Teams<'_> {
     ) -> Result<Answer<Listing<TeamRow>>, QueryError> {
         let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new(TEAM);
+        let mut select = team(&query);
         select.bind(self.tenant.as_str());
-        match &filter.parent {
-            Some(Some(parent)) => {
-                select.push(" AND t.parent = ").bind(parent.as_str());
-            }
-            Some(None) => {
-                select.push(" AND t.parent IS NULL");
-            }
-            None => {}
-        }
-        if let Some(user) = &filter.member {
-            select
-                .push(" AND t.id IN (SELECT team FROM team_members WHERE tenant = ")
-                .bind(self.tenant.as_str())
-                .push(" AND user_id = ")
-                .bind(user.as_str());
-            select
-                .push(") AND NOT EXISTS (SELECT 1 FROM team_former_users WHERE tenant = ")
-                .bind(self.tenant.as_str())
-                .push(" AND user_id = ")
-                .bind(user.as_str())
-                .push(")");
-        }
+        self.narrow(filter, &query, &mut select);
         if let Some(after) = after {
             select.push(" AND t.id < ").bind(after);
         }
@@ -79,10 +64,40 @@ impl Teams<'_> {
             .await
     }
 
+    fn narrow(&self, filter: &TeamFilter, query: &Query, select: &mut Statement) {
+        match &filter.parent {
+            Some(Some(parent)) => {
+                select.push(" AND t.parent = ").bind(parent.as_str());
+            }
+            Some(None) => {
+                select.push(" AND t.parent IS NULL");
+            }
+            None => {}
+        }
+        if let Some(user) = &filter.member {
+            let (members, former) = (query.table("team_members"), query.table("team_former_users"));
+            select
+                .push(&format!(
+                    " AND t.id IN (SELECT team FROM {members} WHERE tenant = "
+                ))
+                .bind(self.tenant.as_str())
+                .push(" AND user_id = ")
+                .bind(user.as_str());
+            select
+                .push(&format!(
+                    ") AND NOT EXISTS (SELECT 1 FROM {former} WHERE tenant = "
+                ))
+                .bind(self.tenant.as_str())
+                .push(" AND user_id = ")
+                .bind(user.as_str())
+                .push(")");
+        }
+    }
+
     /// One team.
     pub async fn get(&self, id: &TeamId) -> Result<Answer<Option<TeamRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new(TEAM);
+        let mut select = team(&query);
         select
             .bind(self.tenant.as_str())
             .push(" AND t.id = ")
@@ -100,20 +115,24 @@ impl Teams<'_> {
     ) -> Result<Answer<Option<Listing<TeamMemberRow>>>, QueryError> {
         let after: Option<String> = page.after(MEMBER_LIST)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let exists = Statement::new("SELECT 1 AS found FROM teams WHERE tenant = $1 AND id = $2")
-            .with(self.tenant.as_str())
-            .with(team.as_str());
+        let teams = query.table("teams");
+        let exists = Statement::new(format!(
+            "SELECT 1 AS found FROM {teams} WHERE tenant = $1 AND id = $2"
+        ))
+        .with(self.tenant.as_str())
+        .with(team.as_str());
         if query.rows(exists).await?.is_empty() {
             return query.answer(None).await;
         }
-        let mut select = Statement::new("SELECT * FROM team_members m WHERE m.tenant = ");
+        let (members, former) = (query.table("team_members"), query.table("team_former_users"));
+        let mut select = Statement::new(format!("SELECT * FROM {members} m WHERE m.tenant = "));
         select
             .bind(self.tenant.as_str())
             .push(" AND m.team = ")
             .bind(team.as_str());
-        select.push(
-            " AND NOT EXISTS (SELECT 1 FROM team_former_users f WHERE f.tenant = m.tenant AND f.user_id = m.user_id)",
-        );
+        select.push(&format!(
+            " AND NOT EXISTS (SELECT 1 FROM {former} f WHERE f.tenant = m.tenant AND f.user_id = m.user_id)",
+        ));
         if let Some(after) = after {
             select.push(" AND m.user_id < ").bind(after);
         }

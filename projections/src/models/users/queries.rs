@@ -68,7 +68,8 @@ pub struct UserFilter {
 }
 
 impl UserFilter {
-    fn narrow(&self, select: &mut Statement) {
+    /// Narrows the users of a tenant, whose roles are in the table `roles`.
+    fn narrow(&self, select: &mut Statement, tenant: &TenantId, roles: &str) {
         match self.status {
             None => select.push(" AND status <> 'removed'"),
             Some(status) => select.push(" AND status = ").bind(word(status)),
@@ -77,10 +78,11 @@ impl UserFilter {
             select.push(" AND email_folded = ").bind(email.folded());
         }
         if let Some(role) = &self.role {
-            select
-                .push(" AND id IN (SELECT user_id FROM user_roles WHERE tenant = users.tenant AND role = ")
-                .bind(role.as_str())
-                .push(")");
+            select.push(&format!(
+                " AND id IN (SELECT user_id FROM {roles} WHERE tenant = "
+            ));
+            select.bind(tenant.as_str()).push(" AND role = ");
+            select.bind(role.as_str()).push(")");
         }
     }
 }
@@ -109,9 +111,9 @@ impl Users<'_> {
     ) -> Result<Answer<Listing<UserRow>>, QueryError> {
         let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let mut select = Statement::new("SELECT * FROM users WHERE tenant = ");
+        let mut select = Statement::new(format!("SELECT * FROM {} WHERE tenant = ", query.table("users")));
         select.bind(self.tenant.as_str());
-        filter.narrow(&mut select);
+        filter.narrow(&mut select, self.tenant, &query.table("user_roles"));
         if let Some(after) = after {
             select.push(" AND id < ").bind(after);
         }
@@ -127,7 +129,8 @@ impl Users<'_> {
     /// One user, a removed one too.
     pub async fn get(&self, id: &UserId) -> Result<Answer<Option<UserRow>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new("SELECT * FROM users WHERE tenant = $1 AND id = $2")
+        let users = query.table("users");
+        let select = Statement::new(format!("SELECT * FROM {users} WHERE tenant = $1 AND id = $2"))
             .with(self.tenant.as_str())
             .with(id.as_str());
         let found = self.read(&mut query, select).await?.pop();
@@ -137,7 +140,9 @@ impl Users<'_> {
     /// What a user keeps for itself.
     pub async fn preferences(&self, id: &UserId) -> Result<Answer<Option<Map<String, Json>>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = "SELECT preferences FROM users WHERE tenant = $1 AND id = $2 AND status <> 'removed'";
+        let users = query.table("users");
+        let select =
+            format!("SELECT preferences FROM {users} WHERE tenant = $1 AND id = $2 AND status <> 'removed'");
         let select = Statement::new(select)
             .with(self.tenant.as_str())
             .with(id.as_str());
@@ -156,7 +161,8 @@ impl Users<'_> {
         if users.is_empty() {
             return Ok(users);
         }
-        let mut select = Statement::new("SELECT user_id, role FROM user_roles WHERE tenant = ");
+        let roles = query.table("user_roles");
+        let mut select = Statement::new(format!("SELECT user_id, role FROM {roles} WHERE tenant = "));
         select.bind(self.tenant.as_str()).push(" AND user_id IN (");
         for (number, user) in users.iter().enumerate() {
             select

@@ -1,0 +1,166 @@
+//! The switch: which generation queries read is changed in one transaction.
+
+use broker::layout::Log;
+use domain::TenantId;
+
+use super::build::Build;
+use super::{Member, Rebuild, RebuildError};
+use crate::engine::{Session, copies};
+use crate::generations::{self, Standing};
+use crate::sql::Statement;
+use crate::table::Table;
+
+/// How often a switch that another transaction came across is tried.
+const TRIES: usize = 5;
+
+/// Makes a copy the live model, and the live one its predecessor.
+///
+/// The live model's checkpoints are held meanwhile, so that its projectors wait, and see then that they fold the new
+/// one. The copy is brought to where they stood at least: no answer ever goes back.
+pub(super) async fn whole(rebuild: &Rebuild, build: &Build<'_>, member: &Member) -> Result<(), RebuildError> {
+    for left in (0..TRIES).rev() {
+        match try_whole(rebuild, build, member).await {
+            Err(RebuildError::Database(error)) if left > 0 && came_across(&error) => {}
+            result => return result,
+        }
+    }
+    Ok(())
+}
+
+async fn try_whole(rebuild: &Rebuild, build: &Build<'_>, member: &Member) -> Result<(), RebuildError> {
+    let projection = member.projection.as_ref();
+    let mut session = rebuild.read_models.database.begin().await?;
+    generations::alone(&mut session, projection.name()).await?;
+    let live = generations::live(&mut session, projection).await?;
+    if live == Some(member.generation) {
+        // Switched by the run before it was killed.
+        return Ok(());
+    }
+    for (log, end) in generations::hold_live(&mut session, projection).await? {
+        build.rest(&mut session, member, log, end).await?;
+    }
+    if let Some(live) = live {
+        generations::stand(&mut session, projection, live, Standing::Previous).await?;
+    }
+    generations::stand(&mut session, projection, member.generation, Standing::Live).await?;
+    Ok(session.commit().await?)
+}
+
+/// Exchanges one tenant's rows between a copy and the live model; what was live stays in the copy.
+pub(super) async fn tenant(
+    rebuild: &Rebuild,
+    build: &Build<'_>,
+    member: &Member,
+    tenant: &TenantId,
+) -> Result<(), RebuildError> {
+    let projection = member.projection.as_ref();
+    let mut session = rebuild.read_models.database.begin().await?;
+    generations::alone(&mut session, projection.name()).await?;
+    let Some(live) = generations::live(&mut session, projection).await? else {
+        return Err(RebuildError::Refused(format!(
+            "{} has no live model whose rows could be exchanged: rebuild all of it",
+            projection.name()
+        )));
+    };
+    if generations::standing(&mut session, projection, member.generation).await? != Some(Standing::Building) {
+        // Exchanged by the run before it was killed.
+        return Ok(());
+    }
+    let ends = generations::hold_live(&mut session, projection).await?;
+    for (log, end) in &ends {
+        ahead(build, *log, *end).await?;
+        build.rest(&mut session, member, *log, *end).await?;
+    }
+    for table in projection.tables() {
+        exchange(&mut session, table, (live, member.generation), tenant).await?;
+    }
+    generations::move_parked(&mut session, projection, (member.generation, live), tenant).await?;
+    generations::stand(&mut session, projection, member.generation, Standing::Inspection).await?;
+    Ok(session.commit().await?)
+}
+
+/// A tenant's rows can only be exchanged at one position; a live model that lags is waited for by running again.
+async fn ahead(build: &Build<'_>, log: Log, end: u64) -> Result<(), RebuildError> {
+    match build.at(log).await? {
+        Some(at) if at > end => Err(RebuildError::Refused(format!(
+            "the live model stands at {end} of {}, behind the copy at {at}: wait until it has caught up",
+            log.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn exchange(
+    session: &mut Session,
+    table: &Table,
+    (live, copy): (i64, i64),
+    tenant: &TenantId,
+) -> Result<(), RebuildError> {
+    let columns: Vec<_> = table.names().collect();
+    let columns = columns.join(", ");
+    let name = |generation| format!("{}{}", table.name, copies::suffix(generation));
+    let (live, copy, aside) = (name(live), name(copy), format!("{}_aside", table.name));
+    let of_tenant = |sql: String| Statement::new(sql).with(tenant.as_str());
+    let statements = [
+        Statement::new(format!(
+            "CREATE TEMPORARY TABLE {aside} AS SELECT {columns} FROM {live} WHERE 1 = 0"
+        )),
+        of_tenant(format!(
+            "INSERT INTO {aside} SELECT {columns} FROM {live} WHERE tenant = $1"
+        )),
+        of_tenant(format!("DELETE FROM {live} WHERE tenant = $1")),
+        of_tenant(format!(
+            "INSERT INTO {live} ({columns}) SELECT {columns} FROM {copy} WHERE tenant = $1"
+        )),
+        of_tenant(format!("DELETE FROM {copy} WHERE tenant = $1")),
+        Statement::new(format!(
+            "INSERT INTO {copy} ({columns}) SELECT {columns} FROM {aside}"
+        )),
+        Statement::new(format!("DROP TABLE {aside}")),
+    ];
+    for statement in statements {
+        session.execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// Drops the predecessors but the last one.
+pub(super) async fn drop_older(rebuild: &Rebuild, member: &Member) -> Result<(), RebuildError> {
+    let mut session = rebuild.read_models.database.begin().await?;
+    let older = generations::older(&mut session, member.projection.as_ref()).await?;
+    drop(session);
+    for generation in older {
+        let old = Member {
+            generation,
+            ..member.clone()
+        };
+        drop_one(rebuild, &old).await?;
+    }
+    Ok(())
+}
+
+/// Drops a generation's tables and forgets where it stood; never the live one.
+pub(super) async fn drop_one(rebuild: &Rebuild, member: &Member) -> Result<(), RebuildError> {
+    let projection = member.projection.as_ref();
+    let mut session = rebuild.read_models.database.begin().await?;
+    generations::alone(&mut session, projection.name()).await?;
+    let standing = generations::standing(&mut session, projection, member.generation).await?;
+    if standing == Some(Standing::Live) {
+        let name = projection.name();
+        let generation = member.generation;
+        return Err(RebuildError::Refused(format!(
+            "generation {generation} of {name} is the live one"
+        )));
+    }
+    for table in projection.tables() {
+        copies::drop(&mut session, table, member.generation).await?;
+    }
+    generations::forget(&mut session, projection, member.generation).await?;
+    Ok(session.commit().await?)
+}
+
+/// Whether the database gave up because of another transaction: SQLSTATE 40001, 40P01 and 55P03.
+fn came_across(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03"))
+}
