@@ -146,6 +146,7 @@ mod tests {
             user.apply(UserEvent::PermissionSet {
                 permission: permission.parse().unwrap(),
                 effect: *effect,
+                was: None,
             });
         }
         user

@@ -154,6 +154,11 @@ typed_id!(
     "rpl_"
 );
 typed_id!(
+    /// Names what one process wrote down of refusals and shown secrets.
+    AccessLogId,
+    "acc_"
+);
+typed_id!(
     /// Names the token of an invitation; not secret.
     TokenId,
     "tok_"

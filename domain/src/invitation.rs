@@ -143,6 +143,15 @@ pub enum InvitationCommand {
     },
 }
 
+/// What an invitation offered for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Names the token.
+    pub token: TokenId,
+    /// From when on it was too late.
+    pub expires_at: Timestamp,
+}
+
 /// What has happened to an invitation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
@@ -168,6 +177,9 @@ pub enum InvitationEvent {
         token: TokenId,
         /// From when on it is too late now.
         expires_at: Timestamp,
+        /// What was offered before; events of earlier programs do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Offer>,
     },
     /// It was taken up; the user came into being with it.
     #[serde(rename = "invitation.accepted")]
@@ -260,7 +272,12 @@ impl cqrs_es::Aggregate for Invitation {
                     status: Status::Pending,
                 });
             }
-            (InvitationEvent::Resent { token, expires_at }, Some(terms)) => {
+            (
+                InvitationEvent::Resent {
+                    token, expires_at, ..
+                },
+                Some(terms),
+            ) => {
                 terms.token = token;
                 terms.expires_at = expires_at;
                 terms.sent += 1;
@@ -311,17 +328,26 @@ fn decide(
         (InvitationCommand::Expire { at }, Some(terms)) if at < terms.expires_at => {
             Err(InvitationRejection::InTime)
         }
-        (command, Some(terms)) => Ok(happens(command, terms.email.clone())),
+        (command, Some(terms)) => Ok(happens(command, terms)),
     }
 }
 
 /// What a pending invitation says to a command that nothing is against.
-fn happens(command: InvitationCommand, email: Email) -> Option<InvitationEvent> {
+fn happens(command: InvitationCommand, terms: &Terms) -> Option<InvitationEvent> {
+    let email = terms.email.clone();
     match command {
         InvitationCommand::Invite { .. } => None,
         InvitationCommand::Accept { user, .. } => Some(InvitationEvent::Accepted { email, user }),
         InvitationCommand::Resend { token, expires_at } => {
-            Some(InvitationEvent::Resent { token, expires_at })
+            let from = Offer {
+                token: terms.token.clone(),
+                expires_at: terms.expires_at,
+            };
+            Some(InvitationEvent::Resent {
+                token,
+                expires_at,
+                from: Some(from),
+            })
         }
         InvitationCommand::Revoke => Some(InvitationEvent::Revoked { email }),
         InvitationCommand::Expire { .. } => Some(InvitationEvent::Expired { email }),

@@ -4,16 +4,18 @@
 //! test or a replay decides exactly what happens.
 //!
 //! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`role`], [`endpoint`],
-//!   [`settings`], [`event_type`], [`team`], [`invitation`]; [`access`] tells what a user may do. Operators' decisions
+//!   [`settings`], [`event_type`], [`team`], [`invitation`], [`access_log`]; [`access`] tells what a user may do. Operators' decisions
 //!   are aggregates of the platform: [`projection`], [`replay`].
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
 
 pub mod access;
+pub mod access_log;
 mod aggregate;
 pub mod api_key;
 mod bounded;
+mod changes;
 mod claim;
 mod commit;
 mod delivery;
@@ -39,13 +41,14 @@ pub mod user;
 pub use access::Effect;
 pub use aggregate::{DecodeEventError, Root, decode_event, encode_event};
 pub use bounded::{Bounded, OutOfBounds};
+pub use changes::{Change, changes};
 pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
 pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next, Trigger};
 pub use edit::Edit;
 pub use id::{
-    CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId, ReplayId,
-    RoleId, SecretId, TeamId, TenantId, TokenId, UserId,
+    AccessLogId, CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId,
+    ReplayId, RoleId, SecretId, TeamId, TenantId, TokenId, UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

@@ -275,6 +275,9 @@ pub enum TeamsEvent {
         team: TeamId,
         /// Who.
         users: Vec<UserId>,
+        /// The same, with what they were; events of earlier programs do not say.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        members: Vec<Membership>,
     },
     /// It is no more, and nobody belongs to it.
     #[serde(rename = "team.retired")]
@@ -409,7 +412,7 @@ impl cqrs_es::Aggregate for Teams {
             TeamsEvent::MemberRoleChanged { team, user, to, .. } => self.roster(&team, |roster| {
                 roster.insert(user, to);
             }),
-            TeamsEvent::MembersRemoved { team, users } => self.roster(&team, |roster| {
+            TeamsEvent::MembersRemoved { team, users, .. } => self.roster(&team, |roster| {
                 for user in &users {
                     roster.remove(user);
                 }

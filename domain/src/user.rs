@@ -200,6 +200,9 @@ pub enum UserEvent {
     /// The preferences were replaced.
     #[serde(rename = "user.preferences_changed")]
     PreferencesChanged {
+        /// The old ones; events of earlier programs do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Preferences>,
         /// The new ones, all of them.
         to: Preferences,
     },
@@ -237,6 +240,9 @@ pub enum UserEvent {
         permission: Permission,
         /// Whether it is allowed or denied.
         effect: Effect,
+        /// Whether it was allowed or denied before, if it was either; events of earlier programs do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Effect>,
     },
     /// A permission was left to the roles again.
     #[serde(rename = "user.permission_cleared")]
@@ -342,7 +348,7 @@ impl Registered {
             UserEvent::EmailChanged { to, .. } => self.email = to,
             UserEvent::Renamed { to, .. } => self.name = to,
             UserEvent::AttributesChanged { from, to } => self.attributes.replace(&from, to),
-            UserEvent::PreferencesChanged { to } => self.preferences = to,
+            UserEvent::PreferencesChanged { to, .. } => self.preferences = to,
             UserEvent::Deactivated { .. } => self.status = UserStatus::Deactivated,
             UserEvent::Reactivated {} => self.status = UserStatus::Active,
             UserEvent::Removed { .. } => self.status = UserStatus::Removed,
@@ -352,7 +358,9 @@ impl Registered {
             UserEvent::RoleRevoked { role } => {
                 self.roles.remove(&role);
             }
-            UserEvent::PermissionSet { permission, effect } => {
+            UserEvent::PermissionSet {
+                permission, effect, ..
+            } => {
                 self.permissions.insert(permission, effect);
             }
             UserEvent::PermissionCleared { permission, .. } => {

@@ -37,6 +37,7 @@ fn resent() -> InvitationEvent {
     InvitationEvent::Resent {
         token: token(2),
         expires_at: after(72),
+        from: None,
     }
 }
 
@@ -90,7 +91,24 @@ async fn an_invitation_is_accepted_once_and_in_time() {
 #[tokio::test]
 async fn sending_again_makes_the_old_token_worthless_and_gives_more_time() {
     let history = [created(), resent()];
-    assert_eq!(when(&[created()], resend()).await, Ok(vec![resent()]));
+    let InvitationEvent::Resent {
+        token: new,
+        expires_at,
+        ..
+    } = resent()
+    else {
+        unreachable!("it is resent");
+    };
+    let from = Some(Offer {
+        token: token(1),
+        expires_at: after(24),
+    });
+    let told = InvitationEvent::Resent {
+        token: new,
+        expires_at,
+        from,
+    };
+    assert_eq!(when(&[created()], resend()).await, Ok(vec![told]));
     assert_eq!(
         when(&history, accept(1, 1)).await,
         Err(InvitationRejection::TokenReplaced)

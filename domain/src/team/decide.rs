@@ -58,10 +58,18 @@ pub(super) fn decide(teams: &Teams, command: TeamsCommand) -> Decision {
             if let Some(user) = users.iter().find(|user| !team.members.contains_key(*user)) {
                 return Err(TeamsRejection::NotAMember { user: user.clone() });
             }
-            let users: Vec<_> = users.into_iter().collect();
+            let roles = users
+                .iter()
+                .filter_map(|user| Some((user, team.members.get(user)?)));
+            let members = roles.map(|(user, role)| Membership {
+                user: user.clone(),
+                role: *role,
+            });
+            let (members, users) = (members.collect(), users.iter().cloned().collect());
             Ok(unless_empty(users, |users| TeamsEvent::MembersRemoved {
                 team: id,
                 users,
+                members,
             }))
         }
         TeamsCommand::Retire { id, recursive } => {

@@ -302,6 +302,10 @@ async fn members_are_added_once_and_change_their_role() {
     let removed = TeamsEvent::MembersRemoved {
         team: team(1),
         users: vec![user(1)],
+        members: vec![Membership {
+            user: user(1),
+            role: Member,
+        }],
     };
     assert_eq!(when(&history, remove(&[1])).await, Ok(vec![removed]));
     let stranger = Err(TeamsRejection::NotAMember { user: user(3) });
@@ -396,6 +400,7 @@ async fn the_bounds_hold_and_a_copy_shares_what_it_does_not_change() {
     copy.apply(TeamsEvent::MembersRemoved {
         team: first.clone(),
         users: vec![member],
+        members: vec![],
     });
     let shared = |id: &TeamId| Arc::ptr_eq(&teams.teams[id].members, &copy.teams[id].members);
     assert_eq!(
@@ -449,6 +454,7 @@ fn stored_events_decode_for_ever() {
         TeamsEvent::MembersRemoved {
             team: team(2),
             users: vec![user(1)],
+            members: vec![],
         },
         TeamsEvent::Retired { team: team(2) },
     ];

@@ -87,7 +87,10 @@ impl Registered {
                 email: self.email.clone(),
             }),
             UserCommand::SetPreferences { preferences } => {
-                (self.preferences != preferences).then_some(UserEvent::PreferencesChanged { to: preferences })
+                (self.preferences != preferences).then(|| UserEvent::PreferencesChanged {
+                    from: Some(self.preferences.clone()),
+                    to: preferences,
+                })
             }
             UserCommand::GrantRole { role } => self.grant(role)?,
             UserCommand::RevokeRole { role } => self
@@ -146,7 +149,11 @@ impl Registered {
         match self.permissions.get(&permission) {
             Some(present) if *present == effect => Ok(None),
             None if self.permissions.len() >= MAX_PERMISSIONS => Err(UserRejection::TooManyPermissions),
-            _ => Ok(Some(UserEvent::PermissionSet { permission, effect })),
+            was => Ok(Some(UserEvent::PermissionSet {
+                was: was.copied(),
+                permission,
+                effect,
+            })),
         }
     }
 }

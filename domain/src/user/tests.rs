@@ -280,21 +280,22 @@ async fn roles_are_granted_and_revoked_once() {
 
 #[tokio::test]
 async fn a_permission_is_allowed_denied_and_left_to_the_roles() {
-    let set_to = |effect| UserEvent::PermissionSet {
+    let set_to = |effect, was| UserEvent::PermissionSet {
         permission: permission(),
         effect,
+        was,
     };
     let clear = UserCommand::ClearPermission {
         permission: permission(),
     };
     let mut history = vec![registered()];
     assert_eq!(decide::<User>(&history, clear.clone()).await, Ok(vec![]));
-    for effect in [Effect::Allow, Effect::Deny] {
+    for (effect, was) in [(Effect::Allow, None), (Effect::Deny, Some(Effect::Allow))] {
         assert_eq!(
             decide::<User>(&history, set(effect)).await,
-            Ok(vec![set_to(effect)])
+            Ok(vec![set_to(effect, was)])
         );
-        history.push(set_to(effect));
+        history.push(set_to(effect, was));
         assert_eq!(decide::<User>(&history, set(effect)).await, Ok(vec![]));
     }
     let cleared = UserEvent::PermissionCleared {
@@ -306,6 +307,7 @@ async fn a_permission_is_allowed_denied_and_left_to_the_roles() {
     history.extend((1..MAX_PERMISSIONS).map(|number| UserEvent::PermissionSet {
         permission: other(number),
         effect: Effect::Allow,
+        was: None,
     }));
     let more = UserCommand::SetPermission {
         permission: other(MAX_PERMISSIONS),
@@ -329,7 +331,10 @@ async fn preferences_are_replaced_as_a_whole() {
     let set = UserCommand::SetPreferences {
         preferences: preferences(),
     };
-    let changed = UserEvent::PreferencesChanged { to: preferences() };
+    let changed = UserEvent::PreferencesChanged {
+        from: Some(Preferences::default()),
+        to: preferences(),
+    };
     assert_eq!(
         decide::<User>(&[registered()], set.clone()).await,
         Ok(vec![changed.clone()])
@@ -373,7 +378,10 @@ fn stored_events_decode_for_ever() {
             from: attributes(json!({ "a": 1 })),
             to: attributes(json!({ "b": { "c": [true, null, "x", 1.5] } })),
         },
-        UserEvent::PreferencesChanged { to: preferences() },
+        UserEvent::PreferencesChanged {
+            from: None,
+            to: preferences(),
+        },
         deactivated(),
         UserEvent::Reactivated {},
         removed(),
@@ -382,6 +390,7 @@ fn stored_events_decode_for_ever() {
         UserEvent::PermissionSet {
             permission: permission(),
             effect: Effect::Deny,
+            was: None,
         },
         UserEvent::PermissionCleared {
             permission: permission(),

@@ -97,7 +97,7 @@ async fn fold(step: &Step<'_>, event: UserEvent, rows: &mut Rows<'_>) -> Result<
             attributes.replace(&from, to);
             vec![("attributes", json!(attributes).to_string().into())]
         }
-        UserEvent::PreferencesChanged { to } => vec![("preferences", json!(to).to_string().into())],
+        UserEvent::PreferencesChanged { to, .. } => vec![("preferences", json!(to).to_string().into())],
         UserEvent::Deactivated { reason } => vec![
             ("status", "deactivated".into()),
             ("deactivated_reason", reason.map(String::from).into()),

@@ -41,7 +41,7 @@ pub(super) async fn load(steps: &[(Step<'_>, TeamsEvent)], rows: &mut Rows<'_>) 
                 members.extend(added.iter().map(|member| member_key(step, team, &member.user)));
             }
             TeamsEvent::MemberRoleChanged { team, user, .. } => members.push(member_key(step, team, user)),
-            TeamsEvent::MembersRemoved { team, users } => {
+            TeamsEvent::MembersRemoved { team, users, .. } => {
                 members.extend(users.iter().map(|user| member_key(step, team, user)));
             }
         }
@@ -84,7 +84,7 @@ pub(super) async fn apply(step: &Step<'_>, event: TeamsEvent, rows: &mut Rows<'_
         TeamsEvent::MemberRoleChanged { team, user, to, .. } => {
             change_role(step, rows, (&team, &user), to).await
         }
-        TeamsEvent::MembersRemoved { team, users } => {
+        TeamsEvent::MembersRemoved { team, users, .. } => {
             for user in &users {
                 rows.remove(&MEMBERS, member_key(step, &team, user));
             }
