@@ -57,7 +57,7 @@ impl Snapshots {
     ///
     /// In a task of its own: nobody waits for it, and a failure costs no more than the next load's time.
     pub(crate) fn take_if_due<A: Root>(&self, tenant: &TenantId, before: u64, context: &Context<A>) {
-        if before / EVERY == context.version / EVERY {
+        if !A::SNAPSHOTS || before / EVERY == context.version / EVERY {
             return;
         }
         let (Some(key), Some(hash)) = (key::<A>(tenant, &context.id), &context.prev) else {

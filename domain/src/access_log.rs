@@ -174,6 +174,8 @@ impl cqrs_es::Aggregate for AccessLog {
 }
 
 impl Root for AccessLog {
+    const SNAPSHOTS: bool = false;
+
     /// Its id is drawn for it, and nobody else writes to it.
     fn creates(_: &AccessCommand) -> bool {
         true

@@ -20,6 +20,9 @@ pub trait Root:
     /// old fold are passed over.
     const FOLD: u32 = 1;
 
+    /// Whether a long history is worth a snapshot: not where there is no state that anybody asks for.
+    const SNAPSHOTS: bool = true;
+
     /// Whether a command brings a new aggregate into being under an id drawn for it. Such a command is decided on
     /// the empty state at once: the append, which expects that nothing is there, proves it or has it decided again.
     fn creates(command: &Self::Command) -> bool {

@@ -7,6 +7,7 @@ use commands::{Dispatcher, Publisher};
 use delivery::{EgressPolicy, SecretWriter};
 use projections::ReadModels;
 
+use crate::access_log::AccessLog;
 use crate::auth::Authority;
 use crate::config::Http;
 use crate::idempotency::Receipts;
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) schemas: Schemas,
     /// Tells who calls.
     pub(crate) authority: Authority,
+    /// Writes down what was refused, and which secrets were shown.
+    pub(crate) access: AccessLog,
     /// What keyed requests were answered.
     pub(crate) receipts: Receipts,
     /// Makes and checks the tokens of invitations.

@@ -262,7 +262,7 @@ impl Caller {
     fn of(parts: &Parts, actor: Actor) -> Self {
         Self {
             actor,
-            request: RequestContext::of(parts),
+            request: RequestContext::of(&parts.headers, &parts.extensions),
             draw: parts.extensions.get().cloned().unwrap_or_else(Draw::fresh),
             commands: Arc::default(),
         }

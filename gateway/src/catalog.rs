@@ -22,7 +22,7 @@ use utoipa::openapi::OpenApi;
 use crate::problem::{Problem, ProblemType};
 
 pub(crate) use carrier::{Answered, Carrier};
-pub(crate) use command::{Command, Data, Parameters};
+pub(crate) use command::{Command, Data, Parameters, pascal_case};
 
 /// How many known names an unknown one is answered with.
 const SUGGESTIONS: usize = 3;

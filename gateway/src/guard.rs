@@ -13,12 +13,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::Permission;
 use utoipa::openapi::extensions::ExtensionsBuilder;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path as document;
 use utoipa::openapi::{OpenApi, PathItem};
 use utoipa_axum::router::UtoipaMethodRouter;
 
+use crate::access_log::Asking;
 use crate::app::App;
 use crate::auth::Principal;
+use crate::catalog::pascal_case;
 use crate::draw::Draw;
 use crate::idempotency::once;
 use crate::problem::{Problem, ProblemType};
@@ -115,7 +117,7 @@ pub(crate) fn needs(need: Need, routes: UtoipaMethodRouter<App>) -> UtoipaMethod
     (schemas, paths, router)
 }
 
-fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut document::Operation> {
     [
         &mut item.get,
         &mut item.post,
@@ -127,17 +129,41 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     .flatten()
 }
 
+/// An operation of the document, as requests are told of.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    need: Need,
+    /// What it asks for, as `RegisterUser`.
+    pub(crate) command: String,
+    /// Its path, as `/v1/users/{id}`.
+    pub(crate) path: String,
+    /// It publishes events, and commands nothing.
+    pub(crate) publishes: bool,
+}
+
+impl Operation {
+    fn read(path: &str, operation: &document::Operation) -> Option<Self> {
+        let need = need_of(operation)?;
+        Some(Self {
+            publishes: need == may::PUBLISH_EVENTS,
+            need,
+            command: pascal_case(operation.operation_id.as_deref().unwrap_or_default()),
+            path: path.to_owned(),
+        })
+    }
+}
+
 /// Who may call what.
 #[derive(Clone)]
 pub(crate) struct Guard {
     app: App,
-    needs: Arc<HashMap<(Method, String), Need>>,
+    operations: Arc<HashMap<(Method, String), Arc<Operation>>>,
 }
 
 impl Guard {
     /// With the needs that the document names.
     pub(crate) fn new(app: &App, document: &OpenApi) -> Self {
-        let mut needs = HashMap::new();
+        let mut known = HashMap::new();
         for (path, item) in &document.paths.paths {
             let operations = [
                 (Method::GET, &item.get),
@@ -147,29 +173,30 @@ impl Guard {
                 (Method::DELETE, &item.delete),
             ];
             for (method, operation) in operations {
-                if let Some(need) = operation.as_ref().and_then(need_of) {
-                    needs.insert((method, path.clone()), need);
+                let operation = operation.as_ref();
+                if let Some(operation) = operation.and_then(|operation| Operation::read(path, operation)) {
+                    known.insert((method, path.clone()), Arc::new(operation));
                 }
             }
         }
         Self {
             app: app.clone(),
-            needs: Arc::new(needs),
+            operations: Arc::new(known),
         }
     }
 
-    fn need(&self, request: &Request) -> Option<&Need> {
+    fn operation(&self, request: &Request) -> Option<&Arc<Operation>> {
         let path = request.extensions().get::<MatchedPath>()?.as_str().to_owned();
         let method = match *request.method() {
             Method::HEAD => Method::GET,
             ref method => method.clone(),
         };
-        self.needs.get(&(method, path))
+        self.operations.get(&(method, path))
     }
 }
 
 /// What an operation of the document needs.
-pub(crate) fn need_of(operation: &Operation) -> Option<Need> {
+pub(crate) fn need_of(operation: &document::Operation) -> Option<Need> {
     let named = operation.extensions.as_ref()?.get(EXTENSION)?;
     named.as_str().and_then(Need::read)
 }
@@ -194,23 +221,41 @@ pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next
     let carried = request.extensions().get::<Draw>().is_some();
     // What names no need goes on without a caller, even one that another call carries: the router refuses the method,
     // or the handler the missing caller.
-    let Some(need) = guard.need(&request).cloned() else {
+    let Some(operation) = guard.operation(&request).cloned() else {
         request.extensions_mut().remove::<Principal>();
         return next.run(request).await;
     };
-    let admitted = match admit(&guard.app, &need, &mut request).await {
+    let app = &guard.app;
+    let admitted = admit(app, &operation.need, &mut request).await;
+    let asking = asking(&operation, &request);
+    let admitted = match admitted {
         Ok(admitted) => admitted,
-        Err(problem) => return problem.into_response(),
+        Err(problem) => {
+            if let Some(asking) = asking {
+                asking.refused(&app.access, problem.kind());
+            }
+            return problem.into_response();
+        }
     };
     let mut response = match admitted.refusal {
         Some(problem) => problem.into_response(),
         None if carried => next.run(request).await,
-        None => once(&guard.app, request, next).await,
+        None => once(app, request, next).await,
     };
+    if let Some(asking) = asking {
+        response = asking.answered(&app.access, response, carried).await;
+    }
     if let Some(allowance) = admitted.allowance {
         allowance.write(response.headers_mut());
     }
     response
+}
+
+/// What may be told of a request, where it is known who asks.
+fn asking(operation: &Arc<Operation>, request: &Request) -> Option<Asking> {
+    let principal = request.extensions().get::<Principal>()?;
+    let changes = tenancy::changes(&operation.need, request.method());
+    Some(Asking::new(operation, principal, request, changes))
 }
 
 /// A request whose sender is known and has not sent too many.
@@ -235,6 +280,7 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
         (app.authority.renew(&principal).await?, None)
     } else {
         let principal = app.authority.authenticate(request.headers()).await?;
+        request.extensions_mut().insert(principal.clone());
         let allowance = app.authority.count(&principal)?;
         app.authority.count_for_tenant(&principal).await?;
         (principal, allowance)

@@ -170,7 +170,7 @@ async fn work_apart(app: &App, ticket: Ticket, request: Request, next: Next) -> 
 async fn work(app: App, ticket: Ticket, mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(ticket.draw().clone());
     let (parts, body) = request.into_parts();
-    let request_id = RequestContext::of(&parts).id;
+    let request_id = RequestContext::of(&parts.headers, &parts.extensions).id;
     let request = Request::from_parts(parts, body);
     let Ok(response) = tokio::time::timeout(app.http.request_timeout, next.run(request)).await else {
         app.receipts.leave(ticket).await;

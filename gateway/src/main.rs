@@ -4,6 +4,7 @@
 //! the keys, [`serve`] starts the roles; [`router`] is the HTTP API on one screen, with one file per feature in
 //! [`routes`]. Rules live in `domain`; a handler extracts, asks the write side or a read model, and answers.
 
+mod access_log;
 mod answer;
 mod app;
 mod auth;

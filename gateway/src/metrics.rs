@@ -13,6 +13,10 @@ const REQUEST_SECONDS: &str = "tidings_http_request_seconds";
 /// `replayed`, `running`, `reused`.
 const KEYED_REQUESTS: &str = "tidings_idempotent_requests_total";
 
+/// Commits that tell of refusals and shown secrets, and refusals that found no room, by outcome: `recorded`, `dropped`
+/// (counted only), `failed`.
+const ACCESS_EVENTS: &str = "tidings_access_log_total";
+
 /// Upper bounds of the histograms' buckets, in seconds.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -28,6 +32,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     metrics::describe_counter!(REQUESTS, "Requests answered.");
     metrics::describe_counter!(KEYED_REQUESTS, "Requests under an Idempotency-Key.");
+    metrics::describe_counter!(ACCESS_EVENTS, "Commits of refusals and shown secrets.");
     metrics::describe_histogram!(
         REQUEST_SECONDS,
         metrics::Unit::Seconds,
@@ -47,6 +52,11 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
 /// Counts one request under an `Idempotency-Key`.
 pub(crate) fn keyed_request(outcome: &'static str) {
     metrics::counter!(KEYED_REQUESTS, "outcome" => outcome).increment(1);
+}
+
+/// Counts what became of refusals and shown secrets.
+pub(crate) fn access_event(outcome: &'static str) {
+    metrics::counter!(ACCESS_EVENTS, "outcome" => outcome).increment(1);
 }
 
 /// Counts one answered request.

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access_log::AccessLog;
 use crate::app::{App, Parts};
 use crate::auth::Authority;
 use crate::cli::Failure;
@@ -89,11 +90,19 @@ async fn serve(
     };
     let served = read_models.as_ref().zip(keys.admin.as_ref());
     let app = served.map(|(read_models, admin)| app(config, &keys, admin, engine.as_ref(), read_models));
+    let access = app
+        .as_ref()
+        .map(|app| tokio::spawn(app.access.clone().run(work.clone())));
     let address = listeners.api.local_addr().unwrap_or(config.http.listen);
     let server = start_servers(config, app, operator, listeners, &stopping, &work);
     announce(config, &keys, address);
     let served = until_stopped(server, config, &stopping).await;
     work.cancel();
+    if let Some(access) = access
+        && access.await.is_err()
+    {
+        tracing::error!("the writer of refusals ended by a fault of the program");
+    }
     health.background_ended().await;
     if let Some(read_models) = read_models
         && tokio::time::timeout(CLOSING, read_models.close()).await.is_err()
@@ -186,6 +195,7 @@ fn app(
         read_models: read_models.clone(),
         authority: Authority::new(dispatcher.clone(), credentials, admin),
         schemas: Schemas::new(dispatcher.clone()),
+        access: AccessLog::new(dispatcher.clone()),
         dispatcher,
         receipts: receipts(config, keys, engine),
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),

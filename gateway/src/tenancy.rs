@@ -47,7 +47,7 @@ pub(crate) async fn admit(
 
 /// Whether an operation can change anything: what its permission calls reading or checking cannot, whatever its
 /// method.
-fn changes(need: &Need, method: &Method) -> bool {
+pub(crate) fn changes(need: &Need, method: &Method) -> bool {
     let reads =
         matches!(need, Need::Permission(permission) if matches!(permission.action(), "read" | "check"));
     !reads && !matches!(*method, Method::GET | Method::HEAD)

@@ -7,6 +7,7 @@ use axum::http::{Extensions, HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use serde_json::value::RawValue;
 
+use crate::access_log::{Shown, Shows};
 use crate::consistency::POSITION;
 use crate::draw::Draw;
 use crate::idempotency;
@@ -79,6 +80,8 @@ pub(crate) struct Answered {
     pub(crate) position: Option<String>,
     /// What its own route answered; none where that has no body.
     pub(crate) outcome: Result<Option<Box<RawValue>>, Problem>,
+    /// The secrets that the answer shows.
+    pub(crate) shows: Vec<Shown>,
 }
 
 impl From<Problem> for Answered {
@@ -87,6 +90,7 @@ impl From<Problem> for Answered {
             status: problem.kind().status(),
             position: None,
             outcome: Err(problem),
+            shows: Vec::new(),
         }
     }
 }
@@ -104,7 +108,7 @@ impl Answered {
             tell(&problem);
             return Self::from(problem);
         }
-        let status = response.status();
+        let (status, shows) = (response.status(), Shows::of(&response));
         let position = response.headers().get(POSITION);
         let position = position.and_then(|value| value.to_str().ok()).map(str::to_owned);
         match body(response).await {
@@ -112,6 +116,7 @@ impl Answered {
                 status,
                 position,
                 outcome: Ok(body),
+                shows,
             },
             Err(problem) => Self::from(problem),
         }

@@ -189,7 +189,7 @@ impl Command {
 }
 
 /// `register_user` as `RegisterUser`.
-fn pascal_case(name: &str) -> String {
+pub(crate) fn pascal_case(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for word in name.split('_') {
         let mut letters = word.chars();

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{REPLAYED, Unfinished};
+use crate::access_log::{Shown, Shows};
 use crate::problem::{Problem, ProblemType};
 
 /// The longest body that is kept. Longer ones, and streams, are made again by a repeated request, from the same seed.
@@ -20,6 +21,9 @@ pub(super) struct Answer {
     headers: Vec<(String, serde_bytes::ByteBuf)>,
     #[serde(with = "serde_bytes")]
     body: Vec<u8>,
+    /// The secrets it shows, each time it is given.
+    #[serde(default)]
+    shows: Vec<Shown>,
 }
 
 impl Answer {
@@ -56,15 +60,17 @@ impl Answer {
         let Ok(bytes) = to_bytes(body, usize::MAX).await else {
             return (Response::from_parts(parts, Body::empty()), None);
         };
-        let kept = parts.headers.iter().filter(|(name, _)| is_kept(name));
+        let response = Response::from_parts(parts, Body::from(bytes.clone()));
+        let kept = response.headers().iter().filter(|(name, _)| is_kept(name));
         let answer = Self {
-            status: parts.status.as_u16(),
+            status: response.status().as_u16(),
             headers: kept
                 .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec().into()))
                 .collect(),
             body: bytes.to_vec(),
+            shows: Shows::of(&response),
         };
-        (Response::from_parts(parts, Body::from(bytes)), Some(answer))
+        (response, Some(answer))
     }
 
     /// The response again, marked as given before.
@@ -78,6 +84,7 @@ impl Answer {
             }
         }
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        Shows::mark(&mut response, self.shows);
         response
     }
 }

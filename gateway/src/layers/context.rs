@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use axum::extract::ConnectInfo;
-use axum::http::HeaderMap;
 use axum::http::header::HeaderName;
-use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
 
 use crate::listener::Peer;
 
@@ -35,20 +34,14 @@ pub(crate) struct RequestContext {
 
 impl RequestContext {
     /// Of a request that went through [`identify`](super::identify).
-    pub(crate) fn of(parts: &Parts) -> Self {
-        let id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
+    pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let id = extensions.get::<RequestId>().map(|id| id.0.clone());
         let id = id.unwrap_or_default();
-        let traceparent = parts
-            .headers
-            .get(TRACE_PARENT)
-            .and_then(|value| value.to_str().ok());
+        let traceparent = headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok());
         Self {
-            correlation_id: accepted_id(&parts.headers, &CORRELATION_ID).unwrap_or_else(|| id.clone()),
+            correlation_id: accepted_id(headers, &CORRELATION_ID).unwrap_or_else(|| id.clone()),
             id,
-            origin: parts
-                .extensions
-                .get::<ConnectInfo<Peer>>()
-                .map(|info| info.0.0.ip()),
+            origin: extensions.get::<ConnectInfo<Peer>>().map(|info| info.0.0.ip()),
             traceparent: traceparent.and_then(accepted_trace),
         }
     }

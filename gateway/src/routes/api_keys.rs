@@ -20,6 +20,7 @@ use projections::Page;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access_log::{Showing, Shown};
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::{Administrator, Member, NewKey};
@@ -62,7 +63,7 @@ async fn issue_api_key(
     member: Member,
     State(app): State<App>,
     Body(new): Body<NewApiKey>,
-) -> Result<Written<Issued>, Problem> {
+) -> Result<Showing<Written<Issued>>, Problem> {
     let settings = KeySettings {
         name: new.name,
         scopes: known(new.scopes)?,
@@ -80,7 +81,11 @@ async fn issue_api_key(
     let command = ApiKeyCommand::Issue { settings, by };
     let (tenant, counted) = (&member.tenant, Counted::ApiKeys);
     let receipt = quotas::execute::<ApiKey>(&app, tenant, counted, key.id.as_str(), command, call).await?;
-    Ok(Written::created(receipt.position, Issued::from(key)))
+    let shown = Shown::key(&key.id);
+    Ok(Showing(
+        Written::created(receipt.position, Issued::from(key)),
+        shown,
+    ))
 }
 
 /// List API keys
@@ -190,7 +195,7 @@ async fn rotate_api_key(
     State(app): State<App>,
     Id(id): Id<KeyId>,
     OptionalBody(rotation): OptionalBody<Rotation>,
-) -> Result<Written<Rotated>, Problem> {
+) -> Result<Showing<Written<Rotated>>, Problem> {
     let tenant = &member.tenant;
     let overlap = match rotation.overlap_seconds {
         Some(overlap) => overlap,
@@ -215,14 +220,16 @@ async fn rotate_api_key(
         .execute::<ApiKey>(tenant, id.as_str(), command, call)
         .await?;
     let previous_valid_until = stored(&app, tenant, &id).await?.previous_until(&credential);
-    Ok(Written {
+    let shown = Shown::key(&key.id);
+    let written = Written {
         status: StatusCode::OK,
         positions: vec![receipt.position],
         body: Rotated {
             issued: key.into(),
             previous_valid_until,
         },
-    })
+    };
+    Ok(Showing(written, shown))
 }
 
 /// Revoke an API key
@@ -258,7 +265,7 @@ async fn issue_owner_key(
     State(app): State<App>,
     Id(tenant): Id<TenantId>,
     OptionalBody(new): OptionalBody<OwnerKey>,
-) -> Result<Written<Issued>, Problem> {
+) -> Result<Showing<Written<Issued>>, Problem> {
     if !app.authority.tenant_exists(&tenant).await? {
         return Err(Problem::not_found());
     }
@@ -266,7 +273,11 @@ async fn issue_owner_key(
         tenancy::may_change(standing)?;
     }
     let (key, receipt) = issue_to_owner(&app, &administrator, &tenant, new.name).await?;
-    Ok(Written::created(receipt.position, Issued::from(key)))
+    let shown = Shown::key(&key.id).of(&tenant);
+    Ok(Showing(
+        Written::created(receipt.position, Issued::from(key)),
+        shown,
+    ))
 }
 
 /// Issues a key that may do everything in a tenant, on the platform's word.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access_log::Shows;
 use crate::app::App;
 use crate::auth::Member;
 use crate::catalog::{Answered, Carrier, Catalog, Command, Data, Parameters};
@@ -187,7 +188,9 @@ async fn execute_commands(
         Ok(_) => true,
         Err(problem) => is_for_good(problem.kind()),
     });
-    let request_id = RequestContext::of(&parts).id;
+    let request_id = RequestContext::of(&parts.headers, &parts.extensions).id;
+    let shown = done.iter().flat_map(|(_, answered)| answered.shows.clone());
+    let shown = shown.collect();
     let results = done
         .into_iter()
         .map(|(_, answered)| result(answered, &request_id));
@@ -195,6 +198,7 @@ async fn execute_commands(
         results: results.collect(),
     };
     let mut response = with_positions(axum::Json(body).into_response(), &highest);
+    Shows::mark(&mut response, shown);
     if !finished {
         response.extensions_mut().insert(Unfinished);
     }

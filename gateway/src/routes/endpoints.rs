@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access_log::{Showing, Shown};
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Member;
@@ -168,7 +169,7 @@ async fn create_endpoint(
     member: Member,
     State(app): State<App>,
     Body(new): Body<NewEndpoint>,
-) -> Result<Written<Created>, Problem> {
+) -> Result<Showing<Written<Created>>, Problem> {
     let id = EndpointId::new(member.ulid("endpoint"));
     let secret = Secret::new(*member.draw().secret("endpoint"));
     let url = new.url.to_string();
@@ -183,12 +184,13 @@ async fn create_endpoint(
         Some(receipt) => receipt,
         None => create(&app, &member.tenant, &id, new, &secret, call).await?,
     };
+    let shown = Shown::endpoint_secret(&id);
     let body = Created {
         id,
         secret: secret.reveal().to_string(),
         url,
     };
-    Ok(Written::created(receipt.position, body))
+    Ok(Showing(Written::created(receipt.position, body), shown))
 }
 
 /// Creates an endpoint that may be there, its secret first.

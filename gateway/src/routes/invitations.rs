@@ -20,6 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access_log::{Showing, Shown};
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Member;
@@ -169,17 +170,19 @@ async fn resend_invitation(
     member: Member,
     State(app): State<App>,
     Id(id): Id<InvitationId>,
-) -> Result<Written<Invited>, Problem> {
+) -> Result<Showing<Written<Invited>>, Problem> {
     let call = member.meta("ResendInvitation");
+    let shown = Shown::invitation(&id);
     let (receipt, body) = match done(&app, &member, &id, &call).await? {
         Some(receipt) => (receipt, invited_before(&app, &member, id).await?),
         None => send_again(&app, &member, id, call).await?,
     };
-    Ok(Written {
+    let written = Written {
         status: StatusCode::OK,
         positions: vec![receipt.position],
         body,
-    })
+    };
+    Ok(Showing(written, shown))
 }
 
 async fn send_again(

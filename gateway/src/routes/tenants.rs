@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access_log::{Showing, Shown};
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::{Administrator, Member};
@@ -154,7 +155,7 @@ async fn provision_tenant(
     administrator: Administrator,
     State(app): State<App>,
     Body(new): Body<NewTenant>,
-) -> Result<Written<Provisioned>, Problem> {
+) -> Result<Showing<Written<Provisioned>>, Problem> {
     let ulid = administrator.draw().ulid("tenant");
     let id = TenantId::new(ulid);
     let (key, _) = api_keys::issue_to_owner(&app, &administrator, &id, None).await?;
@@ -173,12 +174,13 @@ async fn provision_tenant(
         .dispatcher
         .execute::<Tenant>(&TenantId::platform(), id.as_str(), provision, meta)
         .await?;
+    let shown = Shown::key(&key.id).of(&id);
     let body = Provisioned {
         id,
         slug: new.slug,
         api_key: key.text.to_string(),
     };
-    Ok(Written::created(receipt.position, body))
+    Ok(Showing(Written::created(receipt.position, body), shown))
 }
 
 /// List tenants

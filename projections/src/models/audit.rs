@@ -1,6 +1,9 @@
 //! The audit trail: one row per event, who did what to which resource, when, and from where.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
+use domain::access_log::Deed;
 use domain::{Commit, EventRecord, Position, Source, TenantId, Timestamp};
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -66,7 +69,7 @@ impl Projection for AuditProjection {
         for incoming in batch {
             let Some(commit) = incoming.commit() else { continue };
             for (event, version) in commit.events.iter().zip(commit.first_version..) {
-                rows.add(&TABLE, row(incoming, commit, event, version));
+                rows.add(&TABLE, row(incoming, commit, event, version)?);
             }
         }
         Ok(())
@@ -74,28 +77,34 @@ impl Projection for AuditProjection {
 }
 
 /// The row of an event: the values in the order of the table's columns, not named, since there are many of them.
-fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) -> Row {
+fn row(
+    incoming: &Incoming,
+    commit: &Commit,
+    event: &EventRecord,
+    version: u64,
+) -> Result<Row, ApplyError> {
     let meta = &commit.meta;
-    let (kind, id) = commit.subject_of(event);
-    vec![
+    let deed = Deed::of(commit, event).map_err(|error| incoming.poison(error.to_string()))?;
+    let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+    Ok(vec![
         incoming.tenant.as_str().into(),
         incoming.position.shard.into(),
         incoming.position.sequence.into(),
         version.into(),
-        meta.at.into(),
-        meta.actor.label().into(),
+        deed.at.into(),
+        deed.actor.into(),
         event.event_type.as_str().into(),
-        meta.command.as_str().into(),
-        kind.into(),
-        id.into(),
-        meta.request_id.clone().into(),
-        meta.origin.clone().into(),
+        (&*deed.command).into(),
+        (&*deed.kind).into(),
+        (&*deed.id).into(),
+        owned(deed.request_id).into(),
+        owned(deed.origin).into(),
         event.data.to_string().into(),
         meta.command_id.as_str().into(),
-        meta.correlation_id.clone().into(),
+        owned(deed.correlation_id).into(),
         meta.causation_id.clone().into(),
-        meta.traceparent.clone().into(),
-    ]
+        owned(deed.traceparent).into(),
+    ])
 }
 
 /// An entry of the audit trail as the API shows it.

@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{TAG, recorded};
+use crate::access_log::{Showing, Shown};
 use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Member;
@@ -67,7 +68,7 @@ async fn rotate_endpoint_secret(
     State(app): State<App>,
     Id(id): Id<EndpointId>,
     OptionalBody(rotation): OptionalBody<Rotation>,
-) -> Result<Written<Rotated>, Problem> {
+) -> Result<Showing<Written<Rotated>>, Problem> {
     let tenant = &member.tenant;
     let call = member.meta("RotateEndpointSecret");
     let done = app
@@ -83,14 +84,15 @@ async fn rotate_endpoint_secret(
         None => rotate(&app, tenant, &id, (name, &secret), &rotation, call).await?,
     };
     erase_ended(&app, tenant, &id).await?;
-    Ok(Written {
+    let written = Written {
         status: StatusCode::OK,
         positions: vec![receipt.position],
         body: Rotated {
             secret: secret.reveal().to_string(),
             previous_valid_until,
         },
-    })
+    };
+    Ok(Showing(written, Shown::endpoint_secret(&id)))
 }
 
 /// Gives an endpoint another secret, which is kept first; tells until when the one before it signs too.

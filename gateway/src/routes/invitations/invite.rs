@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Invited, TAG, done, invited_before, now, terms, token};
+use crate::access_log::{RefusedParts, Showing, Shown, Shows};
 use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Member;
@@ -105,12 +106,13 @@ async fn invite_user(
     member: Member,
     State(app): State<App>,
     Body(new): Body<NewInvitation>,
-) -> Result<Written<Invited>, Problem> {
+) -> Result<Showing<Written<Invited>>, Problem> {
     let asked = Asked::of(&app, &member, new).await?;
     let roles = Roles::of(&app, &member, asked.needs_roles()).await?;
     asked.check(&app, &member, &roles, "").await?;
     let (position, invited) = invite(&app, &member, asked).await?;
-    Ok(Written::created(position, invited))
+    let shown = Shown::invitation(&invited.id);
+    Ok(Showing(Written::created(position, invited), shown))
 }
 
 /// Invite up to 1,000 people
@@ -182,6 +184,10 @@ fn answer(outcomes: Vec<Result<(Position, Invited), Problem>>) -> Response {
         Ok(_) => true,
         Err(problem) => is_for_good(problem.kind()),
     });
+    let shown = outcomes.iter().flatten();
+    let shown = shown.map(|(_, invited)| Shown::invitation(&invited.id)).collect();
+    let refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    let refused = refused.map(Problem::kind).collect();
     let results = outcomes.into_iter().map(|outcome| match outcome {
         Ok((_, invited)) => InvitationResult::Invited(invited),
         Err(problem) => InvitationResult::Rejected {
@@ -197,6 +203,8 @@ fn answer(outcomes: Vec<Result<(Position, Invited), Problem>>) -> Response {
         },
     };
     let mut response = written.into_response();
+    Shows::mark(&mut response, shown);
+    response.extensions_mut().insert(RefusedParts(refused));
     if !finished {
         response.extensions_mut().insert(Unfinished);
     }
