@@ -30,6 +30,7 @@ pub fn changes(event_type: &str, data: &Value) -> Vec<Change> {
         "email_changed" => from_to("email", data),
         "plan_changed" => from_to("plan", data),
         "moved" => from_to("parent", data),
+        "placed" | "released" => from_to("reason", data),
         "attributes_changed" => from_to("attributes", data),
         "preferences_changed" => from_to("preferences", data),
         "member_role_changed" => from_to(&format!("members.{}", text(data, "user")), data),
@@ -75,9 +76,8 @@ fn switched(kind: &str, what: &str, data: &Map<String, Value>) -> Option<Vec<Cha
         "enabled" => ("enabled", true),
         "disabled" => ("enabled", false),
         "reinstated" => ("deprecated", false),
-        "released" => ("placed", false),
         "suspended" | "terminated" | "removed" | "retired" | "revoked" | "deprecated" | "accepted"
-        | "expired" | "placed" => (what, true),
+        | "expired" => (what, true),
         _ => return None,
     };
     let mut changes = vec![change(field, json!(!to), json!(to))];
@@ -350,6 +350,10 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            // What operators ask of projections and replays changes no tenant's thing.
+            if name.starts_with("projection.") || name.starts_with("replay.") {
+                continue;
+            }
             let golden: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
             let changes = changes(golden["type"].as_str().unwrap(), &golden["data"]);
             assert_eq!(

@@ -4,8 +4,8 @@
 //! test or a replay decides exactly what happens.
 //!
 //! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`role`], [`endpoint`],
-//!   [`settings`], [`event_type`], [`team`], [`invitation`], [`access_log`]; [`access`] tells what a user may do. Operators' decisions
-//!   are aggregates of the platform: [`projection`], [`replay`].
+//!   [`settings`], [`event_type`], [`team`], [`invitation`], [`access_log`], [`legal_hold`]; [`access`] tells what a
+//!   user may do. Operators' decisions are aggregates of the platform: [`projection`], [`replay`].
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
@@ -24,6 +24,7 @@ pub mod endpoint;
 pub mod event_type;
 mod id;
 pub mod invitation;
+pub mod legal_hold;
 mod message;
 mod permission;
 mod position;

@@ -19,7 +19,7 @@ use crate::aggregate::domain_event;
 
 pub use values::{
     AllowedDomains, Change, EmailDomain, InvalidDomain, InvitationHours, KeyLifetimeDays, OverlapHours,
-    Overrides, TeamDepth, TooManyDomains, Values,
+    Overrides, RetentionDays, TeamDepth, TooManyDomains, Values,
 };
 
 /// How many versions can be restored besides version 0.
@@ -193,7 +193,9 @@ impl cqrs_es::Aggregate for Settings {
     }
 }
 
-impl Root for Settings {}
+impl Root for Settings {
+    const FOLD: u32 = 2;
+}
 
 #[cfg(test)]
 mod tests {
@@ -296,6 +298,7 @@ mod tests {
             secret_rotation_overlap_hours: Some(OverlapHours::fixed::<0>()),
             api_key_max_lifetime_days: Some(KeyLifetimeDays::fixed::<90>()),
             allowed_email_domains: Some(serde_json::from_str(r#"["example.org"]"#).unwrap()),
+            audit_retention_days: None,
         };
         let full = changed(1, Overrides::default(), to);
         check_golden_files(SettingsEvent::WIRE, &[full, restored()]);

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use commands::{Call, Dispatcher};
-use domain::access_log::{AccessCommand, AccessEvent, AccessRejection};
+use domain::access_log::{AccessCommand, AccessEvent, AccessRejection, Asked};
 use domain::{AccessLogId, Actor, Meta, TenantId, Timestamp};
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -61,6 +61,8 @@ struct Batch {
     events: Vec<AccessEvent>,
     /// It was tried before, and may be there.
     tried: bool,
+    /// The one request it is about, if it is.
+    asked: Option<Asked>,
 }
 
 impl AccessLog {
@@ -86,9 +88,9 @@ impl AccessLog {
     }
 
     /// Writes that an answer shows secrets; once this returns, it is in the log.
-    async fn shown(&self, tenant: &TenantId, events: Vec<AccessEvent>) -> Result<(), Problem> {
+    async fn shown(&self, tenant: &TenantId, events: Vec<AccessEvent>, asked: &Asked) -> Result<(), Problem> {
         for events in events.chunks(SECRETS) {
-            let batch = self.batch(tenant.clone(), events.to_vec());
+            let batch = self.batch(tenant.clone(), events.to_vec(), Some(asked.clone()));
             self.write(&batch).await.map_err(|error| {
                 Problem::caused(
                     ProblemType::OutcomeUnknown,
@@ -131,7 +133,7 @@ impl AccessLog {
         let ready = self.waiting(|waiting| waiting.take(&busy, last));
         let fresh = ready
             .into_iter()
-            .map(|(tenant, events)| self.batch(tenant, events));
+            .map(|(tenant, events)| self.batch(tenant, events, None));
         let batches: Vec<_> = unsettled.into_iter().chain(fresh).collect();
         let written = stream::iter(batches).map(|mut batch| async move {
             match self.write(&batch).await {
@@ -154,7 +156,7 @@ impl AccessLog {
             .await
     }
 
-    fn batch(&self, tenant: TenantId, events: Vec<AccessEvent>) -> Batch {
+    fn batch(&self, tenant: TenantId, events: Vec<AccessEvent>, asked: Option<Asked>) -> Batch {
         let mut logs = self.0.logs.lock().unwrap_or_else(PoisonError::into_inner);
         if logs.len() >= LOGS && !logs.contains_key(&tenant) {
             logs.clear();
@@ -171,19 +173,21 @@ impl AccessLog {
             command_id: Ulid::generate().to_string(),
             events,
             tried: false,
+            asked,
         }
     }
 
     async fn write(&self, batch: &Batch) -> Result<(), commands::Error<AccessRejection>> {
+        let of = |field: fn(&Asked) -> Option<String>| batch.asked.as_ref().and_then(field);
         let meta = Meta {
             command_id: batch.command_id.clone(),
             command: "RecordAccess".to_owned(),
             actor: Actor::System("gateway".to_owned()),
-            request_id: None,
-            origin: None,
-            correlation_id: None,
+            request_id: of(|asked| asked.request_id.clone()),
+            origin: of(|asked| asked.origin.clone()),
+            correlation_id: of(|asked| asked.correlation_id.clone()),
             causation_id: None,
-            traceparent: None,
+            traceparent: of(|asked| asked.traceparent.clone()),
             at: Timestamp::from(SystemTime::now()),
         };
         let call = Call {

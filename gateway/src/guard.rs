@@ -81,6 +81,8 @@ pub(crate) mod may {
     pub(crate) const READ_DELIVERIES: Need = on_tenant("deliveries", "read");
     pub(crate) const RESEND_DELIVERIES: Need = on_tenant("deliveries", "resend");
     pub(crate) const READ_AUDIT: Need = on_tenant("audit", "read");
+    /// Placing and releasing the legal hold.
+    pub(crate) const HOLD_AUDIT: Need = on_tenant("audit", "hold");
     pub(crate) const READ_STATS: Need = on_tenant("stats", "read");
     pub(crate) const READ_COMMANDS: Need = on_tenant("commands", "read");
     pub(crate) const EXECUTE_COMMANDS: Need = on_tenant("commands", "execute");

@@ -18,6 +18,9 @@ pub type OverlapHours = Bounded<0, 168>;
 /// The longest an API key can be valid, in days: 1 to 3650.
 pub type KeyLifetimeDays = Bounded<1, 3650>;
 
+/// For how many days the audit trail is shown and kept in the read model: 30 to 36,500.
+pub type RetentionDays = Bounded<30, 36_500>;
+
 /// What holds for a tenant. `Values::default()` are the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Values {
@@ -33,6 +36,8 @@ pub struct Values {
     pub api_key_max_lifetime_days: Option<KeyLifetimeDays>,
     /// The domains in which users' e-mail addresses may be; empty: in any.
     pub allowed_email_domains: AllowedDomains,
+    /// For how long the audit trail is kept; none: for ever.
+    pub audit_retention_days: Option<RetentionDays>,
 }
 
 impl Default for Values {
@@ -44,6 +49,7 @@ impl Default for Values {
             secret_rotation_overlap_hours: OverlapHours::fixed::<24>(),
             api_key_max_lifetime_days: None,
             allowed_email_domains: AllowedDomains::default(),
+            audit_retention_days: None,
         }
     }
 }
@@ -80,6 +86,9 @@ pub struct Overrides {
     /// See [`Values::allowed_email_domains`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_email_domains: Option<AllowedDomains>,
+    /// See [`Values::audit_retention_days`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_retention_days: Option<RetentionDays>,
 }
 
 impl Overrides {
@@ -102,6 +111,7 @@ impl Overrides {
                 .allowed_email_domains
                 .clone()
                 .unwrap_or(default.allowed_email_domains),
+            audit_retention_days: self.audit_retention_days.or(default.audit_retention_days),
         }
     }
 
@@ -122,6 +132,7 @@ impl Overrides {
             allowed_email_domains: change
                 .allowed_email_domains
                 .of(self.allowed_email_domains.clone()),
+            audit_retention_days: change.audit_retention_days.of(self.audit_retention_days),
         }
     }
 }
@@ -141,6 +152,8 @@ pub struct Change {
     pub api_key_max_lifetime_days: Edit<KeyLifetimeDays>,
     /// See [`Values::allowed_email_domains`].
     pub allowed_email_domains: Edit<AllowedDomains>,
+    /// See [`Values::audit_retention_days`].
+    pub audit_retention_days: Edit<RetentionDays>,
 }
 
 /// A text that is not a domain in which e-mail addresses are.

@@ -115,8 +115,9 @@ impl Asking {
             let tenant = tenant.unwrap_or_else(|| self.tenant());
             of_tenants.entry(tenant).or_default().push(event);
         }
+        let asked = self.asked(self.resource(&self.tenant()), now());
         for (tenant, events) in of_tenants {
-            log.shown(&tenant, events).await?;
+            log.shown(&tenant, events, &asked).await?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! `/v1/audit`: every change in a tenant, who made it, and from where.
 
+mod legal_hold;
+
 use axum::extract::State;
 use axum::response::Response;
 use domain::{Position, Timestamp};
@@ -26,6 +28,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(needs(may::READ_AUDIT, routes!(list_audit)))
         .routes(needs(may::READ_AUDIT, routes!(export_audit)))
+        .merge(legal_hold::router())
 }
 
 /// One change.

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use domain::settings::{
-    AllowedDomains, Change, InvitationHours, KeyLifetimeDays, OverlapHours, Settings, SettingsCommand,
-    SettingsRejection, TeamDepth, Values,
+    AllowedDomains, Change, InvitationHours, KeyLifetimeDays, OverlapHours, RetentionDays, Settings,
+    SettingsCommand, SettingsRejection, TeamDepth, Values,
 };
 use domain::{Edit, Timestamp};
 use projections::{Page, SettingsRow};
@@ -61,6 +61,11 @@ struct SettingsPatch {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 50, example = json!(["example.org"]))]
     allowed_email_domains: Edit<AllowedDomains>,
+    /// For how many days entries of the audit trail are shown and kept for queries: 30 to 36,500; null: for ever. The
+    /// log they come from is kept for ever.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 30, maximum = 36_500)]
+    audit_retention_days: Edit<RetentionDays>,
 }
 
 impl From<SettingsPatch> for Change {
@@ -72,6 +77,7 @@ impl From<SettingsPatch> for Change {
             secret_rotation_overlap_hours: patch.secret_rotation_overlap_hours,
             api_key_max_lifetime_days: patch.api_key_max_lifetime_days,
             allowed_email_domains: patch.allowed_email_domains,
+            audit_retention_days: patch.audit_retention_days,
         }
     }
 }
@@ -100,6 +106,8 @@ struct ValuesView {
     api_key_max_lifetime_days: Option<u32>,
     /// The domains in which users' e-mail addresses may be; empty: in any.
     allowed_email_domains: Vec<String>,
+    /// For how many days the audit trail is kept; null: for ever.
+    audit_retention_days: Option<u32>,
 }
 
 impl From<Values> for ValuesView {
@@ -112,6 +120,7 @@ impl From<Values> for ValuesView {
             secret_rotation_overlap_hours: values.secret_rotation_overlap_hours.get(),
             api_key_max_lifetime_days: values.api_key_max_lifetime_days.map(u32::from),
             allowed_email_domains: domains.map(ToString::to_string).collect(),
+            audit_retention_days: values.audit_retention_days.map(u32::from),
         }
     }
 }

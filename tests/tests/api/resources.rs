@@ -138,7 +138,7 @@ for_each_engine! {
         let csv = api.get("/v1/audit/export?format=csv").await?;
         let text = String::from_utf8(csv.body.to_vec())?;
         assert!(csv.header("content-type").starts_with("text/csv"));
-        assert_eq!(text.lines().count(), 7, "a head, the key, four roles, the user: {text}");
+        assert_eq!(text.lines().count(), 8, "a head, the key, that it was shown, four roles, the user: {text}");
         let lines = api.get("/v1/audit/export?format=jsonl&action=user.registered").await?;
         let line: serde_json::Value = serde_json::from_slice(&lines.body)?;
         assert_eq!(line["resource_type"], "user");

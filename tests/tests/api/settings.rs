@@ -22,6 +22,7 @@ for_each_engine! {
         let defaults = json!({
             "strict_event_types": false, "invitation_lifetime_hours": 168, "team_max_depth": 8,
             "secret_rotation_overlap_hours": 24, "api_key_max_lifetime_days": null, "allowed_email_domains": [],
+            "audit_retention_days": null,
         });
         assert_eq!(shown["defaults"], defaults);
 

@@ -17,20 +17,32 @@ async fn limited_key(api: &Api, service: &Tidings, scopes: &[&str]) -> anyhow::R
         .post("/v1/api-keys", &json!({ "name": "limited", "scopes": scopes }))
         .await?
         .expect(201)?;
-    Ok((text(&issued, "id")?.to_owned(), service.tenant(text(&issued, "api_key")?)?))
+    Ok((
+        text(&issued, "id")?.to_owned(),
+        service.tenant(text(&issued, "api_key")?)?,
+    ))
 }
 
 /// The operations of the document whose success shows something that is a secret by its name.
 fn showing(document: &Value) -> anyhow::Result<BTreeSet<String>> {
     let secret = |schema: &Value| {
         let schema = match schema["$ref"].as_str() {
-            Some(reference) => &document["components"]["schemas"][reference.rsplit('/').next().unwrap_or_default()],
+            Some(reference) => {
+                &document["components"]["schemas"][reference.rsplit('/').next().unwrap_or_default()]
+            }
             None => schema,
         };
         let text = schema.to_string();
-        ["\"secret\":", "\"api_key\":", "\"token\":", "/IssuedApiKey\"", "/Invited\"", "/InvitationResult\""]
-            .iter()
-            .any(|mark| text.contains(mark))
+        [
+            "\"secret\":",
+            "\"api_key\":",
+            "\"token\":",
+            "/IssuedApiKey\"",
+            "/Invited\"",
+            "/InvitationResult\"",
+        ]
+        .iter()
+        .any(|mark| text.contains(mark))
     };
     let mut found = BTreeSet::new();
     for item in document["paths"].as_object().context("paths")?.values() {
@@ -56,17 +68,30 @@ async fn show_all(service: &Tidings, id: &str, api: &Api) -> anyhow::Result<BTre
         reply.json()
     };
     let none = json!({});
-    call("provision_tenant", service.admin()?.post("/v1/tenants", &json!({ "name": "Third", "slug": "third" })).await?)?;
+    call(
+        "provision_tenant",
+        service
+            .admin()?
+            .post("/v1/tenants", &json!({ "name": "Third", "slug": "third" }))
+            .await?,
+    )?;
     let owner = format!("/v1/tenants/{id}/api-keys");
     call("issue_owner_key", service.admin()?.post(&owner, &none).await?)?;
-    let key = call("issue_api_key", api.post("/v1/api-keys", &json!({ "name": "k" })).await?)?;
+    let key = call(
+        "issue_api_key",
+        api.post("/v1/api-keys", &json!({ "name": "k" })).await?,
+    )?;
     let rotate = format!("/v1/api-keys/{}/rotate", text(&key, "id")?);
     call("rotate_api_key", api.post(&rotate, &none).await?)?;
     let new = json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] });
     let endpoint = call("create_endpoint", api.post("/v1/endpoints", &new).await?)?;
     let rotate = format!("/v1/endpoints/{}/rotate-secret", text(&endpoint, "id")?);
     call("rotate_endpoint_secret", api.post(&rotate, &none).await?)?;
-    let invited = call("invite_user", api.post("/v1/invitations", &json!({ "email": "a@example.org" })).await?)?;
+    let invited = call(
+        "invite_user",
+        api.post("/v1/invitations", &json!({ "email": "a@example.org" }))
+            .await?,
+    )?;
     let resend = format!("/v1/invitations/{}/resend", text(&invited, "id")?);
     call("resend_invitation", api.post(&resend, &none).await?)?;
     let bulk = json!({ "invitations": [{ "email": "b@example.org" }] });

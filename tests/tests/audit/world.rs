@@ -18,7 +18,10 @@ pub(crate) async fn tenant(service: &Tidings, slug: &str) -> anyhow::Result<(Str
         .post("/v1/tenants", &json!({ "name": slug, "slug": slug }))
         .await?;
     let body = reply.expect(201)?;
-    Ok((text(&body, "id")?.to_owned(), service.tenant(text(&body, "api_key")?)?))
+    Ok((
+        text(&body, "id")?.to_owned(),
+        service.tenant(text(&body, "api_key")?)?,
+    ))
 }
 
 /// A text in a body.

@@ -32,7 +32,10 @@ enum State {
 
 /// How many records the logs hold that requests write to.
 pub(crate) async fn records(service: &Tidings) -> anyhow::Result<[usize; 2]> {
-    let events = service.records(Log::Events(0)).await?.len();
+    // That a secret was shown is told as often as it is shown.
+    let told = |record: &&broker::Record| record.subject.as_str().split('.').nth(2) != Some("access");
+    let events = service.records(Log::Events(0)).await?;
+    let events = events.iter().filter(told).count();
     Ok([events, service.records(Log::Messages(0)).await?.len()])
 }
 
