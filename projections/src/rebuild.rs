@@ -17,6 +17,7 @@ mod switch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::layout::Log;
 use broker::{EventLog, ReadError};
@@ -122,7 +123,11 @@ pub struct Rebuild {
     read_models: ReadModels,
     logs: Logs,
     control: Control,
+    lease: Duration,
 }
+
+/// How long a process keeps a run without telling that it lives.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// A projection in a run, and the generation it fills.
 #[derive(Debug, Clone)]
@@ -156,7 +161,15 @@ impl Rebuild {
             read_models,
             logs,
             control,
+            lease: LEASE,
         }
+    }
+
+    /// With another time after which a run whose process is no longer heard of is another's; 15 seconds otherwise.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
     }
 
     /// Begins a run under an id, or goes on with it; answers when it has ended.
@@ -167,7 +180,7 @@ impl Rebuild {
         stop: &CancellationToken,
     ) -> Result<Outcome, RebuildError> {
         let projections = named(plan)?;
-        let job = Job::take(&self.read_models, id, plan).await?;
+        let job = Job::take(&self.read_models, self.lease, id, plan).await?;
         let keeping = job.keep(stop);
         let result = self.work(&job, plan, &projections, &keeping.stop).await;
         let cancelled = keeping.cancelled();

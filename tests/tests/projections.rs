@@ -8,6 +8,8 @@ mod deliveries;
 mod history;
 #[path = "projections/queries.rs"]
 mod queries;
+#[path = "projections/rebuild.rs"]
+mod rebuild;
 #[path = "projections/tenancy.rs"]
 mod tenancy;
 #[path = "projections/trouble.rs"]
@@ -54,6 +56,14 @@ on_both! {
     trouble::a_gap_in_the_log_stops_the_projection,
     trouble::a_log_that_went_backwards_stops_the_projection,
     trouble::each_version_of_a_fold_has_rows_of_its_own,
+    rebuild::all_are_rebuilt_while_the_log_grows,
+    rebuild::what_was_changed_by_hand_is_found_and_mended,
+    rebuild::killed_at_any_moment_a_rebuild_goes_on,
+    rebuild::one_tenant_is_rebuilt_alone,
+    rebuild::a_copy_shows_a_past_position,
+    rebuild::what_was_switched_is_rolled_back,
+    rebuild::a_cancelled_rebuild_leaves_nothing,
+    rebuild::poison_parks_in_a_copy_too,
 }
 
 mod cases {

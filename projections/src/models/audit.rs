@@ -77,12 +77,7 @@ impl Projection for AuditProjection {
 }
 
 /// The row of an event: the values in the order of the table's columns, not named, since there are many of them.
-fn row(
-    incoming: &Incoming,
-    commit: &Commit,
-    event: &EventRecord,
-    version: u64,
-) -> Result<Row, ApplyError> {
+fn row(incoming: &Incoming, commit: &Commit, event: &EventRecord, version: u64) -> Result<Row, ApplyError> {
     let meta = &commit.meta;
     let deed = Deed::of(commit, event).map_err(|error| incoming.poison(error.to_string()))?;
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);

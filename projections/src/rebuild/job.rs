@@ -17,10 +17,8 @@ use crate::read_models::ReadModels;
 use crate::sql::{Statement, Value};
 use crate::table::Column;
 
-/// How long a process keeps a run without telling that it lives.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often it tells.
-const BEAT: Duration = Duration::from_secs(3);
+/// How often a process tells that it lives while its lease lasts.
+const BEATS: u32 = 5;
 
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,8 +183,9 @@ impl ReadModels {
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     read_models: ReadModels,
-    pub(super) id: String,
+    id: String,
     owner: String,
+    lease: Duration,
 }
 
 /// Tells that the process lives, until dropped.
@@ -213,8 +212,8 @@ fn now() -> Timestamp {
     Timestamp::from(std::time::SystemTime::now())
 }
 
-fn lease() -> Timestamp {
-    Timestamp::from(std::time::SystemTime::now() + LEASE)
+fn after(lease: Duration) -> Timestamp {
+    Timestamp::from(std::time::SystemTime::now() + lease)
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -223,13 +222,21 @@ fn json(value: &impl Serialize) -> String {
 
 impl Job {
     /// Takes a run, which is new, or which nobody works at.
-    pub(super) async fn take(read_models: &ReadModels, id: &str, plan: &Plan) -> Result<Self, RebuildError> {
+    pub(super) async fn take(
+        read_models: &ReadModels,
+        lease: Duration,
+        id: &str,
+        plan: &Plan,
+    ) -> Result<Self, RebuildError> {
         let mut session = read_models.database.begin().await?;
         insert(&mut session, id, plan, &BTreeMap::new()).await?;
         // Each take has a name of its own, so that a process that comes back from a pause sees that it lost the run.
         let owner = format!("{}-{}", std::process::id(), now().as_millis());
         let mut update = Statement::new("UPDATE rebuilds SET owner = ");
-        update.bind(owner.as_str()).push(", lease_until = ").bind(lease());
+        update
+            .bind(owner.as_str())
+            .push(", lease_until = ")
+            .bind(after(lease));
         update.push(" WHERE id = ").bind(id);
         update.push(" AND phase NOT IN ('done', 'cancelled', 'failed') AND (owner IS NULL OR lease_until < ");
         update.bind(now()).push(")");
@@ -246,6 +253,7 @@ impl Job {
             read_models: read_models.clone(),
             id: id.to_owned(),
             owner,
+            lease,
         })
     }
 
@@ -289,7 +297,7 @@ impl Job {
             let (job, stop, cancelled) = (self.clone(), stop.clone(), Arc::clone(&cancelled));
             async move {
                 loop {
-                    tokio::time::sleep(BEAT).await;
+                    tokio::time::sleep(job.lease / BEATS).await;
                     match job.beat().await {
                         Ok(true) => {}
                         Ok(false) => {
@@ -315,7 +323,7 @@ impl Job {
     async fn beat(&self) -> Result<bool, sqlx::Error> {
         let mut session = self.read_models.database.begin().await?;
         let kept = self.set(&mut session, |update| {
-            update.push("lease_until = ").bind(lease());
+            update.push("lease_until = ").bind(after(self.lease));
         });
         let kept = kept.await?;
         session.commit().await?;

@@ -68,45 +68,45 @@ pub(super) async fn tenant(
     }
     let ends = generations::hold_live(&mut session, projection).await?;
     for (log, end) in &ends {
-        ahead(build, *log, *end).await?;
         build.rest(&mut session, member, *log, *end).await?;
+        let at = member.place(*log, Standing::Building).load(&mut session).await?;
+        if at > *end && member.follows(*log) {
+            return Err(ahead(*log, at, *end));
+        }
     }
+    let aside = generations::next(&mut session, projection).await?;
     for table in projection.tables() {
-        exchange(&mut session, table, (live, member.generation), tenant).await?;
+        exchange(&mut session, table, (live, member.generation, aside), tenant).await?;
     }
     generations::move_parked(&mut session, projection, (member.generation, live), tenant).await?;
     generations::stand(&mut session, projection, member.generation, Standing::Inspection).await?;
     Ok(session.commit().await?)
 }
 
-/// A tenant's rows can only be exchanged at one position; a live model that lags is waited for by running again.
-async fn ahead(build: &Build<'_>, log: Log, end: u64) -> Result<(), RebuildError> {
-    match build.at(log).await? {
-        Some(at) if at > end => Err(RebuildError::Refused(format!(
-            "the live model stands at {end} of {}, behind the copy at {at}: wait until it has caught up",
-            log.name()
-        ))),
-        _ => Ok(()),
-    }
+/// A tenant's rows can only be exchanged at one position.
+fn ahead(log: Log, at: u64, end: u64) -> RebuildError {
+    RebuildError::Refused(format!(
+        "the live model stands at {end} of {}, behind the copy at {at}: wait until it has caught up",
+        log.name()
+    ))
 }
 
+/// Exchanges rows by way of a third table, which is gone with the transaction.
 async fn exchange(
     session: &mut Session,
     table: &Table,
-    (live, copy): (i64, i64),
+    (live, copy, aside): (i64, i64, i64),
     tenant: &TenantId,
 ) -> Result<(), RebuildError> {
+    copies::make(session, table, aside).await?;
     let columns: Vec<_> = table.names().collect();
     let columns = columns.join(", ");
     let name = |generation| format!("{}{}", table.name, copies::suffix(generation));
-    let (live, copy, aside) = (name(live), name(copy), format!("{}_aside", table.name));
+    let (live, copy, third) = (name(live), name(copy), name(aside));
     let of_tenant = |sql: String| Statement::new(sql).with(tenant.as_str());
     let statements = [
-        Statement::new(format!(
-            "CREATE TEMPORARY TABLE {aside} AS SELECT {columns} FROM {live} WHERE 1 = 0"
-        )),
         of_tenant(format!(
-            "INSERT INTO {aside} SELECT {columns} FROM {live} WHERE tenant = $1"
+            "INSERT INTO {third} ({columns}) SELECT {columns} FROM {live} WHERE tenant = $1"
         )),
         of_tenant(format!("DELETE FROM {live} WHERE tenant = $1")),
         of_tenant(format!(
@@ -114,14 +114,13 @@ async fn exchange(
         )),
         of_tenant(format!("DELETE FROM {copy} WHERE tenant = $1")),
         Statement::new(format!(
-            "INSERT INTO {copy} ({columns}) SELECT {columns} FROM {aside}"
+            "INSERT INTO {copy} ({columns}) SELECT {columns} FROM {third}"
         )),
-        Statement::new(format!("DROP TABLE {aside}")),
     ];
     for statement in statements {
         session.execute(statement).await?;
     }
-    Ok(())
+    Ok(copies::drop(session, table, aside).await?)
 }
 
 /// Drops the predecessors but the last one.

@@ -18,6 +18,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM tidings_copy_check(base, copy);
     EXECUTE format('CREATE TABLE IF NOT EXISTS %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', copy, base);
+    -- Whatever default privileges say: no query sees it before it is protected.
+    EXECUTE format('REVOKE ALL ON %I FROM tidings_query', copy);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO tidings_projector', copy);
     IF keyed THEN
         PERFORM tidings_copy_indexes(base, copy, TRUE);

@@ -202,6 +202,18 @@ impl World {
         Ok(())
     }
 
+    /// The one number a statement answers, past all protection.
+    pub(crate) async fn count(&self, select: &str) -> anyhow::Result<i64> {
+        let select = AssertSqlSafe(select.to_owned());
+        Ok(if let Some(database) = &self.database {
+            let mut connection = PgConnection::connect(&database.url).await?;
+            sqlx::query_scalar(select).fetch_one(&mut connection).await?
+        } else {
+            let mut connection = SqliteConnection::connect(&self.file()?).await?;
+            sqlx::query_scalar(select).fetch_one(&mut connection).await?
+        })
+    }
+
     fn file(&self) -> anyhow::Result<String> {
         let path: PathBuf = self.folder.path().join("read/read.db");
         Ok(format!("sqlite://{}", path.to_str().context("path")?))
