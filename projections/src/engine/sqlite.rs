@@ -23,7 +23,7 @@ pub(super) const HAS_MIGRATIONS: &str =
 const FILE: &str = "read.db";
 const READERS: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
-const LONG_PATIENCE: Duration = Duration::from_secs(60);
+const LONG_PATIENCE: Duration = Duration::from_mins(1);
 /// A fold has a few statements for each of its tables.
 const STATEMENTS: usize = 500;
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000;";

@@ -1,39 +1,27 @@
 //! The bulk fold: one pass over a log for all projections of a run, in three stages that work side by side: records are
 //! read and decoded, folded in memory, and written, each batch in one transaction with the checkpoints.
 
+mod source;
+mod stages;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use broker::layout::Log;
-use broker::{EventLog, Filter, Record};
 use domain::{TenantId, Timestamp};
-use futures::StreamExt;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+
+use source::Source;
+use stages::Told;
 
 use super::job::Job;
 use super::{Member, Plan, Rebuild, RebuildError};
-use crate::engine::{Kind, Session, copies};
+use crate::engine::{Session, copies};
 use crate::generations::Standing;
-use crate::projectors::{Batch, BatchError, Decoded, ParkedTenants};
-use crate::rows::{Changes, Rows, Store};
-
-/// Records per transaction: on SQLite the live projectors wait while one is written.
-const fn batch_records(kind: Kind) -> usize {
-    match kind {
-        Kind::Postgres => 8_192,
-        Kind::Sqlite => 2_048,
-    }
-}
-/// A batch also ends with this many bytes of records.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// Batches on their way from one stage to the next.
-const WAITING: usize = 1;
-/// How much of the tables is kept in memory between batches, in bytes, over all projections.
-const HELD: usize = 64 * 1024 * 1024;
-/// How many records are decoded before others get their turn on the thread.
-const TURN: usize = 256;
+use crate::projectors::{Batch, BatchError, Decoded};
+use crate::rows::{Rows, Store};
 
 /// A run's way through the logs.
 pub(super) struct Build<'b> {
@@ -46,23 +34,6 @@ pub(super) struct Build<'b> {
     stores: Mutex<Vec<Store>>,
     passed: AtomicU64,
     began: Instant,
-}
-
-/// What a batch makes of the tables.
-struct Written {
-    from: u64,
-    to: u64,
-    stored_at: Timestamp,
-    records: u64,
-    /// Per member that follows the log.
-    changes: Vec<(usize, Vec<Changes>, ParkedTenants)>,
-}
-
-/// A message to the stage that writes.
-enum ToWriter {
-    Batch(Box<Written>),
-    /// Answer when everything before has been committed.
-    Barrier(tokio::sync::oneshot::Sender<()>),
 }
 
 impl<'b> Build<'b> {
@@ -115,6 +86,7 @@ impl<'b> Build<'b> {
         let done = self.job.done().await?;
         let total = done + self.behind(ends).await?;
         let before = self.records();
+        self.start_of_nothing(ends).await?;
         for (log, end) in ends {
             let Some(at) = self.at(*log).await? else { continue };
             let Some(port) = self.rebuild.port(*log) else {
@@ -124,9 +96,6 @@ impl<'b> Build<'b> {
                 continue;
             }
             self.load_places(*log).await?;
-            if at == 0 {
-                self.start_of_nothing().await;
-            }
             let told = Told {
                 done: done + (self.records() - before),
                 total,
@@ -146,240 +115,18 @@ impl<'b> Build<'b> {
         Ok(session.commit().await?)
     }
 
-    /// While nothing has been folded, what is not held is not there.
-    async fn start_of_nothing(&self) {
-        if self.records() == 0 {
-            let mut stores = self.stores.lock().await;
-            for store in stores.iter_mut() {
-                *store = Store::of_nothing();
-            }
-        }
-    }
-
-    async fn fold(
-        &self,
-        log: Log,
-        port: &dyn EventLog,
-        at: u64,
-        end: u64,
-        told: Told,
-    ) -> Result<(), RebuildError> {
-        let (to_fold, from_reader) = mpsc::channel(WAITING);
-        let (to_write, from_fold) = mpsc::channel(WAITING);
-        let reading = self.read(log, port, at, end, to_fold);
-        let folding = self.fold_batches(log, at, end, from_reader, to_write);
-        let writing = self.write_batches(log, from_fold, told);
-        let (read, folded, written) = tokio::join!(reading, folding, writing);
-        // What went wrong last in the row of stages made the others end.
-        written.and(folded).and(read)
-    }
-
-    /// Reads and decodes records up to the end.
-    async fn read(
-        &self,
-        log: Log,
-        port: &dyn EventLog,
-        at: u64,
-        end: u64,
-        out: mpsc::Sender<Decoded>,
-    ) -> Result<(), RebuildError> {
-        let most = batch_records(self.rebuild.read_models.database.kind);
-        let whole = matches!(log, Log::Events(_)) && self.tenant.is_none();
-        let mut source = Source::open(log, port, at, self.tenant.as_ref()).await?;
-        let (mut last, mut batch, mut bytes) = (at, Decoded::default(), 0);
-        while last < end {
-            let Some(record) = source
-                .next(&self.stop)
-                .await?
-                .filter(|record| record.sequence <= end)
-            else {
-                break;
-            };
-            if record.sequence <= last || (whole && record.sequence != last + 1) {
-                return Err(RebuildError::Gap {
-                    log: log.name(),
-                    last,
-                    found: record.sequence,
-                });
-            }
-            last = record.sequence;
-            bytes += record.payload.len();
-            batch.add(log, &record);
-            if batch.len() % TURN == 0 {
-                tokio::task::yield_now().await;
-            }
-            if batch.len() >= most || bytes >= BATCH_BYTES {
-                bytes = 0;
-                if out.send(std::mem::take(&mut batch)).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        // An empty last batch moves the checkpoint past records of others.
-        let _ended = out.send(batch).await;
-        Ok(())
-    }
-
-    async fn fold_batches(
-        &self,
-        log: Log,
-        at: u64,
-        end: u64,
-        mut batches: mpsc::Receiver<Decoded>,
-        out: mpsc::Sender<ToWriter>,
-    ) -> Result<(), RebuildError> {
-        let mut stores = self.stores.lock().await;
-        let mut parked = self.parked(log).await?;
-        let (mut from, mut ended) = (at, false);
-        while let Some(decoded) = batches.recv().await {
-            let last = decoded
-                .last()
-                .map(|last| (last.position.sequence, last.stored_at));
-            ended |= decoded.len() == 0;
-            let (to, stored_at) = match last {
-                Some(last) => last,
-                None => (end, Timestamp::from(std::time::SystemTime::now())),
-            };
-            let mut written = Written {
-                from,
-                to,
-                stored_at,
-                records: decoded.len() as u64,
-                changes: Vec::new(),
-            };
-            self.fold_one(log, &decoded, &mut stores, &mut parked, &mut written)
-                .await?;
-            from = to;
-            if out.send(ToWriter::Batch(Box::new(written))).await.is_err() {
+    /// Where nothing has been folded of any log, what is not held is not there.
+    async fn start_of_nothing(&self, ends: &BTreeMap<Log, u64>) -> Result<(), RebuildError> {
+        for log in ends.keys() {
+            if self.at(*log).await?.is_some_and(|at| at > 0) {
                 return Ok(());
             }
-            if stores.iter().map(Store::held).sum::<usize>() > HELD {
-                let (done, wait) = tokio::sync::oneshot::channel();
-                if out.send(ToWriter::Barrier(done)).await.is_err() || wait.await.is_err() {
-                    return Ok(());
-                }
-                stores.iter_mut().for_each(Store::forget);
-            }
         }
-        // Ended by the stop: the next run goes on from the checkpoint.
-        if ended || from >= end {
-            Ok(())
-        } else {
-            self.going_on()
-        }
-    }
-
-    async fn fold_one(
-        &self,
-        log: Log,
-        decoded: &Decoded,
-        stores: &mut [Store],
-        parked: &mut [ParkedTenants],
-        written: &mut Written,
-    ) -> Result<(), RebuildError> {
-        let mut session = self.rebuild.read_models.database.begin_beside().await?;
-        for (number, member) in self
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, member)| member.follows(log))
-        {
-            let (Some(store), Some(parked)) = (stores.get_mut(number), parked.get_mut(number)) else {
-                continue;
-            };
-            let suffix = copies::suffix(member.generation);
-            let projection = member.projection.as_ref();
-            let mut batch = Batch::of(projection, decoded, parked, &self.rebuild.control);
-            batch
-                .fold(projection, &mut Rows::new(store, &mut session, &suffix))
-                .await
-                .map_err(database)?;
-            parked.extend(batch.fresh.clone());
-            written.changes.push((number, store.take(), batch.fresh));
-            tokio::task::yield_now().await;
-        }
-        Ok(session.commit().await?)
-    }
-
-    /// The tenants parked so far, per member.
-    async fn parked(&self, log: Log) -> Result<Vec<ParkedTenants>, RebuildError> {
-        let mut session = self.rebuild.read_models.database.begin_beside().await?;
-        let mut all = Vec::with_capacity(self.members.len());
-        for member in self.members {
-            let place = member.place(log, Standing::Building);
-            let parked = place.parked(&mut session).await?.into_iter();
-            all.push(parked.map(|parked| (parked.tenant.clone(), parked)).collect());
-        }
-        Ok(all)
-    }
-
-    async fn write_batches(
-        &self,
-        log: Log,
-        mut batches: mpsc::Receiver<ToWriter>,
-        told: Told,
-    ) -> Result<(), RebuildError> {
-        while let Some(message) = batches.recv().await {
-            match message {
-                ToWriter::Batch(batch) => self.write(log, &batch, &told).await?,
-                ToWriter::Barrier(done) => {
-                    // Nobody waits any more where the fold has failed.
-                    let _gone = done.send(());
-                }
-            }
-            self.going_on()?;
+        let mut stores = self.stores.lock().await;
+        for store in stores.iter_mut() {
+            *store = Store::of_nothing();
         }
         Ok(())
-    }
-
-    async fn write(&self, log: Log, batch: &Written, told: &Told) -> Result<(), RebuildError> {
-        let mut session = self.rebuild.read_models.database.begin().await?;
-        for (number, changes, fresh) in &batch.changes {
-            let Some(member) = self.members.get(*number) else {
-                continue;
-            };
-            let place = member.place(log, Standing::Building);
-            if !place
-                .advance(&mut session, batch.from, batch.to, batch.stored_at)
-                .await?
-            {
-                return Err(RebuildError::Taken);
-            }
-            self.write_member(&mut session, member, changes).await?;
-            for parked in fresh.values() {
-                place.park(&mut session, parked).await?;
-            }
-        }
-        let passed = self.passed.fetch_add(batch.records, Ordering::Relaxed) + batch.records;
-        let done = told.done + (passed - told.passed_before);
-        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let rate = (passed * 1_000).checked_div(milliseconds).unwrap_or_default();
-        self.job
-            .tell(&mut session, done, told.total.max(done), rate)
-            .await?;
-        Ok(session.commit().await?)
-    }
-
-    async fn write_member(
-        &self,
-        session: &mut Session,
-        member: &Member,
-        changes: &[Changes],
-    ) -> Result<(), RebuildError> {
-        let suffix = copies::suffix(member.generation);
-        for changes in changes {
-            let copying = copies::takes_copies(session, changes.table, member.generation).await?;
-            session.write(changes, &suffix, copying).await?;
-        }
-        Ok(())
-    }
-
-    fn going_on(&self) -> Result<(), RebuildError> {
-        if self.stop.is_cancelled() {
-            Err(RebuildError::Interrupted)
-        } else {
-            Ok(())
-        }
     }
 
     /// Folds the last records up to `end` within the transaction that switches.
@@ -429,88 +176,9 @@ impl<'b> Build<'b> {
     }
 }
 
-/// What the run's row says of its progress when a log is begun.
-struct Told {
-    done: u64,
-    total: u64,
-    passed_before: u64,
-}
-
 fn database(error: BatchError) -> RebuildError {
     match error {
         BatchError::Fenced => RebuildError::Taken,
         BatchError::Database(error) => error.into(),
-    }
-}
-
-/// Where records come from.
-enum Source<'s> {
-    /// All of a log.
-    All(broker::RecordStream),
-    /// One tenant's, page by page: a stream of them would wait for ever after the last.
-    Tenant {
-        log: &'s dyn EventLog,
-        filter: Filter,
-        after: u64,
-        page: std::vec::IntoIter<Record>,
-    },
-}
-
-/// Records per page of one tenant's.
-const PAGE: usize = 1_000;
-
-impl<'s> Source<'s> {
-    async fn open(
-        log: Log,
-        port: &'s dyn EventLog,
-        after: u64,
-        tenant: Option<&TenantId>,
-    ) -> Result<Self, RebuildError> {
-        let Some(tenant) = tenant else {
-            return Ok(Self::All(port.follow(after, None).await?));
-        };
-        // Claims are under another root, which no projection of a tenant's rows folds.
-        let root = log.subject_roots().first().copied().unwrap_or(">");
-        let filter = Filter::new(format!("{root}.{tenant}.>"))
-            .map_err(|error| RebuildError::Refused(error.to_string()))?;
-        Ok(Self::Tenant {
-            log: port,
-            filter,
-            after,
-            page: Vec::new().into_iter(),
-        })
-    }
-
-    async fn next(&mut self, stop: &CancellationToken) -> Result<Option<Record>, RebuildError> {
-        match self {
-            Self::All(records) => {
-                // Looked at first, since waiting costs more than a record does.
-                let next = match futures::FutureExt::now_or_never(records.next()) {
-                    Some(next) => next,
-                    None => tokio::select! {
-                        () = stop.cancelled() => return Err(RebuildError::Interrupted),
-                        next = records.next() => next,
-                    },
-                };
-                next.transpose().map_err(RebuildError::from)
-            }
-            Self::Tenant {
-                log,
-                filter,
-                after,
-                page,
-            } => {
-                if let Some(record) = page.next() {
-                    return Ok(Some(record));
-                }
-                if stop.is_cancelled() {
-                    return Err(RebuildError::Interrupted);
-                }
-                let records = log.read(*after, Some(filter), PAGE).await?;
-                *after = records.last().map_or(*after, |last| last.sequence);
-                *page = records.into_iter();
-                Ok(page.next())
-            }
-        }
     }
 }

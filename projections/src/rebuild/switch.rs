@@ -160,6 +160,8 @@ pub(super) async fn drop_one(rebuild: &Rebuild, member: &Member) -> Result<(), R
 
 /// Whether the database gave up because of another transaction: SQLSTATE 40001, 40P01 and 55P03.
 fn came_across(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03"))
 }
