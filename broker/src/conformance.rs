@@ -108,6 +108,7 @@ macro_rules! conformance_cases {
                 dropped_appends_do_no_harm;
             read:
                 pages_of_a_log
+                the_record_at_a_sequence
                 filters_select_records
                 beyond_the_end_is_nothing
                 the_last_record_on_a_subject

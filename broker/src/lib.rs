@@ -8,6 +8,8 @@
 //! SQLite file for one process on one machine, `jetstream` in NATS JetStream. Both pass the same suite
 //! (`conformance`), which is the contract in executable form.
 //!
+//! A log that lost records, or is another than it was, must not be gone on with: [`trust`] finds that out and stops it.
+//!
 //! This crate moves bytes: it knows subjects, sequences and leases, and nothing of tenants' events.
 
 mod backlog;
@@ -17,6 +19,7 @@ pub mod layout;
 mod log;
 mod queue;
 mod subject;
+pub mod trust;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -31,6 +34,7 @@ pub use log::{
 };
 pub use queue::{DeadLetter, DeadLetters, Job, Lease, LeaseToken, QueueError, Settlement, WorkQueue};
 pub use subject::{Filter, InvalidSubject, Subject, Token};
+pub use trust::{Distrust, Trust, Trusted};
 
 /// Why a server or a file could not answer; the cause is for logs, never for clients.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -161,6 +161,9 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// The last record on a subject. As with `read`, it may be a moment behind.
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError>;
 
+    /// The record at a sequence, asked of the log's leader as `state` is: none means that there is no such record now.
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError>;
+
     /// All records after a sequence: history first, then live as they come, with no gap and no repeat.
     ///
     /// Connection losses are bridged inside. Sequences strictly increase; without a filter, and where retention

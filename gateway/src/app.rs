@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use broker::Trust;
 use commands::{Dispatcher, Publisher};
 use delivery::{EgressPolicy, SecretWriter};
 use projections::ReadModels;
@@ -48,6 +49,8 @@ pub(crate) struct Parts {
     pub(crate) gates: quotas::Turns,
     /// Tenants that set nothing.
     pub(crate) unset: settings::Unset,
+    /// Whether the log is still what it was.
+    pub(crate) trust: Trust,
     /// Limits of requests.
     pub(crate) http: Http,
 }

@@ -18,6 +18,7 @@ use commands::Call;
 use domain::api_key::{ApiKey, RateLimit};
 use domain::tenant::Tenant;
 use domain::{Actor, Bounded, Grant, InvitationId, KeyId, Meta, TenantId, Timestamp};
+use moka::sync::Cache;
 use subtle::ConstantTimeEq;
 use ulid::Ulid;
 
@@ -34,6 +35,9 @@ use key::named;
 
 /// How old what is known of a key or tenant may be: a revocation takes effect within this time in every process.
 const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// How many holders of keys are remembered, for the time when the log cannot be asked.
+const REMEMBERED: u64 = 10_000;
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -62,6 +66,8 @@ pub(crate) struct Authority {
     credentials: Credentials,
     administrator: [u8; 32],
     limits: RateLimits,
+    /// Whoever has proved a key, by the hash of its text.
+    remembered: Cache<[u8; 32], Arc<KeyHolder>>,
 }
 
 impl Authority {
@@ -73,6 +79,7 @@ impl Authority {
             credentials,
             administrator,
             limits: RateLimits::new(),
+            remembered: Cache::new(REMEMBERED),
         }
     }
 
@@ -116,30 +123,28 @@ impl Authority {
 
     /// Who holds the credential that a request carries.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
-        let refused = || {
-            Problem::new(
-                ProblemType::Unauthenticated,
-                "Send the header `Authorization: Bearer <key>` with a valid API key.",
-            )
-        };
-        let text = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .ok_or_else(refused)?;
-        let (scheme, key) = text.split_once(' ').ok_or_else(refused)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(refused());
-        }
-        let key = key.trim();
+        let key = bearer(headers).ok_or_else(refused)?;
         let hash = self.credentials.hash(key);
         if bool::from(hash.ct_eq(&self.administrator)) {
             return Ok(Principal::Administrator);
         }
         let (tenant, id) = named(key).ok_or_else(refused)?;
-        self.holder(tenant, id, &hash)
-            .await?
-            .map(|holder| Principal::Key(Arc::new(holder)))
-            .ok_or_else(refused)
+        let holder = self.holder(tenant, id, &hash).await?.map(Arc::new);
+        let holder = holder.ok_or_else(refused)?;
+        self.remembered.insert(hash, Arc::clone(&holder));
+        Ok(Principal::Key(holder))
+    }
+
+    /// Who held the credential when this process last saw it proved, without asking the log: for queries while the log
+    /// is not trusted. Whether the key is still good is for the caller to find out.
+    pub(crate) fn recall(&self, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
+        let key = bearer(headers).ok_or_else(refused)?;
+        let hash = self.credentials.hash(key);
+        if bool::from(hash.ct_eq(&self.administrator)) {
+            return Ok(Some(Principal::Administrator));
+        }
+        named(key).ok_or_else(refused)?;
+        Ok(self.remembered.get(&hash).map(Principal::Key))
     }
 
     /// Who holds the key with this hash; none if it is not valid.
@@ -234,6 +239,20 @@ impl Authority {
             .map(|loaded| loaded.aggregate)
             .map_err(|error| Problem::unavailable(&error))
     }
+}
+
+/// The text of the key that a request carries.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+fn refused() -> Problem {
+    Problem::new(
+        ProblemType::Unauthenticated,
+        "Send the header `Authorization: Bearer <key>` with a valid API key.",
+    )
 }
 
 /// The caller of a tenant's route: the holder of one of its keys.

@@ -6,9 +6,11 @@ use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use broker::{Finding, Severity};
+use broker::trust::Watch;
+use broker::{Engine, Finding, Severity, Trust};
 use serde_json::json;
 
 use crate::cli::Failure;
@@ -65,7 +67,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
             findings.extend(engine.examine().await);
             findings.extend(key_files(config));
             if config.has(Role::Gateway) || config.has(Role::Projections) {
-                findings.extend(read_models(config).await);
+                findings.extend(read_models(config, engine.as_ref()).await);
             }
             engine.close().await;
         }
@@ -156,10 +158,13 @@ fn permissions(path: &Path) -> Option<Finding> {
     })
 }
 
-async fn read_models(config: &Config) -> Vec<Finding> {
+async fn read_models(config: &Config, engine: &dyn Engine) -> Vec<Finding> {
     match open_read_models(config).await {
         Ok(read_models) => {
-            let findings = read_models.examine().await;
+            let mut findings = read_models.examine().await;
+            let fences = Arc::new(read_models.clone());
+            let watch = Watch::new(Trust::default(), engine, Some(fences));
+            findings.extend(watch.examine().await);
             read_models.close().await;
             findings
         }

@@ -25,6 +25,7 @@ use crate::draw::Draw;
 use crate::idempotency::once;
 use crate::problem::{Problem, ProblemType};
 use crate::rate::Allowance;
+use crate::standstill;
 use crate::tenancy;
 
 /// Where an operation's need stands in the OpenAPI document.
@@ -272,6 +273,13 @@ struct Admitted {
 async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted, Problem> {
     if request.extensions().get::<Draw>().is_none() {
         request.extensions_mut().insert(Draw::fresh());
+    }
+    if let Some(why) = app.trust.lost() {
+        let principal = standstill::admit(app, need, request.method(), request.headers(), &why).await?;
+        let refusal = authorize(need, &principal).err();
+        request.extensions_mut().insert(principal);
+        let allowance = None;
+        return Ok(Admitted { allowance, refusal });
     }
     if *need == Need::Nothing {
         return Ok(Admitted::default());

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker::Engine;
 use broker::layout::Log;
+use broker::{Distrust, Engine, Trust};
 use delivery::Delivery;
 use domain::TenantId;
 use projections::{Page, ProjectionStatus, Projectors, ReadModels, UserFilter};
@@ -29,6 +29,7 @@ pub(crate) struct Background {
 /// What is asked for the report.
 pub(crate) struct Health {
     engine: Arc<dyn Engine>,
+    trust: Trust,
     read_models: Option<ReadModels>,
     background: Mutex<Background>,
     stopping: CancellationToken,
@@ -83,12 +84,14 @@ impl Health {
     /// Over the parts of this process; `stopping` is cancelled when it is asked to stop.
     pub(crate) fn new(
         engine: Arc<dyn Engine>,
+        trust: Trust,
         read_models: Option<ReadModels>,
         background: Background,
         stopping: CancellationToken,
     ) -> Self {
         Self {
             engine,
+            trust,
             read_models,
             background: Mutex::new(background),
             stopping,
@@ -159,6 +162,9 @@ impl Health {
     }
 
     async fn log(&self) -> Option<String> {
+        if let Some(why) = self.trust.lost() {
+            return Some(format!("{why} {}", Distrust::ADVICE));
+        }
         bounded("the log", self.engine.log(Log::Events(0)).state()).await
     }
 

@@ -40,6 +40,7 @@ mod seal;
 mod serve;
 mod settings;
 mod shutdown;
+mod standstill;
 mod strikes;
 mod telemetry;
 mod tenancy;

@@ -106,6 +106,7 @@ fn problems_of(operation: &Operation, is_query: bool, has_id: bool) -> Vec<Probl
         ProblemType::RateLimited,
         ProblemType::Internal,
         ProblemType::Unavailable,
+        ProblemType::LogUntrusted,
         ProblemType::Timeout,
     ];
     kinds.extend(has_id.then_some(ProblemType::NotFound));

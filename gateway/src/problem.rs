@@ -9,6 +9,7 @@ use std::error::Error as StdError;
 use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use broker::Distrust;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -124,6 +125,8 @@ problem_types! {
     Internal => "internal", INTERNAL_SERVER_ERROR, "The service failed";
     /// The log or a database is away, or the service is stopping.
     Unavailable => "unavailable", SERVICE_UNAVAILABLE, "The service cannot do this now";
+    /// The log is not what it was.
+    LogUntrusted => "log_untrusted", SERVICE_UNAVAILABLE, "The log is not what it was";
     /// The log did not say whether it stored the change.
     OutcomeUnknown => "outcome_unknown", SERVICE_UNAVAILABLE, "Whether this happened is unknown";
     /// It took longer than a request may.
@@ -229,8 +232,21 @@ impl Problem {
         .at(path, message)
     }
 
-    /// The log or a database is away.
+    /// The log is not what it was, so nothing is done on top of it.
+    pub(crate) fn log_untrusted(why: &Distrust) -> Self {
+        Self::caused(
+            ProblemType::LogUntrusted,
+            "The service has found that its log lost records or was changed, and does nothing that depends on it until \
+             its operator has settled that; nothing was changed. What was known before can still be queried.",
+            why,
+        )
+    }
+
+    /// The log or a database is away, or the log is not what it was.
     pub(crate) fn unavailable(cause: &(dyn StdError + 'static)) -> Self {
+        if let Some(why) = Distrust::behind(cause) {
+            return Self::log_untrusted(why);
+        }
         Self::caused(
             ProblemType::Unavailable,
             "The service cannot do this now; nothing was changed.",

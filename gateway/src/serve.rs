@@ -10,6 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use broker::layout::Bucket;
+use broker::trust::{Fences, Watch};
+use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
 use delivery::{Delivery, SecretWriter};
 use projections::{Control, Projectors, ReadModels};
@@ -62,7 +64,9 @@ async fn serve(
     listeners: Listeners,
     stopping: CancellationToken,
 ) -> Result<(), Failure> {
-    let Installation { engine, keys } = installation;
+    let Installation { engine: raw, keys } = installation;
+    let trust = Trust::default();
+    let engine: Arc<dyn Engine> = Arc::new(Trusted::new(Arc::clone(&raw), trust.clone()));
     profile::enforce(config, engine.as_ref()).await?;
     let metrics = metrics::install().map_err(|error| {
         Failure::new(
@@ -76,9 +80,11 @@ async fn serve(
         None
     };
     let work = CancellationToken::new();
+    watch_log(&trust, raw.as_ref(), read_models.as_ref(), &work).await?;
     let background = start_background(config, &keys, &engine, read_models.as_ref(), &work)?;
     let health = Health::new(
         Arc::clone(&engine),
+        trust.clone(),
         read_models.clone(),
         background,
         stopping.clone(),
@@ -89,7 +95,8 @@ async fn serve(
         metrics,
     };
     let served = read_models.as_ref().zip(keys.admin.as_ref());
-    let app = served.map(|(read_models, admin)| app(config, &keys, admin, engine.as_ref(), read_models));
+    let app =
+        served.map(|(read_models, admin)| app(config, &keys, admin, (engine.as_ref(), &trust), read_models));
     let access = app
         .as_ref()
         .map(|app| tokio::spawn(app.access.clone().run(work.clone())));
@@ -110,6 +117,32 @@ async fn serve(
         tracing::warn!("the read database did not answer the farewell");
     }
     served
+}
+
+/// Compares the logs with what is known of them, before anything is written and from then on. What is wrong at the
+/// start ends the process: it knows no caller yet and could not even serve queries.
+async fn watch_log(
+    trust: &Trust,
+    engine: &dyn Engine,
+    read_models: Option<&ReadModels>,
+    work: &CancellationToken,
+) -> Result<(), Failure> {
+    let fences = read_models.map(|read_models| Arc::new(read_models.clone()) as Arc<dyn Fences>);
+    let watch = Watch::new(trust.clone(), engine, fences);
+    match watch.look().await {
+        Ok(None) => {
+            tokio::spawn(watch.run(work.clone()));
+            Ok(())
+        }
+        Ok(Some(why)) => Err(Failure::new(why.to_string(), Distrust::ADVICE)),
+        Err(error) => Err(Failure::new(
+            format!(
+                "the log cannot be compared with what is known of it: {}",
+                in_full(error.as_ref())
+            ),
+            "`tidings doctor` checks the log and the read database in detail",
+        )),
+    }
 }
 
 /// The sockets of the process.
@@ -141,7 +174,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 fn start_background(
     config: &Config,
     keys: &Keys,
-    engine: &Arc<dyn broker::Engine>,
+    engine: &Arc<dyn Engine>,
     read_models: Option<&ReadModels>,
     work: &CancellationToken,
 ) -> Result<Background, Failure> {
@@ -178,7 +211,7 @@ fn app(
     config: &Config,
     keys: &Keys,
     admin: &Secret,
-    engine: &dyn broker::Engine,
+    (engine, trust): (&dyn Engine, &Trust),
     read_models: &ReadModels,
 ) -> App {
     let settings = commands::Settings {
@@ -202,11 +235,12 @@ fn app(
         egress: egress(config),
         gates: quotas::Turns::new(),
         unset: settings::Unset::new(),
+        trust: trust.clone(),
         http: config.http.clone(),
     })
 }
 
-fn receipts(config: &Config, keys: &Keys, engine: &dyn broker::Engine) -> Receipts {
+fn receipts(config: &Config, keys: &Keys, engine: &dyn Engine) -> Receipts {
     Receipts::new(idempotency::Settings {
         bucket: engine.bucket(Bucket::Receipts),
         sealer: keys.answer_sealer(),

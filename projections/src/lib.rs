@@ -10,6 +10,7 @@
 mod checkpoints;
 mod engine;
 mod events;
+mod fences;
 mod generations;
 mod incoming;
 pub mod metrics;

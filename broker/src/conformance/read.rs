@@ -43,6 +43,23 @@ pub async fn pages_of_a_log(harness: &dyn Harness) {
     }
 }
 
+/// A record is found by its sequence, and none where none stands.
+pub async fn the_record_at_a_sequence(harness: &dyn Harness) {
+    let log = events(harness).await;
+    fill(log.as_ref()).await;
+    let found = log.at(4).await.expect("the log can be read");
+    let pages = log.read(3, None, 1).await.expect("the log can be read");
+    assert_eq!(found.as_ref(), pages.first());
+    assert!(found.is_some());
+    for sequence in [0, 7] {
+        assert_eq!(
+            log.at(sequence).await.expect("the log can be read"),
+            None,
+            "{sequence}"
+        );
+    }
+}
+
 /// A filter selects by literal subject, by `*` and by `>`, together with `after` and `limit`.
 pub async fn filters_select_records(harness: &dyn Harness) {
     let log = events(harness).await;

@@ -110,6 +110,17 @@ impl EventLog for EmbeddedLog {
         row.map(StoredRecord::into_record).transpose()
     }
 
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        let parts = self.readable()?;
+        let sql = "SELECT place, subject, message_id, stored_at, payload FROM records WHERE place = ?";
+        let row: Option<StoredRecord> = sqlx::query_as(sql)
+            .bind(units::place(parts.number, sequence))
+            .fetch_optional(&parts.readers)
+            .await
+            .map_err(unavailable)?;
+        row.map(StoredRecord::into_record).transpose()
+    }
+
     async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
         let parts = Arc::clone(self.readable()?);
         let follower = Follower {

@@ -94,6 +94,14 @@ impl EventLog for StreamLog {
         }
     }
 
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        let found = self.connection.message_at(&self.stream, sequence).await;
+        found
+            .map_err(ReadError::Unavailable)?
+            .map(|message| record(&self.space, message))
+            .transpose()
+    }
+
     async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
         let wire = filter.map(|filter| self.space.wire(filter.as_str()));
         follow(

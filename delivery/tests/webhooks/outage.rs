@@ -88,6 +88,10 @@ impl EventLog for Forgetful {
         self.log.last(subject).await
     }
 
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        self.log.at(sequence).await
+    }
+
     async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
         self.log.follow(after, filter).await
     }

@@ -175,6 +175,10 @@ impl EventLog for Lossy {
         self.log.last(subject).await
     }
 
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        self.log.at(sequence).await
+    }
+
     async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
         let lost = self.lost;
         let records = self.log.follow(after, filter).await?;

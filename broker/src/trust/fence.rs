@@ -1,0 +1,243 @@
+//! What a log must hold at least, and the comparison with what it does hold: without any I/O.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+
+use crate::layout::Log;
+use crate::{LogState, Record};
+
+use super::Distrust;
+
+/// How often a log is asked that does not seem right, …
+pub(super) const LOOKS: u32 = 5;
+/// … and how long is waited in between: two seconds in all, longer than a new leader takes to apply what it has.
+pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+/// What is known of a log of events from elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fence {
+    /// When it was made; none where that is not known yet, as when the read database was made anew.
+    pub created: Option<SystemTime>,
+    /// How many records it has at least.
+    pub end: u64,
+    /// A record of it, as sequence and [`digest`]; none where there is none yet.
+    pub last: Option<(u64, [u8; 32])>,
+}
+
+impl Fence {
+    /// Both together. Of two times and two records, those of the other stand.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            created: other.created.or(self.created),
+            end: self.end.max(other.end),
+            last: other.last.or(self.last),
+        }
+    }
+}
+
+/// The SHA-256 of all that an append gave a record: its sequence, subject, message id and payload, each with its
+/// length before it. Not of the time it was stored at, which a log that is restored cannot be given.
+pub fn digest(record: &Record) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(record.sequence.to_be_bytes());
+    for part in [
+        record.subject.as_str().as_bytes(),
+        record.message_id.as_bytes(),
+        record.payload.as_ref(),
+    ] {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// Compares a log with its fence; `record` is what the log has at the sequence of [`Fence::last`], where it goes that
+/// far.
+pub fn judge(log: Log, fence: &Fence, state: &LogState, record: Option<&Record>) -> Result<(), Distrust> {
+    let expected = fence.end.max(fence.last.map_or(0, |(sequence, _)| sequence));
+    if let Some(known) = fence
+        .created
+        .filter(|known| micros(*known) != micros(state.created))
+    {
+        return Err(Distrust::Replaced {
+            log,
+            known,
+            found: state.created,
+            expected,
+            end: state.last,
+        });
+    }
+    if state.last < expected {
+        return Err(Distrust::Backwards {
+            log,
+            expected,
+            end: state.last,
+        });
+    }
+    // What is kept for ever begins at its first record.
+    if state.first != 1 {
+        return Err(Distrust::Missing {
+            log,
+            last: 0,
+            found: (state.first <= state.last).then_some(state.first),
+        });
+    }
+    let Some((sequence, known)) = fence.last else {
+        return Ok(());
+    };
+    match record.map(digest) {
+        Some(found) if found == known => Ok(()),
+        Some(found) => Err(Distrust::Rewritten {
+            log,
+            sequence,
+            known,
+            found,
+        }),
+        None => Err(Distrust::Missing {
+            log,
+            last: sequence.saturating_sub(1),
+            found: None,
+        }),
+    }
+}
+
+/// Databases keep microseconds.
+fn micros(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Subject;
+
+    const LOG: Log = Log::Events(0);
+
+    fn at(micros: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_micros(micros)
+    }
+
+    fn state(last: u64) -> LogState {
+        LogState {
+            created: at(10) + Duration::from_nanos(7),
+            first: 1,
+            last,
+        }
+    }
+
+    fn record(sequence: u64, payload: &'static str) -> Record {
+        Record {
+            sequence,
+            subject: Subject::new("ev.t.user.u").unwrap(),
+            message_id: "t:1".to_owned(),
+            stored_at: at(sequence),
+            payload: Bytes::from_static(payload.as_bytes()),
+        }
+    }
+
+    fn fence(end: u64, last: Option<&Record>) -> Fence {
+        Fence {
+            created: Some(at(10)),
+            end,
+            last: last.map(|record| (record.sequence, digest(record))),
+        }
+    }
+
+    #[test]
+    fn a_log_that_goes_as_far_or_further_is_trusted() {
+        let last = record(3, "a");
+        for (end, known) in [
+            (0, Fence::default()),
+            (0, fence(0, None)),
+            (5, fence(5, None)),
+            (9, fence(3, Some(&last))),
+        ] {
+            assert_eq!(judge(LOG, &known, &state(end), Some(&last)), Ok(()), "{known:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_of_another_time_or_too_short_is_not() {
+        let replaced = LogState {
+            created: at(11),
+            ..state(9)
+        };
+        assert!(matches!(
+            judge(LOG, &fence(3, None), &replaced, None),
+            Err(Distrust::Replaced {
+                end: 9,
+                expected: 3,
+                ..
+            })
+        ));
+        // The end seen counts although no record is known there.
+        let short = judge(
+            LOG,
+            &fence(5, Some(&record(3, "a"))),
+            &state(4),
+            Some(&record(3, "a")),
+        );
+        assert_eq!(
+            short,
+            Err(Distrust::Backwards {
+                log: LOG,
+                expected: 5,
+                end: 4
+            })
+        );
+    }
+
+    #[test]
+    fn a_record_changed_or_gone_is_found() {
+        let known = fence(0, Some(&record(3, "a")));
+        assert!(matches!(
+            judge(LOG, &known, &state(3), Some(&record(3, "b"))),
+            Err(Distrust::Rewritten { sequence: 3, .. })
+        ));
+        assert!(matches!(
+            judge(LOG, &known, &state(3), None),
+            Err(Distrust::Missing {
+                last: 2,
+                found: None,
+                ..
+            })
+        ));
+        let purged = LogState { first: 4, ..state(3) };
+        assert!(matches!(
+            judge(LOG, &fence(0, None), &purged, None),
+            Err(Distrust::Missing {
+                last: 0,
+                found: None,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn every_part_of_a_record_counts_but_its_time() {
+        let one = record(3, "a");
+        let parts: [fn(&mut Record); 4] = [
+            |record| record.sequence = 4,
+            |record| record.subject = Subject::new("ev.t.user.v").unwrap(),
+            |record| record.message_id = "t:2".to_owned(),
+            |record| record.payload = Bytes::from_static(b"b"),
+        ];
+        for change in parts {
+            let mut other = one.clone();
+            change(&mut other);
+            assert_ne!(digest(&one), digest(&other));
+        }
+        assert_eq!(
+            digest(&one),
+            digest(&Record {
+                stored_at: at(99),
+                ..one.clone()
+            })
+        );
+    }
+}
