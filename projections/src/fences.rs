@@ -8,6 +8,7 @@ use broker::layout::Shard;
 use broker::trust::{Fence, Fences};
 use sqlx::AnyConnection;
 
+use crate::engine::Session;
 use crate::read_models::ReadModels;
 use crate::sql::{Statement, number, text, unreadable};
 
@@ -19,14 +20,12 @@ impl Fences for ReadModels {
     }
 
     async fn adopt(&self, shard: Shard, created: SystemTime) -> Result<(), Cause> {
-        let mut connection = self.database.writer.acquire().await?;
-        Statement::new(
+        let mut session = self.database.begin().await?;
+        let insert = Statement::new(
             "INSERT INTO event_log_origins (shard, created) VALUES ($1, $2) ON CONFLICT (shard) DO NOTHING",
-        )
-        .with(shard)
-        .with(micros(created))
-        .execute(&mut connection)
-        .await?;
+        );
+        session.execute(insert.with(shard).with(micros(created))).await?;
+        session.commit().await?;
         Ok(())
     }
 }
@@ -59,18 +58,15 @@ async fn load(connection: &mut AnyConnection, shard: Shard) -> Result<Fence, sql
 
 /// Notes when a log was made that has taken the place of the one known.
 pub(crate) async fn replace(
-    connection: &mut AnyConnection,
+    session: &mut Session,
     shard: Shard,
     created: SystemTime,
 ) -> Result<(), sqlx::Error> {
-    Statement::new(
+    let insert = Statement::new(
         "INSERT INTO event_log_origins (shard, created) VALUES ($1, $2)
          ON CONFLICT (shard) DO UPDATE SET created = excluded.created",
-    )
-    .with(shard)
-    .with(micros(created))
-    .execute(connection)
-    .await?;
+    );
+    session.execute(insert.with(shard).with(micros(created))).await?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! them), and a way to its queries on [`crate::ReadModels`].
 
 mod api_keys;
+pub(crate) mod archive;
 mod audit;
 mod deliveries;
 mod endpoints;
@@ -42,6 +43,7 @@ pub use users::{UserFilter, UserRow, Users};
 /// Every projection of the installation.
 pub fn all() -> Vec<Arc<dyn Projection>> {
     vec![
+        Arc::new(archive::ArchiveProjection),
         Arc::new(tenants::TenantsProjection),
         Arc::new(users::UsersProjection),
         Arc::new(roles::RolesProjection),

@@ -79,6 +79,11 @@ impl Distrust {
         }
     }
 
+    /// Whether one look is enough: what a new leader has not applied yet can only be missing.
+    pub(super) fn is_certain(&self) -> bool {
+        matches!(self, Self::Replaced { .. } | Self::Rewritten { .. })
+    }
+
     /// The distrust that an error comes from, if one is behind it.
     pub fn behind<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Self> {
         std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {

@@ -40,13 +40,15 @@ impl Fence {
 /// The SHA-256 of all that an append gave a record: its sequence, subject, message id and payload, each with its
 /// length before it. Not of the time it was stored at, which a log that is restored cannot be given.
 pub fn digest(record: &Record) -> [u8; 32] {
+    let subject = record.subject.as_str();
+    digest_of(record.sequence, subject, &record.message_id, &record.payload)
+}
+
+/// The [`digest`] of a record that is there in its parts.
+pub fn digest_of(sequence: u64, subject: &str, message_id: &str, payload: &[u8]) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    hasher.update(record.sequence.to_be_bytes());
-    for part in [
-        record.subject.as_str().as_bytes(),
-        record.message_id.as_bytes(),
-        record.payload.as_ref(),
-    ] {
+    hasher.update(sequence.to_be_bytes());
+    for part in [subject.as_bytes(), message_id.as_bytes(), payload] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }

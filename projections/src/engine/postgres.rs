@@ -167,6 +167,12 @@ WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::text::regnamespace
     AND (c.relname !~ '_g[1-9][0-9]*$' OR has_table_privilege(c.oid, 'SELECT'))
 ORDER BY c.relname";
 
+/// A row for each table of archived records that the role can read any part of.
+const ARCHIVE_READABLE: &str = "
+SELECT c.relname::text AS name FROM pg_catalog.pg_class c
+WHERE c.relname LIKE 'event^_archive%' ESCAPE '^' AND c.relkind = 'r' AND c.relnamespace = current_schema()::text::regnamespace
+    AND has_any_column_privilege(c.oid, 'SELECT')";
+
 /// Proves that the role of queries is confined: not superuser, no BYPASSRLS, not the tables' owner, row-level
 /// security forced on each table with a tenant, and no row seen while no tenant is named.
 pub(crate) async fn prove_isolation(connection: &mut AnyConnection, address: &str) -> Result<(), OpenError> {
@@ -200,7 +206,21 @@ pub(crate) async fn prove_isolation(connection: &mut AnyConnection, address: &st
         }
         prove_hidden(connection, address, &table).await?;
     }
-    Ok(())
+    prove_archive_closed(connection, address).await
+}
+
+/// Proves that the archive of the log, which holds the records of all tenants and has no policy, is not for queries.
+async fn prove_archive_closed(connection: &mut AnyConnection, address: &str) -> Result<(), OpenError> {
+    let readable = Statement::new(ARCHIVE_READABLE).rows(connection).await;
+    let readable = readable.map_err(|error| OpenError::unreachable(address, error))?;
+    if readable.is_empty() {
+        return Ok(());
+    }
+    let advice = format!(
+        "{QUERY} may read event_archive, which holds the records of all tenants: as the owner run REVOKE ALL ON \
+         event_archive FROM {QUERY}, PUBLIC"
+    );
+    Err(OpenError::unfit(address, advice))
 }
 
 /// Proves that a table shows no row while no tenant is named.

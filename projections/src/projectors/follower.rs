@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::layout::Log;
-use broker::{EventLog, ReadError, Record, RecordStream};
+use broker::{Distrust, EventLog, ReadError, Record, RecordStream};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +114,11 @@ impl Follower {
                     self.state.stopped(error.to_string());
                     return;
                 }
+                // Told once, by whoever has found it out.
+                Interrupted::Log(ref error) if let Some(why) = Distrust::behind(error) => {
+                    self.state.stopped(why.to_string());
+                    return;
+                }
                 Interrupted::Decided => continue,
                 // Not a fault: whoever was faster has done the work.
                 Interrupted::Batch(BatchError::Fenced) => {
@@ -159,6 +164,8 @@ impl Follower {
     /// From the checkpoint on, until stopped.
     async fn follow(&mut self) -> Result<(), Interrupted> {
         self.begin().await?;
+        // A log under trust finds out here whether it is still what it was, and tells everybody.
+        let mut records = self.log.follow(self.at, None).await?;
         let end = self.log.state().await?.last;
         if end < self.at {
             return Err(Interrupted::Backwards {
@@ -181,7 +188,6 @@ impl Follower {
         self.state.stands_at(self.at, &self.parked);
         self.state.recovered();
         self.tell();
-        let mut records = self.log.follow(self.at, None).await?;
         let mut left_over = None;
         loop {
             let first = if let Some(record) = left_over.take() {

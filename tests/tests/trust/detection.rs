@@ -1,0 +1,122 @@
+//! What happens to a log is noticed: while the service runs, and between two starts.
+
+use anyhow::ensure;
+use tests::for_each_engine;
+use tests::service::Engine;
+
+use crate::faults;
+use crate::world::{Archived, World};
+
+for_each_engine! {
+    /// The archive has every record of the log to the byte, claims included.
+    async fn the_archive_is_the_log(engine: Engine) {
+        let mut world = World::start(engine).await?;
+        world.service.terminate().await?;
+        let log: Vec<_> = world.service.events().await?.iter().map(Archived::of).collect();
+        let archive = world.archive().await?;
+        ensure!(log.iter().any(|record| record.subject.starts_with("uq.")), "no claim in {log:?}");
+        assert_eq!(archive, log);
+        Ok(())
+    }
+
+    async fn a_log_cut_off_under_the_service_is_refused(engine: Engine) {
+        let mut world = World::start(engine).await?;
+        faults::truncate(&mut world, 5).await?;
+        let told = world.assert_refuses().await?;
+        ensure!(told.contains("EVENTS-0"), "{told}");
+        world.service.kill().await?;
+        world.assert_does_not_start().await?;
+        Ok(())
+    }
+
+    async fn a_record_rewritten_under_the_service_is_refused(engine: Engine) {
+        let mut world = World::start(engine).await?;
+        let end = world.archive().await?.len() as u64;
+        faults::rewrite(&mut world, end).await?;
+        let told = world.assert_refuses().await?;
+        let expected = match engine {
+            Engine::Embedded => "was rewritten",
+            Engine::Cluster => "another one under the same name",
+        };
+        ensure!(told.contains(expected), "{told}");
+        world.service.kill().await?;
+        world.assert_does_not_start().await?;
+        Ok(())
+    }
+
+    async fn a_log_lost_between_two_starts_is_refused(engine: Engine) {
+        let mut world = World::start(engine).await?;
+        world.service.terminate().await?;
+        faults::lose(&mut world).await?;
+        let told = world.assert_does_not_start().await?;
+        ensure!(told.contains("another one under the same name"), "{told}");
+        Ok(())
+    }
+
+    async fn a_log_cut_off_between_two_starts_is_refused(engine: Engine) {
+        let mut world = World::start(engine).await?;
+        world.service.terminate().await?;
+        faults::truncate(&mut world, 5).await?;
+        world.assert_does_not_start().await?;
+        Ok(())
+    }
+
+    /// Nothing is wrong with a log that is only started again, grows, or is new.
+    async fn a_sound_log_is_never_refused(engine: Engine) {
+        let mut world = World::start(engine).await?;
+        for _ in 0..2 {
+            world.service.terminate().await?;
+            world.service.restart().await?;
+            world.grow(3).await?;
+        }
+        world.service.kill().await?;
+        if let Some(nats) = world.service.nats() {
+            nats.restart().await?;
+        }
+        world.service.restart().await?;
+        world.grow(1).await?;
+        assert_eq!(world.listed().await?, world.users());
+        let output = world.service.output();
+        ensure!(!output.contains("The log EVENTS-0"), "{output}");
+        Ok(())
+    }
+}
+
+/// Somebody with the rights to it purges the stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purged_stream_is_refused() -> anyhow::Result<()> {
+    let mut world = World::start(Engine::Cluster).await?;
+    faults::purge(&mut world).await?;
+    let told = world.assert_refuses().await?;
+    ensure!(told.contains("has lost records"), "{told}");
+    world.service.kill().await?;
+    world.assert_does_not_start().await?;
+    Ok(())
+}
+
+/// An older copy of the server's disk is put back: the same stream, ended earlier.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_the_servers_disk_is_refused() -> anyhow::Result<()> {
+    let mut world = World::start(Engine::Cluster).await?;
+    let Some(nats) = world.service.nats() else {
+        anyhow::bail!("no server")
+    };
+    let store = nats.store();
+    nats.stop().await?;
+    let copy = store.with_extension("older");
+    faults::copy(&store, &copy)?;
+    nats.restart().await?;
+    world.grow(5).await?;
+    let Some(nats) = world.service.nats() else {
+        anyhow::bail!("no server")
+    };
+    nats.stop().await?;
+    std::fs::remove_dir_all(&store)?;
+    std::fs::rename(&copy, &store)?;
+    nats.restart().await?;
+    let told = world.assert_refuses().await?;
+    ensure!(told.contains("has gone backwards"), "{told}");
+    world.service.kill().await?;
+    world.assert_does_not_start().await?;
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! An installation with something in its log, and what it says of itself.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use broker::Record;
+use projections::{ReadModels, Settings, Target};
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, PgConnection, Row, SqliteConnection};
+use tests::http::Api;
+use tests::service::{Engine, Tidings};
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a fault may go unnoticed; a busy machine is given three times what is promised of a quiet one.
+pub(crate) const NOTICED: Duration = Duration::from_secs(15);
+
+/// A record of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Archived {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) message_id: String,
+    pub(crate) stored_at: i64,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Archived {
+    pub(crate) fn of(record: &Record) -> Self {
+        let since = record
+            .stored_at
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            sequence: record.sequence,
+            subject: record.subject.to_string(),
+            message_id: record.message_id.clone(),
+            stored_at: i64::try_from(since.as_millis()).unwrap_or_default(),
+            payload: record.payload.to_vec(),
+        }
+    }
+
+    /// The same but for the time, which a restored log cannot be given.
+    pub(crate) fn timeless(&self) -> Self {
+        Self {
+            stored_at: 0,
+            ..self.clone()
+        }
+    }
+}
+
+/// A running service with a tenant and what it did.
+pub(crate) struct World {
+    pub(crate) service: Tidings,
+    pub(crate) kind: Engine,
+    key: String,
+    users: usize,
+}
+
+impl World {
+    /// Started, with some users in its log, all of which the archive has.
+    pub(crate) async fn start(kind: Engine) -> anyhow::Result<Self> {
+        let service = Tidings::start(kind).await?;
+        let created = service
+            .admin()?
+            .post("/v1/tenants", &json!({ "name": "Acme", "slug": "acme" }))
+            .await?
+            .expect(201)?;
+        let key = created["api_key"].as_str().context("a key")?.to_owned();
+        let mut world = Self {
+            service,
+            kind,
+            key,
+            users: 0,
+        };
+        world.grow(10).await?;
+        Ok(world)
+    }
+
+    pub(crate) fn api(&self) -> anyhow::Result<Api> {
+        self.service.tenant(&self.key)
+    }
+
+    /// Registers users, each with a claim of its address, and waits until the archive has them.
+    pub(crate) async fn grow(&mut self, users: usize) -> anyhow::Result<()> {
+        let api = self.api()?;
+        let mut position = String::new();
+        for _ in 0..users {
+            self.users += 1;
+            let body = json!({ "email": format!("u{}@example.org", self.users), "name": "Ada" });
+            let reply = api.post("/v1/users", &body).await?;
+            reply.expect(201)?;
+            position = reply.header("tidings-position").to_owned();
+        }
+        let end: u64 = position.rsplit('-').next().unwrap_or_default().parse()?;
+        self.archived_up_to(end).await
+    }
+
+    pub(crate) async fn archived_up_to(&self, end: u64) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.fence().await?.is_none_or(|sequence| sequence < end) {
+            ensure!(Instant::now() < deadline, "the archive never reached {end}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// How many users a query lists.
+    pub(crate) async fn listed(&self) -> anyhow::Result<usize> {
+        let body = self.api()?.get("/v1/users?limit=200").await?.expect(200)?;
+        Ok(body["data"].as_array().map_or(0, Vec::len))
+    }
+
+    pub(crate) fn users(&self) -> usize {
+        self.users
+    }
+
+    async fn fence(&self) -> anyhow::Result<Option<u64>> {
+        let sql = "SELECT sequence FROM event_fences WHERE shard = 0";
+        let sequence: Option<i64> = match self.service.database() {
+            None => {
+                sqlx::query_scalar(sql)
+                    .fetch_optional(&mut self.read_db().await?)
+                    .await?
+            }
+            Some(database) => {
+                let mut connection = PgConnection::connect(&database.owner_url).await?;
+                sqlx::query_scalar(sql).fetch_optional(&mut connection).await?
+            }
+        };
+        Ok(sequence.map(i64::unsigned_abs))
+    }
+
+    /// Everything in the archive.
+    pub(crate) async fn archive(&self) -> anyhow::Result<Vec<Archived>> {
+        let sql =
+            "SELECT sequence, subject, message_id, stored_at, payload FROM event_archive ORDER BY sequence";
+        Ok(match self.service.database() {
+            None => {
+                let rows = sqlx::query(sql).fetch_all(&mut self.read_db().await?).await?;
+                rows.iter().map(archived).collect::<Result<_, _>>()?
+            }
+            Some(database) => {
+                let mut connection = PgConnection::connect(&database.owner_url).await?;
+                let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
+                rows.iter().map(archived).collect::<Result<_, _>>()?
+            }
+        })
+    }
+
+    async fn read_db(&self) -> anyhow::Result<SqliteConnection> {
+        sqlite(&self.service.data().join("read.db")).await
+    }
+
+    /// The read models, opened beside the service.
+    pub(crate) async fn read_models(&self) -> anyhow::Result<ReadModels> {
+        let target = match self.service.database() {
+            None => Target::Sqlite {
+                folder: self.service.data(),
+            },
+            Some(database) => Target::Postgres {
+                url: database.projector_url.clone(),
+            },
+        };
+        let migrate = false;
+        Ok(ReadModels::open(Settings { target, migrate }).await?)
+    }
+
+    /// The service notices that its log is not what it was: commands and publishes are refused, queries go on, readiness
+    /// and the log tell what happened. Answers what readiness says.
+    pub(crate) async fn assert_refuses(&self) -> anyhow::Result<String> {
+        let anyone = self.service.anyone()?;
+        let deadline = Instant::now() + NOTICED;
+        let told = loop {
+            let report = anyone.get("/health/ready").await?;
+            let body = report.json()?;
+            let detail = body["parts"]["log"]["detail"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            if report.status == 503 && detail.contains("tidings restore") {
+                break detail;
+            }
+            ensure!(Instant::now() < deadline, "it never noticed: {body}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let api = self.api()?;
+        let user = json!({ "email": "late@example.org", "name": "Late" });
+        let event = json!({ "type": "invoice.paid", "data": { "amount": "1" } });
+        for (path, body) in [("/v1/users", user), ("/v1/events", event)] {
+            let refused = api.post(path, &body).await?.problem(503)?;
+            ensure!(refused == "log_untrusted", "{path}: {refused}");
+        }
+        ensure!(self.listed().await? == self.users, "queries must go on");
+        let metrics = anyone.get("/metrics").await?;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        ensure!(
+            metrics.contains("tidings_log_trusted{log=\"EVENTS-0\"} 0"),
+            "no metric: {metrics}"
+        );
+        let stopped: Value = anyone.get("/health/ready").await?.json()?;
+        ensure!(
+            stopped["parts"]["projections"]["ready"] == json!(false),
+            "projections must have stopped: {stopped}"
+        );
+        ensure!(
+            self.service
+                .output()
+                .contains(told.split('.').next().unwrap_or("?")),
+            "the log tells it"
+        );
+        Ok(told)
+    }
+
+    /// A start is refused, with a message.
+    pub(crate) async fn assert_does_not_start(&self) -> anyhow::Result<String> {
+        let (status, output) = self.service.run(&["serve"]).await?;
+        ensure!(status.code() == Some(1), "{status}: {output}");
+        ensure!(output.contains("error: The log EVENTS-0"), "{output}");
+        ensure!(output.contains("tidings restore"), "{output}");
+        let (status, doctor) = self.service.run(&["doctor"]).await?;
+        ensure!(
+            !status.success() && doctor.contains("tidings restore"),
+            "{doctor}"
+        );
+        Ok(output)
+    }
+}
+
+fn archived<R: Row>(row: &R) -> Result<Archived, sqlx::Error>
+where
+    usize: sqlx::ColumnIndex<R>,
+    i64: for<'r> sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    String: for<'r> sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    Vec<u8>: for<'r> sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    Ok(Archived {
+        sequence: row.try_get::<i64, _>(0)?.unsigned_abs(),
+        subject: row.try_get(1)?,
+        message_id: row.try_get(2)?,
+        stored_at: row.try_get(3)?,
+        payload: row.try_get(4)?,
+    })
+}
+
+pub(crate) async fn sqlite(file: &Path) -> anyhow::Result<SqliteConnection> {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(Duration::from_secs(20));
+    Ok(SqliteConnection::connect_with(&options).await?)
+}
