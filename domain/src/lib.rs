@@ -8,6 +8,7 @@
 //!   user may do. Operators' decisions are aggregates of the platform: [`projection`], [`replay`].
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
+//! * What can be proved of a log: [`proof`].
 //! * The small words they share: ids, [`Timestamp`], [`Position`].
 
 pub mod access;
@@ -29,6 +30,7 @@ mod message;
 mod permission;
 mod position;
 pub mod projection;
+pub mod proof;
 mod properties;
 pub mod replay;
 pub mod role;

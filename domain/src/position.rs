@@ -43,6 +43,13 @@ pub struct Position {
     pub sequence: u64,
 }
 
+impl Position {
+    /// The log it is a place of, as `e0`.
+    pub fn log(&self) -> String {
+        format!("{}{}", self.source.letter(), self.shard)
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}-{}", self.source.letter(), self.shard, self.sequence)
