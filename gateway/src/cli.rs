@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::auditing::{self, AuditCommand};
 use crate::config::{Config, Configuration, Overrides};
 use crate::demo::{self, DemoArgs};
 use crate::{doctor, migrate, serve, telemetry};
@@ -46,6 +47,11 @@ enum Command {
     Demo(DemoArgs),
     /// Create what is missing in the log and the read database, with the owner's credentials; safe to repeat
     Migrate(Flags),
+    /// Check offline that nobody rewrote a tenant's log
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
 }
 
 /// The flags all subcommands share; each stands over the environment and the file.
@@ -167,6 +173,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             configuration.parse().map(|_: Config| ExitCode::SUCCESS)
         }
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::Audit { command } => auditing::run(&command),
         Command::Migrate(flags) => {
             let config = Configuration::read(file, &flags.overrides())?.parse()?;
             telemetry::init(&config.logging);

@@ -7,6 +7,7 @@
 mod access_log;
 mod answer;
 mod app;
+mod auditing;
 mod auth;
 mod catalog;
 mod cli;
