@@ -13,6 +13,7 @@ use crate::auth::Authority;
 use crate::config::Http;
 use crate::idempotency::Receipts;
 use crate::invitation_tokens::InvitationTokens;
+use crate::proofs::Proofs;
 use crate::schemas::Schemas;
 use crate::strikes::Strikes;
 use crate::{quotas, settings};
@@ -29,6 +30,8 @@ pub(crate) struct Parts {
     pub(crate) publisher: Publisher,
     /// Answers queries.
     pub(crate) read_models: ReadModels,
+    /// Signs and proves the state of tenants' logs.
+    pub(crate) proofs: Proofs,
     /// Checks events with the schemas of their types.
     pub(crate) schemas: Schemas,
     /// Tells who calls.

@@ -31,6 +31,7 @@ const API_KEYS: &str = "tidings/api-keys/v1";
 const REQUESTS: &str = "tidings/requests/v1";
 const ANSWERS: &str = "tidings/answers/v1";
 const INVITATIONS: &str = "tidings/invitations/v1";
+const CHECKPOINTS: &str = "tidings/checkpoints/v1";
 
 /// The keys of an installation.
 pub(crate) struct Keys {
@@ -98,6 +99,11 @@ impl Keys {
     /// Seals what keyed requests draw from and what they were answered.
     pub(crate) fn answer_sealer(&self) -> Sealer {
         Sealer::new(&self.master.derive(ANSWERS))
+    }
+
+    /// The secret key that signs checkpoints of tenants' logs.
+    pub(crate) fn checkpoints(&self) -> Zeroizing<[u8; 32]> {
+        self.master.derive(CHECKPOINTS)
     }
 
     /// What the tokens of invitations are hashed with.

@@ -32,6 +32,7 @@ mod migrate;
 mod openapi;
 mod problem;
 mod profile;
+mod proofs;
 mod quotas;
 mod rate;
 mod router;

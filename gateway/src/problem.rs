@@ -121,6 +121,8 @@ problem_types! {
     InvalidBody => "invalid_body", UNPROCESSABLE_ENTITY, "The body is not what is asked for";
     /// The URL is at an address that receivers may not have.
     UrlRefused => "url_refused", UNPROCESSABLE_ENTITY, "Receivers may not be at this address";
+    /// The log or its tree is not what was signed before.
+    HistoryChanged => "history_changed", INTERNAL_SERVER_ERROR, "The history is not what it was";
     /// A fault of the service.
     Internal => "internal", INTERNAL_SERVER_ERROR, "The service failed";
     /// The log or a database is away, or the service is stopping.

@@ -32,6 +32,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::deliveries::router())
         .merge(routes::dead_letters::router())
         .merge(routes::audit::router())
+        .merge(routes::proofs::router())
         .merge(routes::stats::router())
         .merge(routes::commands::router())
         .merge(routes::settings::router())

@@ -18,6 +18,7 @@ mod export;
 pub(crate) mod health;
 pub(crate) mod invitations;
 pub(crate) mod permissions;
+pub(crate) mod proofs;
 pub(crate) mod roles;
 pub(crate) mod settings;
 pub(crate) mod stats;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use broker::layout::Bucket;
+use broker::layout::{Bucket, Log};
 use broker::trust::{Fences, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
@@ -31,10 +31,11 @@ use crate::installation::{Installation, egress, in_full, open_read_models};
 use crate::invitation_tokens::InvitationTokens;
 use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
+use crate::proofs::Proofs;
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
 use crate::strikes::Strikes;
-use crate::{idempotency, layers, metrics, profile, quotas, router, settings, shutdown};
+use crate::{idempotency, layers, metrics, profile, proofs, quotas, router, settings, shutdown};
 
 /// How long a silent read database may hold up the end of the process.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -226,6 +227,7 @@ fn app(
         strikes: Strikes::new(),
         publisher: Publisher::new(engine),
         read_models: read_models.clone(),
+        proofs: Proofs::new(keys.checkpoints(), engine.log(Log::Events(proofs::SHARD))),
         authority: Authority::new(dispatcher.clone(), credentials, admin),
         schemas: Schemas::new(dispatcher.clone()),
         access: AccessLog::new(dispatcher.clone()),

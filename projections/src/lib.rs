@@ -23,6 +23,7 @@ mod read_models;
 pub mod rebuild;
 mod rows;
 mod scratch;
+mod seed;
 mod sql;
 pub mod table;
 pub mod verify;
@@ -33,10 +34,10 @@ pub use models::{ApiKeyRow, ApiKeyStatus, ApiKeys};
 pub use models::{
     AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
     DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow, EventTypeTotal,
-    EventTypeVersionRow, EventTypes, InvalidStatus, InvitationFilter, InvitationRow, Invitations,
+    EventTypeVersionRow, EventTypes, InvalidStatus, InvitationFilter, InvitationRow, Invitations, LeafRow,
     MessageFilter, MessageRow, Messages, RoleDetail, RoleRow, RolesOf, SettingsOf, SettingsRow, Stats,
-    StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, Usage, UsageOf,
-    UserFilter, UserRow, Users,
+    StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, Tree, TreeSnapshot,
+    TreeState, Usage, UsageOf, UserFilter, UserRow, Users,
 };
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
@@ -45,4 +46,5 @@ pub use projectors::{Control, Logs, ProjectionStatus, Projectors, logs_of};
 pub use read_models::{OpenError, ReadModels, Settings, Target};
 pub use rows::Rows;
 pub use scratch::{create_database, drop_database};
+pub use seed::Seed;
 pub use sql::{Statement, Value};

@@ -16,6 +16,7 @@ mod settings;
 mod stats;
 mod teams;
 mod tenants;
+mod tree;
 mod usage;
 mod users;
 
@@ -37,6 +38,7 @@ pub use settings::{SettingsOf, SettingsRow};
 pub use stats::{EventTypeTotal, Stats, StatsOf, StatusCounts};
 pub use teams::{TeamFilter, TeamMemberRow, TeamRow, Teams};
 pub use tenants::{TenantRow, Tenants};
+pub use tree::{LeafRow, Tree, TreeSnapshot, TreeState};
 pub use usage::{Usage, UsageOf};
 pub use users::{UserFilter, UserRow, Users};
 
@@ -58,5 +60,6 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(api_keys::ApiKeysProjection),
         Arc::new(settings::SettingsProjection),
         Arc::new(usage::UsageProjection),
+        Arc::new(tree::TreeProjection),
     ]
 }

@@ -13,7 +13,7 @@ use crate::checkpoints::{self, Live};
 use crate::engine::{Database, Kind, copies, postgres, sqlite};
 use crate::models::{
     self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, SettingsOf,
-    StatsOf, Teams, Tenants, UsageOf, Users,
+    StatsOf, Teams, Tenants, Tree, UsageOf, Users,
 };
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::progress::Progress;
@@ -307,6 +307,15 @@ impl ReadModels {
         UsageOf {
             read_models: self,
             tenant,
+        }
+    }
+
+    /// The tree over a tenant's records in a shard.
+    pub fn tree<'a>(&'a self, tenant: &'a TenantId, shard: u16) -> Tree<'a> {
+        Tree {
+            read_models: self,
+            tenant,
+            shard,
         }
     }
 

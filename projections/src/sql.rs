@@ -216,6 +216,11 @@ pub(crate) fn optional_text(row: &AnyRow, column: &str) -> Result<Option<String>
     row.try_get(column)
 }
 
+/// A column of bytes.
+pub(crate) fn bytes(row: &AnyRow, column: &str) -> Result<Vec<u8>, sqlx::Error> {
+    row.try_get(column)
+}
+
 /// An integer column.
 pub(crate) fn int(row: &AnyRow, column: &str) -> Result<i64, sqlx::Error> {
     row.try_get(column)
