@@ -12,6 +12,8 @@ mod queries;
 mod rebuild;
 #[path = "projections/tenancy.rs"]
 mod tenancy;
+#[path = "projections/tree.rs"]
+mod tree;
 #[path = "projections/trouble.rs"]
 mod trouble;
 #[path = "projections/world.rs"]
@@ -51,6 +53,8 @@ on_both! {
     deliveries::deliveries_by_status,
     deliveries::attempts_and_dead_letters,
     audit::the_trail_is_searched,
+    tree::every_record_is_a_leaf,
+    tree::whatever_was_in_the_tree_can_be_proved,
     trouble::a_bad_record_parks_one_tenant,
     trouble::a_parked_tenant_goes_on_once_its_records_can_be_read,
     trouble::a_gap_in_the_log_stops_the_projection,

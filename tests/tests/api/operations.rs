@@ -83,6 +83,7 @@ impl Ids {
             .replace("{permission}", "users.read.tenant")
             .replace("{name}", EVENT_TYPE)
             .replace("{version}", "1")
+            .replace("{position}", "e0-1")
     }
 }
 
@@ -248,7 +249,8 @@ impl Trial<'_> {
                 .path
                 .replace("{id}", id)
                 .replace("{name}", id)
-                .replace("{version}", "1");
+                .replace("{version}", "1")
+                .replace("{position}", id);
             let unknown = call(self.right, self.operation, &path, &body).await?;
             assert_eq!(
                 unknown.problem(404).context(self.name.clone())?,

@@ -38,6 +38,7 @@ pub(crate) const ALL: &[&str] = &[
     "api_keys",
     "settings",
     "usage",
+    "tree",
 ];
 
 /// Which database keeps the read models.

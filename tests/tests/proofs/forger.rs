@@ -1,0 +1,139 @@
+//! Somebody with all rights on the servers, who rewrites the log and the read database under the running service.
+
+use anyhow::{Context, ensure};
+use async_nats::HeaderMap;
+use async_nats::jetstream;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tests::service::Tidings;
+use tlog_tiles::{Hash, node_hash};
+
+use crate::outsider;
+
+/// Puts other bytes in the place of a record of the log of events.
+pub(crate) async fn rewrite_log(service: &mut Tidings, sequence: u64, payload: &[u8]) -> anyhow::Result<()> {
+    match service.nats() {
+        None => rewrite_file(service, sequence, payload).await,
+        Some(nats) => rewrite_stream(&nats.url(), sequence, payload).await,
+    }
+}
+
+async fn rewrite_file(service: &Tidings, sequence: u64, payload: &[u8]) -> anyhow::Result<()> {
+    let mut file = sqlite(service, "log.db").await?;
+    let trigger: String =
+        sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = 'records_are_never_changed'")
+            .fetch_one(&mut file)
+            .await?;
+    sqlx::raw_sql("DROP TRIGGER records_are_never_changed")
+        .execute(&mut file)
+        .await?;
+    let sql = "UPDATE records SET payload = ?
+               WHERE place = (SELECT number << 45 FROM logs WHERE name = 'EVENTS-0') + ?";
+    let changed = sqlx::query(sql)
+        .bind(payload)
+        .bind(i64::try_from(sequence)?)
+        .execute(&mut file)
+        .await?;
+    ensure!(changed.rows_affected() == 1, "no such record");
+    sqlx::raw_sql(AssertSqlSafe(trigger)).execute(&mut file).await?;
+    Ok(())
+}
+
+/// A stream denies changes, so it is deleted and made again with one record different.
+async fn rewrite_stream(url: &str, sequence: u64, payload: &[u8]) -> anyhow::Result<()> {
+    let context = jetstream::new(async_nats::connect(url).await?);
+    let stream = context.get_stream("TIDINGS_EVENTS-0").await?;
+    let info = stream.cached_info().clone();
+    let mut records = Vec::new();
+    for sequence in 1..=info.state.last_sequence {
+        records.push(stream.get_raw_message(sequence).await?);
+    }
+    context.delete_stream(&info.config.name).await?;
+    context.create_stream(info.config).await?;
+    for record in records {
+        let mut headers = HeaderMap::new();
+        if let Some(id) = record.headers.get("Nats-Msg-Id") {
+            headers.insert("Nats-Msg-Id", id.clone());
+        }
+        let bytes = if record.sequence == sequence {
+            payload.to_vec().into()
+        } else {
+            record.payload
+        };
+        let stored = context
+            .publish_with_headers(record.subject, headers, bytes)
+            .await?
+            .await?;
+        ensure!(stored.sequence == record.sequence, "the log would show it");
+    }
+    Ok(())
+}
+
+/// Makes the rows of a tenant's tree fit these records.
+pub(crate) async fn rewrite_tree(service: &Tidings, tenant: &str, lines: &[Value]) -> anyhow::Result<()> {
+    let mut statements = Vec::new();
+    let mut level: Vec<Hash> = lines.iter().map(outsider::leaf).collect::<Result<_, _>>()?;
+    let (size, mut frontier, mut height) = (level.len(), String::new(), 0);
+    for (number, hash) in level.iter().enumerate() {
+        statements.push(format!(
+            "UPDATE tree_leaves SET hash = {{{}}} WHERE tenant = '{tenant}' AND leaf = {number}",
+            hex(hash)
+        ));
+    }
+    while !level.is_empty() {
+        if height > 0 && height % 4 == 0 {
+            for (number, hash) in level.iter().enumerate() {
+                statements.push(format!(
+                    "UPDATE tree_nodes SET hash = {{{}}} WHERE tenant = '{tenant}' AND level = {height} AND number = {number}",
+                    hex(hash)
+                ));
+            }
+        }
+        if size >> height & 1 == 1 {
+            let last = level.last().context("a subtree")?;
+            frontier = format!("{}{frontier}", hex(last));
+        }
+        level = level
+            .chunks_exact(2)
+            .map(|pair| node_hash(pair[0], pair[1]))
+            .collect();
+        height += 1;
+    }
+    statements.push(format!(
+        "UPDATE trees SET frontier = {{{frontier}}} WHERE tenant = '{tenant}' AND size = {size}"
+    ));
+    if let Some(database) = service.database() {
+        let mut connection = PgConnection::connect(&database.url).await?;
+        for sql in statements {
+            let sql = sql.replace('{', "decode('").replace('}', "', 'hex')");
+            let changed = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await?;
+            ensure!(
+                changed.rows_affected() == 1,
+                "{} rows are another tree",
+                changed.rows_affected()
+            );
+        }
+    } else {
+        let mut connection = sqlite(service, "read.db").await?;
+        for sql in statements {
+            let sql = sql.replace('{', "x'").replace('}', "'");
+            let changed = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await?;
+            ensure!(
+                changed.rows_affected() == 1,
+                "{} rows are another tree",
+                changed.rows_affected()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn hex(hash: &Hash) -> String {
+    hash.0.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn sqlite(service: &Tidings, file: &str) -> anyhow::Result<SqliteConnection> {
+    let path = service.data().join(file);
+    let url = format!("sqlite://{}", path.to_str().context("path")?);
+    Ok(SqliteConnection::connect(&url).await?)
+}
