@@ -15,6 +15,7 @@ use futures::future::LocalBoxFuture;
 pub mod commands;
 pub mod load;
 pub mod machine;
+pub mod projections;
 pub mod report;
 pub mod wire;
 
@@ -24,7 +25,7 @@ use report::Report;
 pub type Suite = for<'a> fn(&'a Plan, &'a mut Report) -> LocalBoxFuture<'a, anyhow::Result<()>>;
 
 /// Every suite under its name.
-pub const SUITES: &[(&str, Suite)] = &[("commands", commands::suite)];
+pub const SUITES: &[(&str, Suite)] = &[("commands", commands::suite), ("projections", projections::suite)];
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -59,6 +60,15 @@ pub struct Options {
     /// How many aggregates the log of a suite's own child process holds, where it is to use those.
     #[arg(long, hide = true)]
     pub stored: Option<u64>,
+    /// The prefix of the installation that a suite's own child process works on.
+    #[arg(long, hide = true)]
+    pub prefix: Option<String>,
+    /// The PostgreSQL database of a suite's own child process.
+    #[arg(long, hide = true)]
+    pub database: Option<String>,
+    /// The folder of read models of a suite's own child process.
+    #[arg(long, hide = true)]
+    pub read_models: Option<PathBuf>,
 }
 
 /// How long and how much a suite measures.
@@ -111,6 +121,10 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     if options.suite == commands::HISTORY {
         commands::measure_history(&options, &Plan::new(&options)).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.suite == projections::REPLAY {
+        projections::measure_replay(&options).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let (name, suite) = SUITES

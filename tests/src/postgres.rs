@@ -35,6 +35,7 @@ pub struct Postgres {
     running: Option<Running>,
     bin: PathBuf,
     account: Option<Account>,
+    settings: Vec<String>,
     port: u16,
     folder: Folder,
 }
@@ -65,6 +66,11 @@ pub async fn database() -> anyhow::Result<Database> {
 impl Postgres {
     /// Makes a new server and waits until it answers. Its superuser is `postgres`.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with other settings than a test has, as `shared_buffers=1GB`.
+    pub async fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
         let bin = tools::postgres_bin()?;
         let folder = Folder::new()?;
         let account = account_for(folder.path())?;
@@ -78,6 +84,7 @@ impl Postgres {
             running: None,
             bin,
             account,
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
             port: tools::free_port()?,
             folder,
         };
@@ -119,7 +126,8 @@ impl Postgres {
         Ok(())
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where the server, which may be another user, can write files of its own.
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -137,6 +145,10 @@ impl Postgres {
             "shared_buffers=64MB".to_owned(),
         ] {
             program.command().args(["-c", &setting]);
+        }
+        // Of a setting named twice the last counts.
+        for setting in &self.settings {
+            program.command().args(["-c", setting]);
         }
         if let Some(account) = self.account {
             program.run_as(account.user, account.group);
@@ -219,6 +231,16 @@ impl Postgres {
             projector_url: self.url_for("tidings_projector", name),
             query_url: self.url_for("tidings_query", name),
         })
+    }
+
+    /// Removes a database and whoever is connected to it.
+    pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.url()).await?;
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
+            .execute(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(())
     }
 
     /// Runs `deploy/postgres/init.sh` as the container image does, but over TCP.

@@ -28,6 +28,7 @@ use crate::tools::Folder;
 
 pub(super) use bare::{NAME as BARE, serve as serve_bare};
 pub(super) use history::{CHILD as HISTORY, serve as measure_history};
+pub(super) use http::build as build_service;
 
 /// Operations in flight.
 const LEVELS: [usize; 4] = [1, 16, 64, 256];

@@ -36,6 +36,12 @@ impl Sample {
         self.peak = [self.peak, other.peak].into_iter().flatten().reduce(f64::max);
     }
 
+    /// Adds so many units that each took so long.
+    pub fn add_many(&mut self, latency: Duration, units: u64) {
+        self.units += units;
+        self.latencies.extend((0..units).map(|_| latency));
+    }
+
     /// Units per second.
     #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
     pub fn per_second(&self) -> f64 {

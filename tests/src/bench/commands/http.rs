@@ -149,7 +149,7 @@ impl Worker for Publishing {
 
 /// Builds `tidings` with the cargo that runs this program, so that one command does all; started otherwise, the
 /// binary must be there.
-async fn build() -> anyhow::Result<()> {
+pub(in crate::bench) async fn build() -> anyhow::Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else {
         return Ok(());
     };
