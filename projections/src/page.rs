@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::sql::Value;
+use crate::table::{Column, Type};
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +57,9 @@ impl Page {
         }
     }
 
-    /// The key the page starts after, as values of as many columns: texts and integers.
-    pub(crate) fn after_key(&self, list: &str, columns: usize) -> Result<Option<Vec<Value>>, QueryError> {
+    /// The key the page starts after, as a value for each of these columns: texts and integers. A key of one column
+    /// may stand alone.
+    pub(crate) fn after_key(&self, list: &str, columns: &[Column]) -> Result<Option<Vec<Value>>, QueryError> {
         let Some(key) = self.after::<Json>(list)? else {
             return Ok(None);
         };
@@ -65,16 +67,19 @@ impl Page {
             Json::Array(parts) => parts,
             one => vec![one],
         };
-        let values = parts.iter().map(|part| match part {
-            Json::String(text) => Some(Value::from(text.as_str())),
-            Json::Number(number) => number.as_i64().map(Value::from),
-            _ => None,
-        });
-        let values: Option<Vec<Value>> = values.collect();
-        match values.filter(|values| values.len() == columns) {
-            Some(values) => Ok(Some(values)),
-            None => Err(QueryError::BadCursor),
+        if parts.len() != columns.len() {
+            return Err(QueryError::BadCursor);
         }
+        let values = parts
+            .iter()
+            .zip(columns)
+            .map(|(part, column)| match column.holds {
+                Type::Text => part.as_str().map(Value::from),
+                Type::Int => part.as_i64().map(Value::from),
+                Type::Bytes => None,
+            });
+        let values: Option<Vec<Value>> = values.collect();
+        values.map(Some).ok_or(QueryError::BadCursor)
     }
 }
 
@@ -144,6 +149,8 @@ pub(crate) fn containing(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -173,6 +180,35 @@ mod tests {
                 matches!(page.after::<i32>("numbers"), Err(QueryError::BadCursor)),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_has_the_types_of_its_columns() {
+        const ONE: [Column; 1] = [Column::text("id")];
+        const TWO: [Column; 2] = [Column::int("sequence"), Column::text("id")];
+        let after = |key: Json, columns: &[Column]| {
+            let cursor = serde_json::to_vec(&("things", key)).unwrap();
+            let page = Page {
+                limit: None,
+                cursor: Some(URL_SAFE_NO_PAD.encode(cursor)),
+            };
+            page.after_key("things", columns)
+        };
+        let one = Some(vec!["a".into()]);
+        assert_eq!(after(json!("a"), &ONE).unwrap(), one);
+        assert_eq!(after(json!(["a"]), &ONE).unwrap(), one);
+        let two = Some(vec![7_i64.into(), "a".into()]);
+        assert_eq!(after(json!([7, "a"]), &TWO).unwrap(), two);
+        for (key, columns) in [
+            (json!(7), &ONE[..]),
+            (json!(["a", "b"]), &ONE),
+            (json!(["a", 7]), &TWO),
+            (json!([7.5, "a"]), &TWO),
+            (json!([7, null]), &TWO),
+            (json!([]), &TWO),
+        ] {
+            assert!(matches!(after(key, columns), Err(QueryError::BadCursor)));
         }
     }
 

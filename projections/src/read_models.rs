@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker::{Finding, Severity};
 use domain::TenantId;
-use serde::Serialize;
+use serde_json::Value as Json;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
 
@@ -18,7 +18,8 @@ use crate::models::{
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::progress::Progress;
 use crate::projection::Projection;
-use crate::sql::{Statement, Value};
+use crate::sql::{Statement, int, text};
+use crate::table::{Column, Type};
 
 /// Where the read models are kept.
 #[derive(Clone)]
@@ -355,18 +356,51 @@ pub(crate) struct Query {
     live: Live,
 }
 
-/// A part of a list whose rows are in the order of some columns, newest first.
-pub(crate) struct Keyset<'k, F> {
+/// A part of a list whose rows are in the order of some columns, the greatest first.
+pub(crate) struct Keyset<'k> {
     /// The list's name, for its cursors.
     pub(crate) list: &'static str,
     /// Selects what the list is made of; ends inside its `WHERE`.
     pub(crate) select: Statement,
-    /// The columns that the rows are in the order of.
-    pub(crate) order: &'static [&'static str],
+    /// The columns that the rows are in the order of, which must tell any two apart: as the statement names them.
+    pub(crate) order: &'k [Column],
     /// Which part is wanted.
     pub(crate) page: &'k Page,
-    /// A row's values of those columns.
-    pub(crate) key: F,
+}
+
+impl Keyset<'_> {
+    /// A row's values of the columns, as a cursor holds them.
+    fn key_of(&self, row: &AnyRow) -> Result<Vec<Json>, sqlx::Error> {
+        let value = |column: &Column| {
+            let name = column.name.rsplit('.').next().unwrap_or(column.name);
+            match column.holds {
+                Type::Int => int(row, name).map(Json::from),
+                Type::Text | Type::Bytes => text(row, name).map(Json::from),
+            }
+        };
+        self.order.iter().map(value).collect()
+    }
+
+    /// The statement that selects the page's rows, and one more if there is one.
+    fn statement(&self) -> Result<Statement, QueryError> {
+        let mut select = self.select.clone();
+        let named = |format: fn(&str) -> String| {
+            let columns: Vec<_> = self.order.iter().map(|column| format(column.name)).collect();
+            columns.join(", ")
+        };
+        if let Some(after) = self.page.after_key(self.list, self.order)? {
+            select
+                .push(&format!(" AND ({}) < ", named(str::to_owned)))
+                .bind_rows([after]);
+        }
+        select
+            .push(&format!(
+                " ORDER BY {} LIMIT ",
+                named(|column| format!("{column} DESC"))
+            ))
+            .bind(self.page.size() as u64 + 1);
+        Ok(select)
+    }
 }
 
 impl Query {
@@ -390,36 +424,30 @@ impl Query {
         Ok(statement.rows(&mut self.transaction).await?)
     }
 
-    /// One page of a list, and the end of the query.
-    pub(crate) async fn list<T, K, F>(
-        mut self,
-        keyset: Keyset<'_, F>,
+    /// One page of a list.
+    pub(crate) async fn page<T>(
+        &mut self,
+        keyset: Keyset<'_>,
         read: impl Fn(&AnyRow) -> Result<T, sqlx::Error>,
-    ) -> Result<Answer<Listing<T>>, QueryError>
-    where
-        K: Serialize,
-        F: Fn(&T) -> K,
-    {
-        let Keyset {
-            list,
-            mut select,
-            order,
-            page,
-            key,
-        } = keyset;
-        let after: Option<Vec<Value>> = page.after_key(list, order.len())?;
-        if let Some(after) = after {
-            let columns = order.join(", ");
-            select.push(&format!(" AND ({columns}) < "));
-            select.bind_rows([after]);
-        }
-        let descending: Vec<_> = order.iter().map(|column| format!("{column} DESC")).collect();
-        select
-            .push(&format!(" ORDER BY {} LIMIT ", descending.join(", ")))
-            .bind(page.size() as u64 + 1);
-        let rows = self.rows(select).await?;
-        let rows = rows.iter().map(read).collect::<Result<_, _>>()?;
-        self.answer(Listing::new(rows, page, list, key)).await
+    ) -> Result<Listing<T>, QueryError> {
+        let rows = self.rows(keyset.statement()?).await?;
+        let rows = rows.iter().map(|row| Ok((keyset.key_of(row)?, read(row)?)));
+        let rows = rows.collect::<Result<Vec<_>, sqlx::Error>>()?;
+        let listing = Listing::new(rows, keyset.page, keyset.list, |(key, _)| key.clone());
+        Ok(Listing {
+            data: listing.data.into_iter().map(|(_, row)| row).collect(),
+            next_cursor: listing.next_cursor,
+        })
+    }
+
+    /// One page of a list, and the end of the query.
+    pub(crate) async fn list<T>(
+        mut self,
+        keyset: Keyset<'_>,
+        read: impl Fn(&AnyRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Answer<Listing<T>>, QueryError> {
+        let listing = self.page(keyset, read).await?;
+        self.answer(listing).await
     }
 
     /// Ends the query with what it found.

@@ -11,6 +11,7 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{
     Statement, Value, json as json_column, optional_int, optional_time, parsed, text, time, unreadable,
@@ -191,24 +192,19 @@ pub struct ApiKeys<'a> {
 impl ApiKeys<'_> {
     /// The keys, revoked and expired ones too, newest first.
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<ApiKeyRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!(
             "SELECT * FROM {} WHERE tenant = ",
             query.table("api_keys")
         ));
         select.bind(self.tenant.as_str());
-        if let Some(after) = after {
-            select.push(" AND id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(ApiKeyRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &ApiKeyRow| row.id.clone()))
-            .await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::text("id")],
+            page,
+        };
+        query.list(keyset, ApiKeyRow::read).await
     }
 
     /// One key.

@@ -11,6 +11,7 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{
     Statement, Value, json as json_column, optional_text, optional_time, parsed, text, time, unreadable,
@@ -178,24 +179,19 @@ pub struct Endpoints<'a> {
 impl Endpoints<'_> {
     /// The endpoints, newest first.
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<EndpointRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!(
             "SELECT * FROM {} WHERE status <> 'removed' AND tenant = ",
             query.table("endpoints")
         ));
         select.bind(self.tenant.as_str());
-        if let Some(after) = after {
-            select.push(" AND id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(EndpointRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &EndpointRow| row.id.clone()))
-            .await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::text("id")],
+            page,
+        };
+        query.list(keyset, EndpointRow::read).await
     }
 
     /// One endpoint.

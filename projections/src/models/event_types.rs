@@ -10,6 +10,7 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{Statement, Value, json, number, optional_text, parsed, time};
 use crate::table::{Column, Growth, Table};
@@ -194,24 +195,19 @@ pub struct EventTypes<'a> {
 impl EventTypes<'_> {
     /// The types, newest first.
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<EventTypeRow>>, QueryError> {
-        let after: Option<(i64, String)> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!(
             "SELECT * FROM {} WHERE status = 'registered' AND tenant = ",
             query.table("event_types")
         ));
         select.bind(self.tenant.as_str());
-        if let Some((created_at, id)) = after {
-            select.push(" AND (created_at, id) < (").bind(created_at);
-            select.push(", ").bind(id).push(")");
-        }
-        select
-            .push(" ORDER BY created_at DESC, id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(EventTypeRow::read).collect::<Result<_, _>>()?;
-        let key = |row: &EventTypeRow| (row.created_at.as_millis(), EventTypeId::derive(&row.name));
-        query.answer(Listing::new(rows, page, NAME, key)).await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::int("created_at"), Column::text("id")],
+            page,
+        };
+        query.list(keyset, EventTypeRow::read).await
     }
 
     /// One type.

@@ -13,6 +13,7 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{Statement, Value, json, number, optional_text, parsed, text, time, unreadable};
 use crate::table::{Column, Growth, Table};
@@ -218,27 +219,21 @@ impl Invitations<'_> {
         filter: &InvitationFilter,
         page: &Page,
     ) -> Result<Answer<Listing<InvitationRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!(
             "SELECT * FROM {} WHERE tenant = ",
             query.table("invitations")
         ));
         select.bind(self.tenant.as_str());
         filter.narrow(&mut select);
-        if let Some(after) = after {
-            select.push(" AND id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let read = |row| InvitationRow::read(row, filter.now);
-        let rows = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::text("id")],
+            page,
+        };
         query
-            .answer(Listing::new(rows, page, NAME, |row: &InvitationRow| {
-                row.id.clone()
-            }))
+            .list(keyset, |row| InvitationRow::read(row, filter.now))
             .await
     }
 

@@ -10,6 +10,7 @@ use sqlx::any::AnyRow;
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Fact, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{Statement, number, parsed, time};
 use crate::table::{Column, Growth, Table};
@@ -131,8 +132,7 @@ impl Messages<'_> {
         filter: &MessageFilter,
         page: &Page,
     ) -> Result<Answer<Listing<MessageRow>>, QueryError> {
-        let after: Option<(u16, u64)> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!(
             "SELECT * FROM {} WHERE tenant = ",
             query.table("messages")
@@ -147,21 +147,13 @@ impl Messages<'_> {
         if let Some(until) = filter.until {
             select.push(" AND published_at < ").bind(until);
         }
-        if let Some((shard, sequence)) = after {
-            select
-                .push(" AND (shard, sequence) < (")
-                .bind(shard)
-                .push(", ")
-                .bind(sequence)
-                .push(")");
-        }
-        select
-            .push(" ORDER BY shard DESC, sequence DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(MessageRow::read).collect::<Result<_, _>>()?;
-        let key = |row: &MessageRow| (row.position.shard, row.position.sequence);
-        query.answer(Listing::new(rows, page, NAME, key)).await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::int("shard"), Column::int("sequence")],
+            page,
+        };
+        query.list(keyset, MessageRow::read).await
     }
 
     /// One message.

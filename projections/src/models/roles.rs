@@ -14,6 +14,7 @@ use crate::ReadModels;
 use crate::events::{Step, steps};
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{Statement, Value, json as json_column, optional_text, parsed, text, time, unreadable};
 use crate::table::{Column, Growth, Key, Row, Table};
@@ -258,21 +259,16 @@ pub struct RolesOf<'a> {
 impl RolesOf<'_> {
     /// The roles, newest first.
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<RoleRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!("SELECT * FROM {} WHERE tenant = ", query.table("roles")));
         select.bind(self.tenant.as_str());
-        if let Some(after) = after {
-            select.push(" AND id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(RoleRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &RoleRow| row.id.clone()))
-            .await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::text("id")],
+            page,
+        };
+        query.list(keyset, RoleRow::read).await
     }
 
     /// One role. A tenant's roles are few, so that all are read to follow what it inherits.

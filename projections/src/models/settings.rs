@@ -9,6 +9,7 @@ use crate::ReadModels;
 use crate::events::events;
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{Statement, json, number, optional_int, optional_text, text, time};
 use crate::table::{Column, Growth, Table};
@@ -133,23 +134,18 @@ impl SettingsOf<'_> {
 
     /// The versions, newest first.
     pub async fn history(&self, page: &Page) -> Result<Answer<Listing<SettingsRow>>, QueryError> {
-        let after: Option<u64> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!(
             "SELECT * FROM {} WHERE tenant = ",
             query.table("settings_versions")
         ));
         select.bind(self.tenant.as_str());
-        if let Some(after) = after {
-            select.push(" AND version < ").bind(after);
-        }
-        select
-            .push(" ORDER BY version DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(SettingsRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &SettingsRow| row.version))
-            .await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::int("version")],
+            page,
+        };
+        query.list(keyset, SettingsRow::read).await
     }
 }

@@ -10,6 +10,7 @@ use crate::ReadModels;
 use crate::events::steps;
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::projection::{ApplyError, Incoming, Projection};
+use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{Statement, Value, json, optional_text, parsed, text, time};
 use crate::table::{Column, Growth, Table};
@@ -144,24 +145,19 @@ pub struct Tenants<'a> {
 impl Tenants<'_> {
     /// The tenants, newest first.
     pub async fn list(&self, page: &Page) -> Result<Answer<Listing<TenantRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
-        let mut query = self.read_models.query(&TenantId::platform(), &[NAME]).await?;
+        let query = self.read_models.query(&TenantId::platform(), &[NAME]).await?;
         let mut select = Statement::new(format!(
             "SELECT * FROM {} WHERE tenant = ",
             query.table("tenants")
         ));
         select.bind(TenantId::platform().as_str());
-        if let Some(after) = after {
-            select.push(" AND id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(TenantRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &TenantRow| row.id.clone()))
-            .await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::text("id")],
+            page,
+        };
+        query.list(keyset, TenantRow::read).await
     }
 
     /// One tenant.

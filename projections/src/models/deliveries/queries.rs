@@ -7,8 +7,9 @@ use sqlx::any::AnyRow;
 use super::{DeliveryStatus, NAME};
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
-use crate::read_models::Query;
+use crate::read_models::{Keyset, Query};
 use crate::sql::{Statement, number, optional_int, optional_text, optional_time, parsed, text, time};
+use crate::table::Column;
 
 /// A delivery as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -67,14 +68,6 @@ impl DeliveryRow {
                 sequence,
             },
         })
-    }
-
-    fn key(&self) -> (u16, u64, String) {
-        (
-            self.position.shard,
-            self.position.sequence,
-            self.id.as_str().to_owned(),
-        )
     }
 }
 
@@ -247,28 +240,23 @@ impl Deliveries<'_> {
     async fn page(
         &self,
         narrow: impl FnOnce(&mut Statement) + Send,
-        list: &str,
+        list: &'static str,
         page: &Page,
     ) -> Result<Answer<Listing<DeliveryRow>>, QueryError> {
-        let after: Option<(u16, u64, String)> = page.after(list)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = self.select(&query);
         narrow(&mut select);
-        if let Some((shard, sequence, id)) = after {
-            select
-                .push(" AND (d.shard, d.sequence, d.id) < (")
-                .bind(shard)
-                .push(", ");
-            select.bind(sequence).push(", ").bind(id).push(")");
-        }
-        select
-            .push(" ORDER BY d.shard DESC, d.sequence DESC, d.id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(DeliveryRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, list, DeliveryRow::key))
-            .await
+        let keyset = Keyset {
+            list,
+            select,
+            order: &[
+                Column::int("d.shard"),
+                Column::int("d.sequence"),
+                Column::text("d.id"),
+            ],
+            page,
+        };
+        query.list(keyset, DeliveryRow::read).await
     }
 }
 

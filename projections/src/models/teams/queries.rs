@@ -5,8 +5,9 @@ use domain::{TeamId, TenantId, UserId};
 use super::{NAME, TeamMemberRow, TeamRow};
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
-use crate::read_models::Query;
+use crate::read_models::{Keyset, Query};
 use crate::sql::Statement;
+use crate::table::Column;
 
 /// The name of the list of members in cursors.
 const MEMBER_LIST: &str = "team members";
@@ -46,22 +47,17 @@ impl Teams<'_> {
         filter: &TeamFilter,
         page: &Page,
     ) -> Result<Answer<Listing<TeamRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
-        let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
+        let query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = team(&query);
         select.bind(self.tenant.as_str());
         self.narrow(filter, &query, &mut select);
-        if let Some(after) = after {
-            select.push(" AND t.id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY t.id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(TeamRow::read).collect::<Result<_, _>>()?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &TeamRow| row.id.clone()))
-            .await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::text("t.id")],
+            page,
+        };
+        query.list(keyset, TeamRow::read).await
     }
 
     fn narrow(&self, filter: &TeamFilter, query: &Query, select: &mut Statement) {
@@ -113,7 +109,6 @@ impl Teams<'_> {
         team: &TeamId,
         page: &Page,
     ) -> Result<Answer<Option<Listing<TeamMemberRow>>>, QueryError> {
-        let after: Option<String> = page.after(MEMBER_LIST)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
         let teams = query.table("teams");
         let exists = Statement::new(format!(
@@ -133,15 +128,13 @@ impl Teams<'_> {
         select.push(&format!(
             " AND NOT EXISTS (SELECT 1 FROM {former} f WHERE f.tenant = m.tenant AND f.user_id = m.user_id)",
         ));
-        if let Some(after) = after {
-            select.push(" AND m.user_id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY m.user_id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = query.rows(select).await?;
-        let rows = rows.iter().map(TeamMemberRow::read).collect::<Result<_, _>>()?;
-        let listing = Listing::new(rows, page, MEMBER_LIST, |row: &TeamMemberRow| row.user.clone());
+        let keyset = Keyset {
+            list: MEMBER_LIST,
+            select,
+            order: &[Column::text("m.user_id")],
+            page,
+        };
+        let listing = query.page(keyset, TeamMemberRow::read).await?;
         query.answer(Some(listing)).await
     }
 }

@@ -11,8 +11,9 @@ use sqlx::any::AnyRow;
 use super::NAME;
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
-use crate::read_models::Query;
+use crate::read_models::{Keyset, Query};
 use crate::sql::{Statement, json as json_column, optional_text, parsed, text, time, unreadable};
+use crate::table::Column;
 
 /// A user as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -109,21 +110,19 @@ impl Users<'_> {
         filter: &UserFilter,
         page: &Page,
     ) -> Result<Answer<Listing<UserRow>>, QueryError> {
-        let after: Option<String> = page.after(NAME)?;
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
         let mut select = Statement::new(format!("SELECT * FROM {} WHERE tenant = ", query.table("users")));
         select.bind(self.tenant.as_str());
         filter.narrow(&mut select, self.tenant, &query.table("user_roles"));
-        if let Some(after) = after {
-            select.push(" AND id < ").bind(after);
-        }
-        select
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(page.size() as u64 + 1);
-        let rows = self.read(&mut query, select).await?;
-        query
-            .answer(Listing::new(rows, page, NAME, |row: &UserRow| row.id.clone()))
-            .await
+        let keyset = Keyset {
+            list: NAME,
+            select,
+            order: &[Column::text("id")],
+            page,
+        };
+        let mut listing = query.page(keyset, UserRow::read).await?;
+        self.add_roles(&mut query, &mut listing.data).await?;
+        query.answer(listing).await
     }
 
     /// One user, a removed one too.
@@ -133,7 +132,9 @@ impl Users<'_> {
         let select = Statement::new(format!("SELECT * FROM {users} WHERE tenant = $1 AND id = $2"))
             .with(self.tenant.as_str())
             .with(id.as_str());
-        let found = self.read(&mut query, select).await?.pop();
+        let rows = query.rows(select).await?;
+        let mut found = rows.first().map(UserRow::read).transpose()?;
+        self.add_roles(&mut query, found.as_mut_slice()).await?;
         query.answer(found).await
     }
 
@@ -154,12 +155,10 @@ impl Users<'_> {
         query.answer(found).await
     }
 
-    /// The users a statement selects, with their roles.
-    async fn read(&self, query: &mut Query, select: Statement) -> Result<Vec<UserRow>, QueryError> {
-        let rows = query.rows(select).await?;
-        let mut users: Vec<_> = rows.iter().map(UserRow::read).collect::<Result<_, _>>()?;
+    /// Adds the roles of these users.
+    async fn add_roles(&self, query: &mut Query, users: &mut [UserRow]) -> Result<(), QueryError> {
         if users.is_empty() {
-            return Ok(users);
+            return Ok(());
         }
         let roles = query.table("user_roles");
         let mut select = Statement::new(format!("SELECT user_id, role FROM {roles} WHERE tenant = "));
@@ -177,9 +176,9 @@ impl Users<'_> {
                 .or_default()
                 .push(parsed(&row, "role")?);
         }
-        for user in &mut users {
+        for user in users {
             user.roles = roles.remove(user.id.as_str()).unwrap_or_default();
         }
-        Ok(users)
+        Ok(())
     }
 }
