@@ -9,8 +9,6 @@
 //! * It ends once: completed, failed or cancelled. Cancelling is asked for, and has happened when the runner says so;
 //!   what ends otherwise before that has ended so.
 
-use std::collections::BTreeMap;
-
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
@@ -64,12 +62,23 @@ pub enum Until {
     Time(Timestamp),
 }
 
+/// That a live table was not a fold of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableDifference {
+    /// The table.
+    pub table: String,
+    /// How many rows it had.
+    pub live: u64,
+    /// How many the log gives.
+    pub rebuilt: u64,
+}
+
 /// How a replay ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayEnd {
-    /// What was asked for is done; of each table, how many rows differed from the live ones.
-    Completed(BTreeMap<String, u64>),
+    /// What was asked for is done; the live tables that said otherwise than the log.
+    Completed(Vec<TableDifference>),
     /// It cannot be done.
     Failed(Reason),
     /// It was given up, and what it had built is gone.
@@ -125,8 +134,8 @@ pub enum ReplayEvent {
     /// It is done.
     #[serde(rename = "replay.completed")]
     Completed {
-        /// Of each table that differed from the live one: how many rows did, counting both sides.
-        differences: BTreeMap<String, u64>,
+        /// The live tables that said otherwise than the log, when both stood at the same position.
+        differences: Vec<TableDifference>,
     },
     /// It cannot be done.
     #[serde(rename = "replay.failed")]

@@ -28,8 +28,12 @@ fn inspection() -> ReplayPlan {
     }
 }
 
-fn differences() -> BTreeMap<String, u64> {
-    [("audit".to_owned(), 3)].into()
+fn differences() -> Vec<TableDifference> {
+    vec![TableDifference {
+        table: "audit".to_owned(),
+        live: 41,
+        rebuilt: 42,
+    }]
 }
 
 fn reason() -> Reason {
@@ -102,11 +106,11 @@ async fn cancelling_is_asked_for_once_and_may_come_too_late() {
         Ok(vec![ReplayEvent::CancelRequested {}])
     );
     assert_eq!(when(&cancelling, ReplayCommand::Cancel).await, Ok(Vec::new()));
-    let done = ReplayCommand::End(ReplayEnd::Completed(BTreeMap::new()));
+    let done = ReplayCommand::End(ReplayEnd::Completed(Vec::new()));
     assert_eq!(
         when(&cancelling, done).await,
         Ok(vec![ReplayEvent::Completed {
-            differences: BTreeMap::new()
+            differences: Vec::new()
         }])
     );
 }
