@@ -9,7 +9,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::auditing::{self, AuditCommand};
 use crate::config::{Config, Configuration, Overrides};
 use crate::demo::{self, DemoArgs};
-use crate::{doctor, migrate, serve, telemetry};
+use crate::remote::projections::ProjectionsArgs;
+use crate::remote::replay::ReplayArgs;
+use crate::remote::replays::ReplaysArgs;
+use crate::remote::verify::VerifyArgs;
+use crate::{doctor, migrate, remote, serve, telemetry};
 
 /// Tidings: events in, signed webhooks out, and every step on the record.
 #[derive(Debug, Parser)]
@@ -52,6 +56,14 @@ enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Make read models again from the log, beside the live ones, and switch to them; ask a running service
+    Replay(ReplayArgs),
+    /// List, watch and cancel replays; ask a running service
+    Replays(ReplaysArgs),
+    /// List projections with their lag; pause, resume, skip a record, roll back; ask a running service
+    Projections(ProjectionsArgs),
+    /// Prove that read models are what the log gives; ask a running service
+    Verify(VerifyArgs),
 }
 
 /// The flags all subcommands share; each stands over the environment and the file.
@@ -111,6 +123,15 @@ impl Failure {
     pub(crate) fn new(error: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             errors: vec![error.into()],
+            help: Some(help.into()),
+            usage: false,
+        }
+    }
+
+    /// Several things are wrong.
+    pub(crate) fn of(errors: Vec<String>, help: impl Into<String>) -> Self {
+        Self {
+            errors,
             help: Some(help.into()),
             usage: false,
         }
@@ -179,6 +200,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             telemetry::init(&config.logging);
             block_on(migrate::run(config))
         }
+        Command::Replay(args) => block_on(remote::replay::run(args, file)),
+        Command::Replays(args) => block_on(remote::replays::run(args, file)),
+        Command::Projections(args) => block_on(remote::projections::run(args, file)),
+        Command::Verify(args) => block_on(remote::verify::run(args, file)),
     }
 }
 

@@ -35,6 +35,7 @@ mod profile;
 mod proofs;
 mod quotas;
 mod rate;
+mod remote;
 mod router;
 mod routes;
 mod schemas;

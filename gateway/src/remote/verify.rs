@@ -1,0 +1,65 @@
+//! `tidings verify`: proves on a live system that read models are what a fold of the log gives.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::watch::{Watched, ended, goes_on, watch};
+use super::{Remote, print, replay};
+use crate::cli::Failure;
+
+/// What is verified.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The projections, as `tidings projections` lists them [default: all]
+    #[arg(value_name = "PROJECTION")]
+    projections: Vec<String>,
+    /// Only this tenant's rows
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Runs the subcommand: exit code 1 if a row differs, or if it could not be found out.
+pub(crate) async fn run(args: VerifyArgs, file: Option<&Path>) -> Result<ExitCode, Failure> {
+    let client = args.remote.client(file)?;
+    let mut body = json!({ "switch": false, "tenant": args.tenant });
+    if args.projections.is_empty() {
+        body["all"] = json!(true);
+    } else {
+        body["projections"] = json!(args.projections);
+    }
+    let id = replay::request(&client, &body).await?;
+    let done = match watch(&client, &id).await? {
+        Watched::Left => return Ok(goes_on(&id)),
+        Watched::Ended(done) => done,
+    };
+    let differences = done.differences.as_deref().unwrap_or_default();
+    let proved = done.is_completed() && done.differences.is_some() && differences.is_empty();
+    let code = if proved {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
+    if args.remote.json() {
+        print::json(&client.get(&format!("/v1/replays/{id}")).await?);
+        return Ok(code);
+    }
+    if !done.is_completed() {
+        return Ok(ended(&done));
+    }
+    let what = print::what(&done);
+    if done.differences.is_none() {
+        println!("✗ {what}: there is no live read model yet to compare with");
+    } else if proved {
+        let records = print::count(done.done);
+        println!("✓ {what}: every row is what the log gives ({records} records folded)");
+    } else {
+        print::differences(differences);
+        println!("\nthe log is the truth: `tidings replay <projection>` makes the read model from it again");
+    }
+    Ok(code)
+}
