@@ -5,7 +5,7 @@
 //! * A replay is asked for once: which projections, for one tenant or all, up to where, and whether queries shall read
 //!   what it builds. A copy that stands at a past position is for inspection and is never switched to.
 //! * Going back to the generation of a projection's tables before the live one is a replay too: what came since is folded
-//!   into it before queries read it.
+//!   into it before queries read it. That is not cancelled: what it would drop is what queries read before.
 //! * It ends once: completed, failed or cancelled. Cancelling is asked for, and has happened when the runner says so;
 //!   what ends otherwise before that has ended so.
 
@@ -65,6 +65,8 @@ pub enum Until {
 /// That a live table was not a fold of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDifference {
+    /// Whose table it is.
+    pub projection: String,
     /// The table.
     pub table: String,
     /// How many rows it had.
@@ -172,6 +174,9 @@ pub enum ReplayRejection {
     /// It names no projection, or one twice.
     #[error("a replay is of at least one projection, each named once")]
     Projections,
+    /// It goes back, which is done or not done.
+    #[error("a rollback is not cancelled; roll back once more")]
+    NotToBeCancelled,
     /// It would let queries read the past.
     #[error("a copy up to a past position is for inspection: it cannot be switched to")]
     NotToBeSwitched,
@@ -240,6 +245,9 @@ impl Replay {
             (_, None) => return Err(ReplayRejection::NotFound),
             (_, Some(requested)) if requested.end.is_some() => return Err(ReplayRejection::Ended),
             (ReplayCommand::Cancel, Some(requested)) if requested.cancelling => return Ok(None),
+            (ReplayCommand::Cancel, Some(requested)) if matches!(requested.work, Work::RollBack(_)) => {
+                return Err(ReplayRejection::NotToBeCancelled);
+            }
             (ReplayCommand::Cancel, Some(_)) => ReplayEvent::CancelRequested {},
             (ReplayCommand::End(ReplayEnd::Completed(differences)), Some(_)) => {
                 ReplayEvent::Completed { differences }

@@ -42,6 +42,16 @@ impl<const MAX: usize> Text<MAX> {
         Ok(Self(text.to_owned()))
     }
 
+    /// What of any text fits, such as of an error's: its first characters, on one line; `unknown` where nothing is left.
+    pub fn fitting(text: &str) -> Self {
+        let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+        let line: String = line.take(MAX).collect();
+        match line.trim() {
+            "" => Self("unknown".chars().take(MAX).collect()),
+            line => Self(line.to_owned()),
+        }
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -78,5 +88,18 @@ mod tests {
         assert_eq!(Text::<3>::new("abcd"), Err(InvalidText::TooLong { max: 3 }));
         assert_eq!(Text::<3>::new(" \t "), Err(InvalidText::Empty));
         assert_eq!(Text::<3>::new("a\nb"), Err(InvalidText::ControlCharacter));
+    }
+
+    #[test]
+    fn something_of_any_text_fits() {
+        for (text, fitting) in [
+            ("a\nbcd", "a bcd"),
+            ("12345678901", "1234567890"),
+            ("\n ", "unknown"),
+        ] {
+            let fitted = Text::<10>::fitting(text);
+            assert_eq!(fitted.as_str(), fitting);
+            assert_eq!(Text::<10>::new(fitted.as_str()), Ok(fitted.clone()));
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use broker::Trust;
 use commands::{Dispatcher, Publisher};
 use delivery::{EgressPolicy, SecretWriter};
-use projections::ReadModels;
+use projections::{Logs, ReadModels};
 
 use crate::access_log::AccessLog;
 use crate::auth::Authority;
@@ -32,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) read_models: ReadModels,
     /// Signs and proves the state of tenants' logs.
     pub(crate) proofs: Proofs,
+    /// What the read models are folded from.
+    pub(crate) logs: Logs,
     /// Checks events with the schemas of their types.
     pub(crate) schemas: Schemas,
     /// Tells who calls.

@@ -12,6 +12,8 @@ use projections::{Page, ProjectionStatus, Projectors, ReadModels, UserFilter};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::operations::Operations;
+
 /// How long a part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long projectors may take to commit what they have in hand, should their database be silent.
@@ -20,6 +22,8 @@ const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// What runs in the background of this process.
 #[derive(Default)]
 pub(crate) struct Background {
+    /// What carries out operators' decisions about the projectors.
+    pub(crate) operations: Option<Operations>,
     /// The projectors.
     pub(crate) projectors: Option<Projectors>,
     /// Delivery.
@@ -110,6 +114,13 @@ impl Health {
                 .is_err()
         {
             tracing::warn!("projectors did not end in time: what they had in hand will be folded again");
+        }
+        if let Some(operations) = background.operations
+            && tokio::time::timeout(LAST_COMMIT, operations.join())
+                .await
+                .is_err()
+        {
+            tracing::warn!("a replay did not pause in time: it goes on from its last batch");
         }
     }
 

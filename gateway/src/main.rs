@@ -30,6 +30,7 @@ mod listener;
 mod metrics;
 mod migrate;
 mod openapi;
+mod operations;
 mod problem;
 mod profile;
 mod proofs;

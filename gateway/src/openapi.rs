@@ -45,6 +45,8 @@ const SCHEME: &str = "api_key";
         (name = "audit", description = "Every change, who made it, and from where."),
         (name = "commands", description = "Many commands in one call."),
         (name = "stats", description = "A tenant's figures."),
+        (name = "projections", description = "How read models do, and what operators decide about them."),
+        (name = "replays", description = "Making read models again from the log, while they serve."),
     )
 )]
 struct Base;

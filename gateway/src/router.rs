@@ -36,6 +36,8 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::stats::router())
         .merge(routes::commands::router())
         .merge(routes::settings::router())
+        .merge(routes::projections::router())
+        .merge(routes::replays::router())
         .split_for_parts();
     (router, openapi::completed(document))
 }

@@ -19,6 +19,8 @@ pub(crate) mod health;
 pub(crate) mod invitations;
 pub(crate) mod permissions;
 pub(crate) mod proofs;
+pub(crate) mod projections;
+pub(crate) mod replays;
 pub(crate) mod roles;
 pub(crate) mod settings;
 pub(crate) mod stats;

@@ -14,7 +14,7 @@ use broker::trust::{Fences, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
 use delivery::{Delivery, SecretWriter};
-use projections::{Control, Projectors, ReadModels};
+use projections::{Projectors, ReadModels, logs_of};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use crate::invitation_tokens::InvitationTokens;
 use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
 use crate::proofs::Proofs;
+use crate::operations::Operations;
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
 use crate::strikes::Strikes;
@@ -82,7 +83,9 @@ async fn serve(
     };
     let work = CancellationToken::new();
     watch_log(&trust, raw.as_ref(), read_models.as_ref(), &work).await?;
-    let background = start_background(config, &keys, &engine, read_models.as_ref(), &work)?;
+    let dispatcher = dispatcher(config, &keys, engine.as_ref());
+    let background =
+        start_background(config, &keys, &engine, &dispatcher, read_models.as_ref(), &work).await?;
     let health = Health::new(
         Arc::clone(&engine),
         trust.clone(),
@@ -96,8 +99,16 @@ async fn serve(
         metrics,
     };
     let served = read_models.as_ref().zip(keys.admin.as_ref());
-    let app =
-        served.map(|(read_models, admin)| app(config, &keys, admin, (engine.as_ref(), &trust), read_models));
+    let app = served.map(|(read_models, admin)| {
+        app(
+            config,
+            &keys,
+            admin,
+            (engine.as_ref(), &trust),
+            dispatcher,
+            read_models,
+        )
+    });
     let access = app
         .as_ref()
         .map(|app| tokio::spawn(app.access.clone().run(work.clone())));
@@ -172,10 +183,19 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-fn start_background(
+fn dispatcher(config: &Config, keys: &Keys, engine: &dyn Engine) -> Dispatcher {
+    let settings = commands::Settings {
+        cached_aggregates: config.storage.cached_aggregates,
+        ..commands::Settings::new(keys.claims())
+    };
+    Dispatcher::new(engine, settings)
+}
+
+async fn start_background(
     config: &Config,
     keys: &Keys,
     engine: &Arc<dyn Engine>,
+    dispatcher: &Dispatcher,
     read_models: Option<&ReadModels>,
     work: &CancellationToken,
 ) -> Result<Background, Failure> {
@@ -198,10 +218,12 @@ fn start_background(
         background.delivery = Some(started);
     }
     if let Some(read_models) = read_models.filter(|_| config.has(Role::Projections)) {
+        let (operations, control) = Operations::start(engine, dispatcher, read_models, work).await?;
+        background.operations = Some(operations);
         background.projectors = Some(Projectors::start(
             read_models.clone(),
             Arc::clone(engine),
-            Control::default(),
+            control,
             work.clone(),
         ));
     }
@@ -213,13 +235,9 @@ fn app(
     keys: &Keys,
     admin: &Secret,
     (engine, trust): (&dyn Engine, &Trust),
+    dispatcher: Dispatcher,
     read_models: &ReadModels,
 ) -> App {
-    let settings = commands::Settings {
-        cached_aggregates: config.storage.cached_aggregates,
-        ..commands::Settings::new(keys.claims())
-    };
-    let dispatcher = Dispatcher::new(engine, settings);
     let credentials = Credentials::new(engine.bucket(Bucket::Credentials), keys.hasher());
     let invitation_tokens = InvitationTokens::new(engine.bucket(Bucket::Credentials), keys.token_hasher());
     App::new(Parts {
@@ -228,6 +246,7 @@ fn app(
         publisher: Publisher::new(engine),
         read_models: read_models.clone(),
         proofs: Proofs::new(keys.checkpoints(), engine.log(Log::Events(proofs::SHARD))),
+        logs: logs_of(engine),
         authority: Authority::new(dispatcher.clone(), credentials, admin),
         schemas: Schemas::new(dispatcher.clone()),
         access: AccessLog::new(dispatcher.clone()),

@@ -13,6 +13,7 @@ mod events;
 mod fences;
 mod generations;
 mod incoming;
+mod inspect;
 pub mod metrics;
 pub mod models;
 mod page;
@@ -30,6 +31,7 @@ pub mod verify;
 
 pub use checkpoints::Parked;
 pub use generations::{Generation, Standing};
+pub use inspect::CopiedRow;
 pub use models::{ApiKeyRow, ApiKeyStatus, ApiKeys};
 pub use models::{
     AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
@@ -42,7 +44,7 @@ pub use models::{
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
 pub use projection::{ApplyError, Fact, Incoming, Projection};
-pub use projectors::{Control, Logs, ProjectionStatus, Projectors, logs_of};
+pub use projectors::{Control, Logs, ProjectionStatus, Projectors, Trouble, logs_of};
 pub use read_models::{OpenError, ReadModels, Settings, Target};
 pub use rows::Rows;
 pub use scratch::{create_database, drop_database};

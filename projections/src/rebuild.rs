@@ -183,7 +183,7 @@ impl Rebuild {
         let job = Job::take(&self.read_models, self.lease, id, plan).await?;
         let keeping = job.keep(stop);
         let result = self.work(&job, plan, &projections, &keeping.stop).await;
-        let cancelled = keeping.cancelled();
+        let cancelled = keeping.cancelled() || (result.is_err() && job.is_cancelled().await?);
         drop(keeping);
         match result {
             Ok(outcome) => {
@@ -192,6 +192,7 @@ impl Rebuild {
             }
             Err(_) if cancelled => {
                 self.drop_built(&job.members(&projections).await?).await?;
+                job.forsake().await?;
                 Err(RebuildError::Cancelled)
             }
             Err(error) => {

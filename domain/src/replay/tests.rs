@@ -30,7 +30,8 @@ fn inspection() -> ReplayPlan {
 
 fn differences() -> Vec<TableDifference> {
     vec![TableDifference {
-        table: "audit".to_owned(),
+        projection: "deliveries".to_owned(),
+        table: "attempts".to_owned(),
         live: 41,
         rebuilt: 42,
     }]
@@ -92,8 +93,12 @@ async fn going_back_is_a_replay_of_one_projection() {
     let back = ReplayCommand::Request(Work::RollBack(projection));
     assert_eq!(when(&[], back.clone()).await, Ok(vec![requested.clone()]));
     assert_eq!(
-        when(&[requested], back).await,
+        when(std::slice::from_ref(&requested), back).await,
         Err(ReplayRejection::AlreadyRequested)
+    );
+    assert_eq!(
+        when(&[requested], ReplayCommand::Cancel).await,
+        Err(ReplayRejection::NotToBeCancelled)
     );
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Projection {
     pub(super) generation: Option<i64>,
     pub(super) positions: Vec<String>,
     pub(super) lag_records: u64,
-    pub(super) lag_seconds: f64,
+    pub(super) lag_seconds: Option<f64>,
     pub(super) last_error: Option<String>,
     pub(super) stopped: bool,
     pub(super) paused: Option<Paused>,
@@ -45,7 +45,6 @@ pub(super) struct Skipped {
 pub(super) struct Generation {
     pub(super) generation: i64,
     pub(super) standing: String,
-    pub(super) positions: Vec<String>,
 }
 
 /// A replay, and how far it is.

@@ -1,9 +1,20 @@
 //! What is printed: tables of plain words, numbers with their thousands apart.
 
+use std::fmt::Display;
+use std::io::Write;
+
 use indicatif::HumanCount;
 use serde_json::Value;
 
 use super::forms::{Difference, Replay};
+
+/// Prints a line. That nobody reads it (a closed pipe) is no reason to fail: the service has done what was asked.
+pub(super) fn line(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").is_err() {
+        tracing::debug!("nobody reads what is printed");
+    }
+}
 
 /// Prints rows under their headings, each column as wide as it must be.
 pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) {
@@ -13,23 +24,23 @@ pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: Vec<&str>| {
+    let show = |cells: Vec<&str>| {
         let cells: Vec<String> = cells
             .iter()
             .zip(widths)
             .map(|(cell, width)| format!("{cell:width$}"))
             .collect();
-        println!("{}", cells.join("  ").trim_end());
+        line(cells.join("  ").trim_end());
     };
-    line(headings.to_vec());
+    show(headings.to_vec());
     for row in rows {
-        line(row.iter().map(String::as_str).collect());
+        show(row.iter().map(String::as_str).collect());
     }
 }
 
 /// An answer as it came.
 pub(super) fn json(answer: &Value) {
-    println!("{answer:#}");
+    line(format_args!("{answer:#}"));
 }
 
 /// A number with its thousands apart.
@@ -46,11 +57,16 @@ pub(super) fn seconds(seconds: u64) -> String {
     }
 }
 
+/// More projections than these are counted, not named.
+pub(super) const NAMED: usize = 3;
+
 /// What a replay is of, in a few words.
 pub(super) fn what(replay: &Replay) -> String {
+    let names = &replay.projections;
     let mut text = match replay.kind.as_str() {
-        "rollback" => format!("rollback of {}", replay.projections.join(", ")),
-        _ => replay.projections.join(", "),
+        "rollback" => format!("rollback of {}", names.join(", ")),
+        _ if names.len() > NAMED => format!("{} projections", names.len()),
+        _ => names.join(", "),
     };
     if let Some(tenant) = &replay.tenant {
         text = format!("{text} of {tenant}");
@@ -76,9 +92,9 @@ pub(super) fn differences(found: &[Difference]) {
         } else {
             format!("{} rows, the log gives {}", count(*live), count(*rebuilt))
         };
-        println!("✗ {projection}: the live table {table} has {rows}");
+        line(format_args!("✗ {projection}: the live table {table} has {rows}"));
         if !tenants.is_empty() {
-            println!("  tenants: {}", tenants.join(", "));
+            line(format_args!("  tenants: {}", tenants.join(", ")));
         }
     }
 }

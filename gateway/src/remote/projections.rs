@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::read;
-use super::forms::Projection;
+use super::forms::{Parked, Projection};
 use super::replays::segment;
-use super::{Remote, print, replay};
+use super::{Client, Remote, print, replay};
 use crate::cli::Failure;
 
 /// What is asked about projections.
@@ -42,9 +42,16 @@ enum Action {
     },
     /// Pass over the one record that a tenant is parked at; kept on the record, and not to be taken back
     Skip {
-        /// Which projection
-        #[arg(value_name = "PROJECTION")]
-        name: String,
+        /// Which projections
+        #[arg(
+            value_name = "PROJECTION",
+            required_unless_present = "all",
+            conflicts_with = "all"
+        )]
+        names: Vec<String>,
+        /// All in which the tenant is parked at this record
+        #[arg(long)]
+        all: bool,
         /// Whose record
         #[arg(long, value_name = "TENANT")]
         tenant: String,
@@ -91,21 +98,29 @@ pub(crate) async fn run(args: ProjectionsArgs, file: Option<&Path>) -> Result<Ex
         Action::Pause { name, reason } => {
             let body = json!({ "reason": reason });
             client.post(&path(&name, "pause"), Some(&body)).await?;
-            println!("{name} is paused; let it go on with `tidings projections resume {name}`");
+            print::line(format_args!(
+                "{name} is paused; let it go on with `tidings projections resume {name}`"
+            ));
         }
         Action::Resume { name } => {
             client.post(&path(&name, "resume"), None).await?;
-            println!("{name} goes on");
+            print::line(format_args!("{name} goes on"));
         }
         Action::Skip {
-            name,
+            mut names,
+            all,
             tenant,
             position,
             reason,
         } => {
+            if all {
+                names = parked_at(&client, &tenant, &position).await?;
+            }
             let body = json!({ "tenant": tenant, "position": position, "reason": reason });
-            client.post(&path(&name, "skip"), Some(&body)).await?;
-            println!("{name} passes over {position} of {tenant}");
+            for name in names {
+                client.post(&path(&name, "skip"), Some(&body)).await?;
+                print::line(format_args!("{name} passes over {position} of {tenant}"));
+            }
         }
         Action::Rollback { name, detach } => {
             let accepted = client.post(&path(&name, "rollback"), None).await?;
@@ -113,15 +128,34 @@ pub(crate) async fn run(args: ProjectionsArgs, file: Option<&Path>) -> Result<Ex
             if !detach {
                 return replay::follow(&client, id, args.remote.json()).await;
             }
-            println!("{id}");
+            print::line(&id);
         }
         Action::Drop { name, generation } => {
             let path = path(&name, &format!("generations/{generation}"));
             client.delete(&path).await?;
-            println!("generation {generation} of {name} is being dropped");
+            print::line(format_args!("generation {generation} of {name} is being dropped"));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The projections that have parked a tenant at a record.
+async fn parked_at(client: &Client, tenant: &str, position: &str) -> Result<Vec<String>, Failure> {
+    let rows = client.get("/v1/projections").await?;
+    let all: Vec<Projection> = read(rows.get("data").unwrap_or(&Value::Null))?;
+    let is_here = |parked: &Parked| parked.tenant == tenant && parked.position == position;
+    let names: Vec<_> = all
+        .into_iter()
+        .filter(|known| known.parked.iter().any(is_here))
+        .map(|known| known.name)
+        .collect();
+    if names.is_empty() {
+        return Err(Failure::new(
+            format!("no projection has parked {tenant} at {position}"),
+            "`tidings projections` lists the tenants that are parked, and where",
+        ));
+    }
+    Ok(names)
 }
 
 fn list(rows: &Value) -> Result<(), Failure> {
@@ -136,6 +170,7 @@ fn list(rows: &Value) -> Result<(), Failure> {
             "LAG",
             "SECONDS",
             "STATE",
+            "OTHER GENERATIONS",
         ],
         &cells,
     );
@@ -145,7 +180,7 @@ fn list(rows: &Value) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(projection: &Projection) -> [String; 7] {
+fn line(projection: &Projection) -> [String; 8] {
     let state = if projection.stopped {
         "stopped"
     } else if projection.paused.is_some() {
@@ -166,9 +201,23 @@ fn line(projection: &Projection) -> [String; 7] {
             .unwrap_or_default(),
         projection.positions.join(" "),
         print::count(projection.lag_records),
-        format!("{:.1}", projection.lag_seconds),
+        projection
+            .lag_seconds
+            .map(|seconds| format!("{seconds:.1}"))
+            .unwrap_or_default(),
         state.to_owned(),
+        others(projection),
     ]
+}
+
+/// The generations that queries do not read.
+fn others(projection: &Projection) -> String {
+    let others = projection.generations.iter();
+    let others = others.filter(|other| other.standing != "live");
+    let named: Vec<_> = others
+        .map(|other| format!("g{} {}", other.generation, other.standing))
+        .collect();
+    named.join(", ")
 }
 
 /// What a line has no room for.
@@ -176,34 +225,24 @@ fn details(projection: &Projection) {
     let name = &projection.name;
     if let Some(paused) = &projection.paused {
         let reason = paused.reason.as_deref().unwrap_or("no reason given");
-        println!("\n{name}: paused since {}: {reason}", paused.at);
+        print::line(format_args!("\n{name}: paused since {}: {reason}", paused.at));
     }
     if let Some(error) = &projection.last_error {
-        println!("\n{name}: {error}");
+        print::line(format_args!("\n{name}: {error}"));
     }
     for parked in &projection.parked {
         let (tenant, position, error) = (&parked.tenant, &parked.position, &parked.error);
-        println!("\n{name}: {tenant} is parked at {position}: {error}");
-        println!(
+        print::line(format_args!(
+            "\n{name}: {tenant} is parked at {position}: {error}"
+        ));
+        print::line(format_args!(
             "  skip the record: tidings projections skip {name} --tenant {tenant} --position {position} --reason …"
-        );
+        ));
     }
     for skipped in &projection.skipped {
-        println!(
+        print::line(format_args!(
             "\n{name}: {} of {} is skipped: {}",
             skipped.position, skipped.tenant, skipped.reason
-        );
-    }
-    for other in projection
-        .generations
-        .iter()
-        .filter(|other| other.standing != "live")
-    {
-        println!(
-            "\n{name}: generation {} is there too ({}, at {})",
-            other.generation,
-            other.standing,
-            other.positions.join(" ")
-        );
+        ));
     }
 }

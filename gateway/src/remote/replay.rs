@@ -53,12 +53,12 @@ pub(crate) async fn run(args: ReplayArgs, file: Option<&Path>) -> Result<ExitCod
         if args.remote.json() {
             print::json(&json!({ "id": id }));
         } else {
-            println!("{id}");
+            print::line(&id);
         }
         return Ok(ExitCode::SUCCESS);
     }
     if !args.remote.json() {
-        println!("replay {id}");
+        print::line(format_args!("replay {id}"));
     }
     follow(&client, &id, args.remote.json()).await
 }

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: ReplaysArgs, file: Option<&Path>) -> Result<ExitCo
             client
                 .post(&format!("/v1/replays/{}/cancel", segment(&id)), None)
                 .await?;
-            println!("{id} is being cancelled");
+            print::line(format_args!("{id} is being cancelled"));
         }
         Action::Rows { id, table, tenant } => {
             let path = format!(
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: ReplaysArgs, file: Option<&Path>) -> Result<ExitCo
                 segment(&tenant)
             );
             for row in client.all(&path).await? {
-                println!("{row}");
+                print::line(row);
             }
         }
     }

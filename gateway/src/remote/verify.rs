@@ -53,13 +53,19 @@ pub(crate) async fn run(args: VerifyArgs, file: Option<&Path>) -> Result<ExitCod
     }
     let what = print::what(&done);
     if done.differences.is_none() {
-        println!("✗ {what}: there is no live read model yet to compare with");
+        print::line(format_args!(
+            "✗ {what}: there is no live read model yet to compare with"
+        ));
     } else if proved {
         let records = print::count(done.done);
-        println!("✓ {what}: every row is what the log gives ({records} records folded)");
+        print::line(format_args!(
+            "✓ {what}: every row is what the log gives ({records} records folded)"
+        ));
     } else {
         print::differences(differences);
-        println!("\nthe log is the truth: `tidings replay <projection>` makes the read model from it again");
+        print::line(
+            "\nthe log is the truth: `tidings replay <projection>` makes the read model from it again",
+        );
     }
     Ok(code)
 }

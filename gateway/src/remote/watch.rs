@@ -48,8 +48,12 @@ pub(super) async fn watch(client: &Client, id: &str) -> Result<Watched, Failure>
 
 /// Tells that a replay goes on without a watcher.
 pub(super) fn goes_on(id: &str) -> ExitCode {
-    println!("The replay {id} goes on. Watch it:  tidings replays watch {id}");
-    println!("                    Cancel it: tidings replays cancel {id}");
+    print::line(format_args!(
+        "The replay {id} goes on. Watch it:  tidings replays watch {id}"
+    ));
+    print::line(format_args!(
+        "                    Cancel it: tidings replays cancel {id}"
+    ));
     ExitCode::from(INTERRUPTED)
 }
 
@@ -62,13 +66,13 @@ pub(super) fn ended(replay: &Replay) -> ExitCode {
     match replay.status.as_str() {
         "completed" => {
             let records = print::count(replay.done);
-            println!("✓ {what}: {} ({records} records)", result(replay));
+            print::line(format_args!("✓ {what}: {} ({records} records)", result(replay)));
             return ExitCode::SUCCESS;
         }
-        "cancelled" => println!("✗ {what}: cancelled, and what it had built is gone"),
+        "cancelled" => print::line(format_args!("✗ {what}: cancelled, and what it had built is gone")),
         _ => {
             let error = replay.error.as_deref().unwrap_or("it failed");
-            println!("✗ {what}: {error}");
+            print::line(format_args!("✗ {what}: {error}"));
         }
     }
     ExitCode::FAILURE
@@ -79,12 +83,16 @@ fn result(replay: &Replay) -> String {
     let named: Vec<_> = generations
         .map(|(name, number)| format!("{name}_g{number}"))
         .collect();
+    let named = match named.len() {
+        count if count > print::NAMED => "the new tables".to_owned(),
+        _ => named.join(", "),
+    };
     let same = match &replay.differences {
         Some(found) if found.is_empty() => ", equal to what was live before",
         _ => "",
     };
     if replay.kind == "rollback" {
-        format!("queries read {} again", named.join(", "))
+        format!("queries read {named} again")
     } else if replay.to.is_some() {
         format!(
             "the copy is there; look into it with `tidings replays rows {}`",
@@ -95,7 +103,7 @@ fn result(replay: &Replay) -> String {
     } else if replay.tenant.is_some() {
         format!("its rows are made anew{same}")
     } else {
-        format!("queries read {}{same}", named.join(", "))
+        format!("queries read {named}{same}")
     }
 }
 
@@ -127,7 +135,10 @@ impl Bar {
         let is_due = self.printed.is_none_or(|printed| printed.elapsed() >= LINE_EVERY);
         if self.bar.is_hidden() && (is_new || is_due) && !replay.is_over() {
             let (done, total) = (print::count(replay.done), print::count(replay.total));
-            println!("{done}/{total} {}", message(replay));
+            match replay.total {
+                0 => print::line(message(replay)),
+                _ => print::line(format_args!("{done}/{total} {}", message(replay))),
+            }
             self.printed = Some(Instant::now());
         }
         self.phase.clone_from(&replay.phase);

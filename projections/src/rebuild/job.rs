@@ -255,6 +255,22 @@ impl Job {
         Ok(session.commit().await?)
     }
 
+    /// Whether the run was asked to end.
+    pub(super) async fn is_cancelled(&self) -> Result<bool, RebuildError> {
+        let mut session = self.read_models.database.begin_beside().await?;
+        let row = rows(&mut session, Some(&self.id)).await?.into_iter().next();
+        Ok(row.is_some_and(|row| row.phase == Phase::Cancelled))
+    }
+
+    /// Says that nobody works any more at a run that was cancelled.
+    pub(super) async fn forsake(&self) -> Result<(), RebuildError> {
+        let mut session = self.read_models.database.begin().await?;
+        let update = Statement::new("UPDATE rebuilds SET owner = NULL WHERE id = $1 AND owner = $2");
+        let update = update.with(self.id.as_str()).with(self.owner.as_str());
+        session.execute(update).await?;
+        Ok(session.commit().await?)
+    }
+
     /// How far the run had come.
     pub(super) async fn done(&self) -> Result<u64, RebuildError> {
         let mut session = self.read_models.database.begin_beside().await?;
