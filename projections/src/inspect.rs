@@ -83,7 +83,7 @@ fn select(table: &Table, generation: i64, tenant: &TenantId, page: &Page) -> Res
     if columns.first() == Some(&"tenant") {
         select.push(" AND tenant = ").bind(tenant.as_str());
     }
-    if let Some(after) = page.after_key(LIST, table.key)? {
+    if let Some(after) = page.after_key(LIST, table.key_columns())? {
         select.push(&format!(" AND ({keys}) > ")).bind_rows([after]);
     }
     let limit = i64::try_from(page.size()).unwrap_or(i64::MAX).saturating_add(1);
