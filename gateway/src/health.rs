@@ -124,6 +124,16 @@ impl Health {
         }
     }
 
+    /// How the projections of this process are doing.
+    pub(crate) fn projections(&self) -> Vec<ProjectionStatus> {
+        let background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        background
+            .projectors
+            .as_ref()
+            .map(Projectors::status)
+            .unwrap_or_default()
+    }
+
     /// Looks at every part.
     pub(crate) async fn report(&self) -> Report {
         let mut parts = BTreeMap::new();

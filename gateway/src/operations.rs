@@ -8,6 +8,7 @@
 mod decisions;
 mod facts;
 mod replays;
+mod troubles;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,6 +27,8 @@ use crate::draw::Draw;
 use crate::installation::in_full;
 use decisions::Decisions;
 use replays::Replays;
+
+pub(crate) use troubles::tell_troubles;
 
 /// The log that the platform's facts are in.
 const LOG: Log = Log::Events(0);

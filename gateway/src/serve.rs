@@ -31,7 +31,7 @@ use crate::installation::{Installation, egress, in_full, open_read_models};
 use crate::invitation_tokens::InvitationTokens;
 use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
-use crate::operations::Operations;
+use crate::operations::{Operations, tell_troubles};
 use crate::proofs::Proofs;
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
@@ -94,6 +94,9 @@ async fn serve(
         stopping.clone(),
     );
     let health = Arc::new(health);
+    if let Some(read_models) = read_models.clone().filter(|_| config.has(Role::Projections)) {
+        tokio::spawn(tell_troubles(Arc::clone(&health), read_models, work.clone()));
+    }
     let operator = Operator {
         health: Arc::clone(&health),
         metrics,

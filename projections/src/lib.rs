@@ -27,6 +27,7 @@ mod scratch;
 mod seed;
 mod sql;
 pub mod table;
+mod troubles;
 pub mod verify;
 
 pub use checkpoints::Parked;
@@ -44,9 +45,10 @@ pub use models::{
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
 pub use projection::{ApplyError, Fact, Incoming, Projection};
-pub use projectors::{Control, Logs, ProjectionStatus, Projectors, Trouble, logs_of};
+pub use projectors::{Control, Logs, ProjectionStatus, Projectors, logs_of};
 pub use read_models::{OpenError, ReadModels, Settings, Target};
 pub use rows::Rows;
 pub use scratch::{create_database, drop_database};
 pub use seed::Seed;
 pub use sql::{Statement, Value};
+pub use troubles::{Teller, Trouble};

@@ -8,7 +8,6 @@ mod control;
 mod follower;
 mod parked;
 mod state;
-mod troubles;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,9 +31,6 @@ use crate::read_models::ReadModels;
 use crate::verify::VerifyError;
 use follower::Follower;
 use state::State;
-use troubles::Teller;
-
-pub use troubles::Trouble;
 
 /// How often the ends of the logs are asked for, to tell the lag.
 const MEASURE: Duration = Duration::from_secs(1);
@@ -190,15 +186,10 @@ impl Projectors {
 async fn measure(read_models: ReadModels, logs: Logs, states: Vec<Arc<State>>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(MEASURE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut teller = Teller::new(SystemTime::now().into());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
-        }
-        let now = SystemTime::now().into();
-        if let Err(error) = teller.tell(&read_models.database, &states, now).await {
-            tracing::debug!(%error, "What keeps projections from going on could not be noted.");
         }
         for (log, port) in &logs {
             let asked = SystemTime::now();

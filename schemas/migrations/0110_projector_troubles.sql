@@ -2,7 +2,6 @@
 -- that whoever asks learns it from any process. Nothing but a table of what is so now; it can be emptied at any time.
 CREATE TABLE projector_troubles (
     projection TEXT NOT NULL,
-    log TEXT NOT NULL,
     -- Which running process says so, by a name it drew when it started.
     process TEXT NOT NULL,
     -- 1: it has stopped for good, and only an operator can help.
@@ -10,5 +9,5 @@ CREATE TABLE projector_troubles (
     error TEXT NOT NULL,
     -- When it said so last, in milliseconds since 1970: what is not repeated counts no more.
     told_at BIGINT NOT NULL,
-    CONSTRAINT projector_troubles_pkey PRIMARY KEY (projection, log, process)
+    CONSTRAINT projector_troubles_pkey PRIMARY KEY (projection, process)
 );

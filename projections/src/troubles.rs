@@ -1,16 +1,14 @@
 //! What keeps projectors from going on, in a table: whoever asks learns it from any process, not only from theirs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use domain::Timestamp;
 use serde::Serialize;
 
-use super::state::State;
-use crate::engine::{Database, Session};
+use crate::engine::Session;
 use crate::sql::{Statement, Value};
 use crate::table::Column;
-use crate::{QueryError, ReadModels};
+use crate::{ProjectionStatus, QueryError, ReadModels};
 
 /// How long what a process has said counts, should it say nothing more.
 const COUNTS: Duration = Duration::from_secs(10);
@@ -26,49 +24,48 @@ pub struct Trouble {
     pub error: String,
 }
 
-/// Tells what is wrong in this process, each time it is asked to.
+/// Tells what is wrong in this process, each time it is asked to: at least every few seconds.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub struct Teller {
+    read_models: ReadModels,
     process: String,
     /// Whether something told is still in the table.
     told: bool,
 }
 
 impl Teller {
-    /// For a process that has just started.
-    pub(super) fn new(now: Timestamp) -> Self {
+    /// For a process that starts now.
+    pub fn new(read_models: ReadModels, now: Timestamp) -> Self {
         Self {
+            read_models,
             process: format!("{}-{}", std::process::id(), now.as_millis()),
             told: false,
         }
     }
 
     /// Replaces what this process has said by what is so now.
-    pub(super) async fn tell(
-        &mut self,
-        database: &Database,
-        states: &[Arc<State>],
-        now: Timestamp,
-    ) -> Result<(), sqlx::Error> {
-        let troubled: Vec<_> = states.iter().filter_map(|state| trouble(state)).collect();
+    pub async fn tell(&mut self, status: &[ProjectionStatus], now: Timestamp) -> Result<(), QueryError> {
+        let troubled = status
+            .iter()
+            .filter_map(|status| Some((status, status.last_error.as_deref()?)));
+        let troubled: Vec<_> = troubled.collect();
         if troubled.is_empty() && !self.told {
             return Ok(());
         }
-        let mut session = database.begin().await?;
+        let mut session = self.read_models.database.begin().await?;
         let forget = Statement::new("DELETE FROM projector_troubles WHERE process = $1 OR told_at < $2");
         let forget = forget.with(self.process.as_str()).with(oldest(now));
         session.execute(forget).await?;
-        for (projection, log, stopped, error) in &troubled {
+        for (status, error) in &troubled {
             let insert = Statement::new(
-                "INSERT INTO projector_troubles (projection, log, process, stopped, error, told_at)
-                 VALUES ($1, $2, $3, $4, $5, $6)",
+                "INSERT INTO projector_troubles (projection, process, stopped, error, told_at)
+                 VALUES ($1, $2, $3, $4, $5)",
             );
             let insert = insert
-                .with(*projection)
-                .with(log.as_str())
+                .with(status.name)
                 .with(self.process.as_str())
-                .with(i64::from(*stopped))
-                .with(error.as_str())
+                .with(i64::from(status.stopped))
+                .with(*error)
                 .with(now);
             session.execute(insert).await?;
         }
@@ -80,13 +77,6 @@ impl Teller {
 
 fn oldest(now: Timestamp) -> Timestamp {
     now.saturating_sub(COUNTS)
-}
-
-fn trouble(state: &State) -> Option<(&'static str, String, bool, String)> {
-    let seen = state.seen();
-    let error = seen.last_error?;
-    let line = &state.line;
-    Some((line.projection.name(), line.log.name(), seen.stopped, error))
 }
 
 impl ReadModels {
