@@ -26,6 +26,7 @@ mod examine;
 mod kv;
 mod log;
 mod queue;
+mod repair;
 mod units;
 mod upkeep;
 mod writer;

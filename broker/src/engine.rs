@@ -53,6 +53,18 @@ pub struct Finding {
     pub message: String,
 }
 
+/// What only the repair of an installation needs, while no other process uses it.
+#[async_trait]
+pub trait Repair: Engine {
+    /// Puts a log aside that is not to be gone on with, under another name, which is answered; an empty one takes its
+    /// place when the installation is opened again.
+    async fn set_aside(&self, log: Log) -> Result<String, OpenError>;
+
+    /// Makes a log whose records are kept for a time give out no sequence up to this one, from when the installation
+    /// is opened again: records with these were there, and were lost.
+    async fn begin_after(&self, log: Log, sequence: u64) -> Result<(), OpenError>;
+}
+
 /// The ports of one installation.
 ///
 /// Opening creates what is missing in the [`Layout`]. The handles are cheap to clone and share connections.

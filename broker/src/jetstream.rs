@@ -31,6 +31,7 @@ mod log;
 mod monitor;
 mod names;
 mod queue;
+mod repair;
 mod streams;
 mod writer;
 

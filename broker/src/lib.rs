@@ -26,7 +26,7 @@ pub mod conformance;
 pub mod embedded;
 pub mod jetstream;
 
-pub use engine::{Engine, Finding, OpenError, Severity};
+pub use engine::{Engine, Finding, OpenError, Repair, Severity};
 pub use kv::{Entry, Expect, KeyValue, KvError};
 pub use log::{
     AppendError, Appended, EventLog, FollowError, LogState, MAX_APPEND, MAX_RECORD, NewRecord, ReadError,

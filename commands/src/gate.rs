@@ -9,7 +9,7 @@
 use std::time::SystemTime;
 
 use broker::{NewRecord, Subject};
-use domain::{ClaimRecord, Position, Source, TenantId};
+use domain::{ClaimRecord, Position, Source, TenantId, Timestamp};
 
 use crate::{Dispatcher, LoadError, SHARD};
 
@@ -67,10 +67,13 @@ impl Dispatcher {
         let sequence = last.as_ref().map_or(0, |record| record.sequence);
         let passed = last.and_then(|record| {
             let claim = ClaimRecord::decode(&record.payload).ok()?;
-            let (_, total) = claim.holder.as_deref()?.split_once('=')?;
+            let (_, passed) = claim.holder.as_deref()?.split_once('=')?;
+            // The time the log stored it does not count: a log that was restored says another. One that names no time
+            // was written by an earlier program, and is counted anew.
+            let (total, at) = passed.split_once('@')?;
             Some(Passed {
                 total: total.parse().ok()?,
-                at: record.stored_at,
+                at: Timestamp::from_millis(at.parse().ok()?).into(),
             })
         });
         Ok(Gate {
@@ -87,11 +90,12 @@ impl Dispatcher {
     /// [`Error::Contended`](crate::Error::Contended), and nothing has happened.
     #[must_use]
     pub fn through(&self, gate: &Gate, aggregate: &'static str, total: u64) -> Self {
+        let now = Timestamp::from(SystemTime::now());
         let claim = ClaimRecord {
             v: ClaimRecord::VERSION,
             tenant: gate.tenant.to_string(),
             kind: KIND.to_owned(),
-            holder: Some(format!("{}={total}", gate.thing)),
+            holder: Some(format!("{}={total}@{}", gate.thing, now.as_millis())),
         };
         let passage = Passage {
             aggregate,

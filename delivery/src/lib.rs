@@ -12,6 +12,7 @@
 
 mod body;
 mod cursor;
+pub mod cursors;
 mod egress;
 mod endpoints;
 mod health;

@@ -23,6 +23,9 @@ use crate::health::{Episode, Health, in_full, next, pause};
 use crate::metrics;
 use crate::work::{Work, new_record};
 
+/// What its cursor goes by.
+pub(crate) const CURSOR: &str = "matcher";
+
 /// The most messages of a batch.
 const BATCH: usize = 256;
 
@@ -80,7 +83,7 @@ impl Matcher {
     /// Follows from the cursor until something fails, or until told to stop.
     async fn follow(&self, stop: &CancellationToken, episode: &mut Episode) -> Result<(), MatchError> {
         let log = Log::Messages(self.shard);
-        let mut cursor = Cursor::load(self.cursors.clone(), "matcher", log).await?;
+        let mut cursor = Cursor::load(self.cursors.clone(), CURSOR, log).await?;
         let missed = cursor.check(self.messages.state().await?)?;
         if missed > 0 {
             tracing::error!(missed, %log, "Messages grew too old and were removed before they were matched.");

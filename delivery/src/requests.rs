@@ -29,6 +29,9 @@ use crate::health::{Episode, Health, in_full, next, pause};
 use crate::metrics;
 use crate::work::{Work, new_record, token};
 
+/// What its cursor goes by.
+pub(crate) const CURSOR: &str = "requests";
+
 /// How old a request about dead letters must be. A worker records that a delivery is dead, then tells the queue: who
 /// reads the record and asks at once must not find the dead letter still on its way.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
@@ -115,7 +118,7 @@ impl Requests {
 
     async fn follow_until_failure(&self, episode: &mut Episode) -> Result<(), RequestError> {
         let log = Log::Events(self.shard);
-        let mut cursor = Cursor::load(self.cursors.clone(), "requests", log).await?;
+        let mut cursor = Cursor::load(self.cursors.clone(), CURSOR, log).await?;
         cursor.check(self.events.state().await?)?;
         let filter = Some(endpoints::filter());
         let mut records = self.events.follow(cursor.at(), filter).await?;

@@ -13,7 +13,7 @@ use crate::remote::projections::ProjectionsArgs;
 use crate::remote::replay::ReplayArgs;
 use crate::remote::replays::ReplaysArgs;
 use crate::remote::verify::VerifyArgs;
-use crate::{doctor, migrate, remote, serve, telemetry};
+use crate::{doctor, migrate, remote, restore, serve, telemetry};
 
 /// Tidings: events in, signed webhooks out, and every step on the record.
 #[derive(Debug, Parser)]
@@ -49,6 +49,18 @@ enum Command {
     },
     /// Show the main job in this terminal: real events in, signed webhooks out, and what the read models know
     Demo(DemoArgs),
+    /// Build a log of events that was lost or cut off again from the archive in the read database, and prove it equal;
+    /// for when every other tidings process is stopped
+    Restore {
+        #[command(flatten)]
+        flags: Flags,
+        /// Only compare the log with the archive
+        #[arg(long)]
+        check: bool,
+        /// Embedded engine: put a log that differs from the archive aside first, and begin with an empty one
+        #[arg(long, conflicts_with = "check")]
+        set_aside: bool,
+    },
     /// Create what is missing in the log and the read database, with the owner's credentials; safe to repeat
     Migrate(Flags),
     /// Check offline that nobody rewrote a tenant's log
@@ -192,6 +204,21 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let configuration = Configuration::read(file, &flags.overrides())?;
             print!("{configuration}");
             configuration.parse().map(|_: Config| ExitCode::SUCCESS)
+        }
+        Command::Restore {
+            flags,
+            check,
+            set_aside,
+        } => {
+            let config = Configuration::read(file, &flags.overrides())?.parse()?;
+            telemetry::init(&config.logging);
+            block_on(async move {
+                if check {
+                    restore::check(&config).await
+                } else {
+                    restore::run(&config, set_aside).await
+                }
+            })
         }
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Audit { command } => auditing::run(&command),

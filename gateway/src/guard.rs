@@ -305,8 +305,7 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
     Ok(Admitted { allowance, refusal })
 }
 
-/// Whether a caller has what is needed.
-pub(crate) fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {
+fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {
     let refusal = match (need, principal) {
         (Need::Nothing, _) | (Need::Platform, Principal::Administrator) => return Ok(()),
         (Need::Platform, Principal::Key(_)) => {

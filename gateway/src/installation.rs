@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use broker::Engine;
 use broker::embedded::Embedded;
 use broker::jetstream::{self, JetStream};
+use broker::{Engine, Repair};
 use delivery::EgressPolicy;
 use projections::{ReadModels, Target};
 
@@ -36,6 +36,11 @@ impl Installation {
 
 /// Opens the engine alone.
 pub(crate) async fn open_engine(config: &Config) -> Result<Arc<dyn Engine>, Failure> {
+    Ok(open_repair(config).await?)
+}
+
+/// The same for whoever repairs it.
+pub(crate) async fn open_repair(config: &Config) -> Result<Arc<dyn Repair>, Failure> {
     let layout = config.storage.layout.clone();
     match &config.storage.engine {
         EngineChoice::Embedded => {

@@ -37,6 +37,7 @@ mod proofs;
 mod quotas;
 mod rate;
 mod remote;
+mod restore;
 mod router;
 mod routes;
 mod schemas;

@@ -25,8 +25,7 @@ use std::sync::Arc;
 use crate::projection::Projection;
 
 pub use api_keys::{ApiKeyRow, ApiKeyStatus, ApiKeys};
-pub(crate) use audit::retention;
-pub use audit::{Audit, AuditFilter, AuditPlace, AuditRow, Followed, InvalidAuditPlace, Outcome};
+pub use audit::{Audit, AuditFilter, AuditRow};
 pub use deliveries::{
     AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow, DeliveryStatus, InvalidStatus,
 };

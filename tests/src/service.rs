@@ -147,16 +147,7 @@ impl Tidings {
             self.installation.nats.is_some(),
             "two processes need the cluster engine"
         );
-        self.beside_with(&[]).await
-    }
-
-    /// The same with more settings, as environment variables.
-    pub async fn beside_with(&self, env: &[(&str, &str)]) -> anyhow::Result<Beside> {
-        let more = env
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let env: Vec<_> = self.env.iter().cloned().chain(more).collect();
-        let (running, url) = self.installation.serve("beside", &env).await?;
+        let (running, url) = self.installation.serve("beside", &self.env).await?;
         Ok(Beside { running, url })
     }
 
@@ -205,6 +196,21 @@ impl Tidings {
     /// Runs another subcommand of the binary on the same data and settings, as `doctor`; answers how it ended and
     /// what it printed, both streams together.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<(ExitStatus, String)> {
+        let mut running = self.begin(arguments)?;
+        let status = running.ended(STOP).await?;
+        Ok((status, running.output()))
+    }
+
+    /// Runs another subcommand for a while and kills it (SIGKILL), unless it has ended by then.
+    pub async fn run_and_kill(&self, arguments: &[&str], after: Duration) -> anyhow::Result<()> {
+        let mut running = self.begin(arguments)?;
+        if running.ended(after).await.is_err() {
+            running.kill().await?;
+        }
+        Ok(())
+    }
+
+    fn begin(&self, arguments: &[&str]) -> anyhow::Result<Running> {
         let log = self
             .installation
             .folder
@@ -212,9 +218,7 @@ impl Tidings {
             .join(format!("{}.log", arguments.join("-")));
         let mut program = self.installation.program(&log, &self.env)?;
         program.command().args(arguments);
-        let mut running = program.start()?;
-        let status = running.ended(STOP).await?;
-        Ok((status, running.output()))
+        program.start()
     }
 }
 

@@ -5,5 +5,7 @@
 mod detection;
 #[path = "trust/faults.rs"]
 mod faults;
+#[path = "trust/restoring.rs"]
+mod restoring;
 #[path = "trust/world.rs"]
 mod world;

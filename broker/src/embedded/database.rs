@@ -147,14 +147,14 @@ pub(super) async fn read_end(
     .bind(units::place(number, u64::MAX))
     .fetch_optional(&mut *connection)
     .await?;
-    if let Some((place, stored_at)) = newest {
-        return Ok((units::sequence(place), stored_at));
-    }
-    let removed: i64 = sqlx::query_scalar("SELECT removed FROM logs WHERE number = ?")
-        .bind(number)
-        .fetch_one(&mut *connection)
-        .await?;
-    Ok((units::unsigned(removed), 0))
+    let floor: i64 = sqlx::query_scalar(
+        "SELECT max(removed, coalesce((SELECT sequence FROM floors WHERE log = number), 0)) FROM logs WHERE number = ?",
+    )
+    .bind(number)
+    .fetch_one(&mut *connection)
+    .await?;
+    let (place, stored_at) = newest.unwrap_or_default();
+    Ok((units::sequence(place).max(units::unsigned(floor)), stored_at))
 }
 
 async fn prepare_log(

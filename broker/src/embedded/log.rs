@@ -135,20 +135,21 @@ impl EventLog for EmbeddedLog {
 
     async fn state(&self) -> Result<LogState, ReadError> {
         let parts = self.readable()?;
-        let sql = "SELECT created, removed,
+        let sql = "SELECT created, removed, coalesce((SELECT sequence FROM floors WHERE log = number), 0),
                           (SELECT max(place) FROM records WHERE place BETWEEN ? AND ?) FROM logs WHERE number = ?";
-        let (created, removed, newest): (i64, i64, Option<i64>) = sqlx::query_as(sql)
+        let (created, removed, floor, newest): (i64, i64, i64, Option<i64>) = sqlx::query_as(sql)
             .bind(units::place(parts.number, 0))
             .bind(units::place(parts.number, u64::MAX))
             .bind(parts.number)
             .fetch_one(&parts.readers)
             .await
             .map_err(unavailable)?;
-        let removed = units::unsigned(removed);
+        let last = newest.map_or(removed, |place| units::signed(units::sequence(place)));
+        let last = units::unsigned(last.max(floor));
         Ok(LogState {
             created: units::time(created),
-            first: removed + 1,
-            last: newest.map_or(removed, units::sequence),
+            first: newest.map_or(last, |_| units::unsigned(removed)) + 1,
+            last,
         })
     }
 }

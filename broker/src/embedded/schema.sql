@@ -10,6 +10,12 @@ CREATE TABLE IF NOT EXISTS logs (
     removed INTEGER NOT NULL DEFAULT 0
 );
 
+-- Sequences that were given out by a log whose records were lost: it begins again after them.
+CREATE TABLE IF NOT EXISTS floors (
+    log      INTEGER PRIMARY KEY,
+    sequence INTEGER NOT NULL
+);
+
 -- `place` is the log's number and the record's sequence in one (number << 45 | sequence), so that a log's records
 -- lie together in order and need no further index.
 CREATE TABLE IF NOT EXISTS records (

@@ -100,9 +100,11 @@ impl Index {
     fn fold_endpoint(&mut self, record: &Record) -> Result<(), Box<dyn std::error::Error>> {
         let commit = Commit::decode(&record.payload)?;
         let id: EndpointId = commit.id.parse()?;
+        // A log that was restored says later times than those at which its records were first stored.
+        let at = record.stored_at.min(commit.meta.at.into());
         let endpoints = self.endpoints.entry(commit.tenant).or_default();
         for event in &commit.events {
-            step(endpoints, &id, &decode_event(event)?, record.stored_at);
+            step(endpoints, &id, &decode_event(event)?, at);
         }
         Ok(())
     }
@@ -135,7 +137,7 @@ fn step(
     endpoints: &mut HashMap<EndpointId, Arc<Endpoint>>,
     id: &EndpointId,
     event: &EndpointEvent,
-    stored_at: SystemTime,
+    at: SystemTime,
 ) {
     let change: &dyn Fn(&mut Endpoint) = match event {
         EndpointEvent::Created { settings } => {
@@ -143,7 +145,7 @@ fn step(
                 settings: settings.clone(),
                 enabled: true,
                 secrets: Secrets::default(),
-                created_at: stored_at,
+                created_at: at,
             };
             endpoints.insert(id.clone(), Arc::new(endpoint));
             return;

@@ -88,6 +88,17 @@ pub(crate) async fn lose(world: &mut World) -> anyhow::Result<()> {
     }
 }
 
+/// All of the disk is gone: logs, queue and buckets.
+pub(crate) async fn lose_everything(world: &mut World) -> anyhow::Result<()> {
+    if world.kind == Engine::Embedded {
+        return lose(world).await;
+    }
+    let nats = world.service.nats().context("a NATS server")?;
+    nats.stop().await?;
+    std::fs::remove_dir_all(nats.store())?;
+    nats.restart().await
+}
+
 /// Deletes the stream and makes it again with the first records it had; one of them can be changed on the way.
 pub(crate) async fn remake(world: &mut World, keep: u64, changed: Option<u64>) -> anyhow::Result<()> {
     let context = jetstream(&mut world.service).await?;

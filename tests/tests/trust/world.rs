@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use broker::Record;
 use projections::{ReadModels, Settings, Target};
+use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, PgConnection, Row, SqliteConnection};
@@ -56,8 +57,11 @@ impl Archived {
 pub(crate) struct World {
     pub(crate) service: Tidings,
     pub(crate) kind: Engine,
+    tenant: String,
     key: String,
     users: usize,
+    /// Of the last change.
+    position: String,
 }
 
 impl World {
@@ -73,8 +77,10 @@ impl World {
         let mut world = Self {
             service,
             kind,
+            tenant: created["id"].as_str().context("an id")?.to_owned(),
             key,
             users: 0,
+            position: String::new(),
         };
         world.grow(10).await?;
         Ok(world)
@@ -87,16 +93,118 @@ impl World {
     /// Registers users, each with a claim of its address, and waits until the archive has them.
     pub(crate) async fn grow(&mut self, users: usize) -> anyhow::Result<()> {
         let api = self.api()?;
-        let mut position = String::new();
         for _ in 0..users {
             self.users += 1;
             let body = json!({ "email": format!("u{}@example.org", self.users), "name": "Ada" });
             let reply = api.post("/v1/users", &body).await?;
             reply.expect(201)?;
-            position = reply.header("tidings-position").to_owned();
+            self.position = reply.header("tidings-position").to_owned();
         }
-        let end: u64 = position.rsplit('-').next().unwrap_or_default().parse()?;
-        self.archived_up_to(end).await
+        self.archived().await
+    }
+
+    async fn archived(&self) -> anyhow::Result<()> {
+        let end = self.position.rsplit('-').next().unwrap_or_default();
+        self.archived_up_to(end.parse()?).await
+    }
+
+    /// Registers many users at once, and waits until the archive has them.
+    pub(crate) async fn import(&mut self, users: usize) -> anyhow::Result<()> {
+        let commands: Vec<_> = (0..users)
+            .map(|number| {
+                let data = json!({ "email": format!("i{number}@example.org"), "name": "Imported" });
+                json!({ "command": "RegisterUser", "data": data })
+            })
+            .collect();
+        for commands in commands.chunks(1_000) {
+            let reply = self
+                .api()?
+                .post("/v1/commands", &json!({ "commands": commands }))
+                .await?;
+            reply.expect(200)?;
+            self.position = reply.header("tidings-position").to_owned();
+        }
+        self.users += users;
+        self.archived().await
+    }
+
+    /// Publishes events and waits until they are folded; answers the sequence of the last.
+    pub(crate) async fn publish(&self, events: usize) -> anyhow::Result<u64> {
+        let (api, mut last) = (self.api()?, String::new());
+        for _ in 0..events {
+            let event = json!({ "type": "invoice.paid", "data": { "amount": "1" } });
+            let reply = api.post("/v1/events", &event).await?.expect(202)?;
+            last = reply["position"].as_str().context("a position")?.to_owned();
+        }
+        let at_least = [("tidings-at-least", last.as_str())];
+        let folded = api.call(Method::GET, "/v1/events", None, &at_least).await?;
+        folded.expect(200)?;
+        Ok(last.rsplit('-').next().unwrap_or_default().parse()?)
+    }
+
+    /// A new key for the tenant, whose keys were lost with what proves them.
+    pub(crate) async fn issue_key(&mut self) -> anyhow::Result<()> {
+        let path = format!("/v1/tenants/{}/api-keys", self.tenant);
+        let issued = self
+            .service
+            .admin()?
+            .post(&path, &json!({ "name": "again" }))
+            .await?;
+        let issued = issued.expect(201)?;
+        self.key = issued["api_key"]
+            .as_str()
+            .or(issued["key"].as_str())
+            .context("a key")?
+            .to_owned();
+        Ok(())
+    }
+
+    /// Some of the users were lost.
+    pub(crate) fn lost_users(&mut self, users: usize) {
+        self.users -= users;
+    }
+
+    async fn sql_as_superuser(&self, sql: &'static str, sequence: u64) -> anyhow::Result<()> {
+        let sequence = i64::try_from(sequence)?;
+        match self.service.database() {
+            None => {
+                sqlx::query(sql)
+                    .bind(sequence)
+                    .execute(&mut self.read_db().await?)
+                    .await?;
+            }
+            Some(database) => {
+                let mut connection = PgConnection::connect(&database.owner_url).await?;
+                sqlx::query("ALTER TABLE event_archive DISABLE TRIGGER ALL")
+                    .execute(&mut connection)
+                    .await
+                    .ok();
+                sqlx::query("ALTER TABLE event_archive DISABLE TRIGGER event_archive_stays")
+                    .execute(&mut connection)
+                    .await?;
+                sqlx::query(sql).bind(sequence).execute(&mut connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The archive loses a record.
+    pub(crate) async fn forget_archived(&self, sequence: u64) -> anyhow::Result<()> {
+        self.sql_as_superuser("DELETE FROM event_archive WHERE sequence = $1", sequence)
+            .await
+    }
+
+    /// The archive stands where it stood before what comes after a record, as if it had lagged.
+    pub(crate) async fn cut_archive(&self, end: u64) -> anyhow::Result<()> {
+        self.sql_as_superuser("DELETE FROM event_archive WHERE sequence > $1", end)
+            .await?;
+        self.sql_as_superuser(
+            "UPDATE checkpoints SET sequence = $1 WHERE projection = 'archive'",
+            end,
+        )
+        .await?;
+        self.sql_as_superuser("DELETE FROM event_fences WHERE sequence > $1", end)
+            .await
     }
 
     pub(crate) async fn archived_up_to(&self, end: u64) -> anyhow::Result<()> {
@@ -108,10 +216,18 @@ impl World {
         Ok(())
     }
 
-    /// How many users a query lists.
+    /// How many users queries list that have seen the last change.
     pub(crate) async fn listed(&self) -> anyhow::Result<usize> {
-        let body = self.api()?.get("/v1/users?limit=200").await?.expect(200)?;
-        Ok(body["data"].as_array().map_or(0, Vec::len))
+        let (api, mut listed, mut path) = (self.api()?, 0, "/v1/users?limit=200".to_owned());
+        loop {
+            let at_least = [("tidings-at-least", self.position.as_str())];
+            let body = api.call(Method::GET, &path, None, &at_least).await?.expect(200)?;
+            listed += body["data"].as_array().map_or(0, Vec::len);
+            match body["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/v1/users?limit=200&cursor={cursor}"),
+                None => return Ok(listed),
+            }
+        }
     }
 
     pub(crate) fn users(&self) -> usize {
