@@ -13,7 +13,7 @@ use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::domain_event;
-use crate::{Actor, Commit, DecodeEventError, EventRecord, Root, Timestamp, decode_event};
+use crate::{Actor, Commit, EventRecord, Root, Timestamp, decode_event};
 
 /// The most events of one commit.
 pub const MAX_EVENTS: usize = 256;
@@ -208,18 +208,19 @@ pub struct Deed<'c> {
 }
 
 impl<'c> Deed<'c> {
-    /// What an event of a commit tells. Fails where the event is one of an access log that this program cannot read.
-    pub fn of(commit: &'c Commit, event: &'c EventRecord) -> Result<Self, DecodeEventError> {
-        if commit.aggregate == <AccessLog as cqrs_es::Aggregate>::TYPE {
-            return Ok(match decode_event(event)? {
-                AccessEvent::CommandRefused(refused) | AccessEvent::ReadRefused(refused) => {
-                    Self::asked(refused.asked, true)
-                }
-                AccessEvent::SecretShown(shown) => Self::asked(shown.asked, false),
-                AccessEvent::Dropped(_) | AccessEvent::Limited(_) => Self::itself(commit, event, true),
-            });
+    /// What an event of a commit tells; of an access log's, what it says of its request, if this program can read it.
+    pub fn of(commit: &'c Commit, event: &'c EventRecord) -> Self {
+        if commit.aggregate != <AccessLog as cqrs_es::Aggregate>::TYPE {
+            return Self::itself(commit, event, false);
         }
-        Ok(Self::itself(commit, event, false))
+        match decode_event(event) {
+            Ok(AccessEvent::CommandRefused(refused) | AccessEvent::ReadRefused(refused)) => {
+                Self::asked(refused.asked, true)
+            }
+            Ok(AccessEvent::SecretShown(shown)) => Self::asked(shown.asked, false),
+            Ok(AccessEvent::Dropped(_) | AccessEvent::Limited(_)) => Self::itself(commit, event, true),
+            Err(_) => Self::itself(commit, event, false),
+        }
     }
 
     fn itself(commit: &'c Commit, event: &'c EventRecord, refused: bool) -> Self {
@@ -353,7 +354,7 @@ mod tests {
         };
         let refusal = encode_event(&AccessEvent::CommandRefused(refused())).unwrap();
         let commit_of_refusal = commit("access", refusal);
-        let deed = Deed::of(&commit_of_refusal, &commit_of_refusal.events[0]).unwrap();
+        let deed = Deed::of(&commit_of_refusal, &commit_of_refusal.events[0]);
         assert_eq!(
             (deed.actor.as_str(), &*deed.command, deed.refused),
             ("key_00000000000000000000000009", "ChangeUser", true)
@@ -364,7 +365,7 @@ mod tests {
         );
         assert_eq!((deed.origin.as_deref(), deed.at), (Some("192.0.2.7"), asked().at));
         let dropped = commit("access", encode_event(&AccessEvent::Dropped(count())).unwrap());
-        let deed = Deed::of(&dropped, &dropped.events[0]).unwrap();
+        let deed = Deed::of(&dropped, &dropped.events[0]);
         assert_eq!(
             (&*deed.kind, &*deed.id, deed.actor.as_str()),
             ("access", "acc_1", "system:gateway")

@@ -14,6 +14,7 @@ use crate::config::Http;
 use crate::idempotency::Receipts;
 use crate::invitation_tokens::InvitationTokens;
 use crate::proofs::Proofs;
+use crate::routes::audit::Streams;
 use crate::schemas::Schemas;
 use crate::strikes::Strikes;
 use crate::{quotas, settings};
@@ -56,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) unset: settings::Unset,
     /// Whether the log is still what it was.
     pub(crate) trust: Trust,
+    /// Open streams of audit trails.
+    pub(crate) streams: Streams,
     /// Limits of requests.
     pub(crate) http: Http,
 }

@@ -34,7 +34,7 @@ pub(crate) use key::NewKey;
 use key::named;
 
 /// How old what is known of a key or tenant may be: a revocation takes effect within this time in every process.
-const MAX_AGE: Duration = Duration::from_secs(5);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(5);
 
 /// How many holders of keys are remembered, for the time when the log cannot be asked.
 const REMEMBERED: u64 = 10_000;

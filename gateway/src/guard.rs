@@ -305,7 +305,8 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
     Ok(Admitted { allowance, refusal })
 }
 
-fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {
+/// Whether a caller has what is needed.
+pub(crate) fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {
     let refusal = match (need, principal) {
         (Need::Nothing, _) | (Need::Platform, Principal::Administrator) => return Ok(()),
         (Need::Platform, Principal::Key(_)) => {

@@ -33,6 +33,7 @@ use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
 use crate::operations::{Operations, tell_troubles};
 use crate::proofs::Proofs;
+use crate::routes::audit::Streams;
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
 use crate::strikes::Strikes;
@@ -110,6 +111,7 @@ async fn serve(
             (engine.as_ref(), &trust),
             dispatcher,
             read_models,
+            &stopping,
         )
     });
     let access = app
@@ -240,6 +242,7 @@ fn app(
     (engine, trust): (&dyn Engine, &Trust),
     dispatcher: Dispatcher,
     read_models: &ReadModels,
+    stopping: &CancellationToken,
 ) -> App {
     let credentials = Credentials::new(engine.bucket(Bucket::Credentials), keys.hasher());
     let invitation_tokens = InvitationTokens::new(engine.bucket(Bucket::Credentials), keys.token_hasher());
@@ -260,6 +263,7 @@ fn app(
         gates: quotas::Turns::new(),
         unset: settings::Unset::new(),
         trust: trust.clone(),
+        streams: Streams::new(stopping.clone()),
         http: config.http.clone(),
     })
 }

@@ -36,12 +36,12 @@ pub use generations::{Generation, Standing};
 pub use inspect::CopiedRow;
 pub use models::{ApiKeyRow, ApiKeyStatus, ApiKeys};
 pub use models::{
-    AttemptRow, Audit, AuditFilter, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow,
-    DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow, EventTypeTotal,
-    EventTypeVersionRow, EventTypes, InvalidStatus, InvitationFilter, InvitationRow, Invitations, LeafRow,
-    MessageFilter, MessageRow, Messages, RoleDetail, RoleRow, RolesOf, SettingsOf, SettingsRow, Stats,
-    StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, Tree, TreeSnapshot,
-    TreeState, Usage, UsageOf, UserFilter, UserRow, Users,
+    AttemptRow, Audit, AuditFilter, AuditPlace, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter,
+    DeliveryRow, DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow, EventTypeTotal,
+    EventTypeVersionRow, EventTypes, Followed, InvalidAuditPlace, InvalidStatus, InvitationFilter,
+    InvitationRow, Invitations, LeafRow, MessageFilter, MessageRow, Messages, Outcome, RoleDetail, RoleRow,
+    RolesOf, SettingsOf, SettingsRow, Stats, StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow,
+    Teams, TenantRow, Tenants, Tree, TreeSnapshot, TreeState, Usage, UsageOf, UserFilter, UserRow, Users,
 };
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;

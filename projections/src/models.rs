@@ -25,7 +25,8 @@ use std::sync::Arc;
 use crate::projection::Projection;
 
 pub use api_keys::{ApiKeyRow, ApiKeyStatus, ApiKeys};
-pub use audit::{Audit, AuditFilter, AuditRow};
+pub(crate) use audit::retention;
+pub use audit::{Audit, AuditFilter, AuditPlace, AuditRow, Followed, InvalidAuditPlace, Outcome};
 pub use deliveries::{
     AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow, DeliveryStatus, InvalidStatus,
 };

@@ -109,6 +109,18 @@ impl<T> Listing<T> {
             data: rows,
         }
     }
+
+    /// Where the list looked no further than this place, the next page goes on there.
+    pub(crate) fn or_go_on<K: Serialize>(self, list: &str, place: Option<K>) -> Self {
+        let place = place.filter(|_| self.next_cursor.is_none());
+        match place.and_then(|place| serde_json::to_vec(&(list, place)).ok()) {
+            Some(key) => Self {
+                next_cursor: Some(URL_SAFE_NO_PAD.encode(key)),
+                ..self
+            },
+            None => self,
+        }
+    }
 }
 
 /// An answer, and the state of the read model it is true of.

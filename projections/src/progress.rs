@@ -118,6 +118,25 @@ impl ReadModels {
         }
     }
 
+    /// Waits until a projection of this process has gone beyond a position, or the time is over: projectors of other
+    /// processes tell nothing here.
+    pub async fn moved_beyond(&self, projection: &str, position: Position, patience: Duration) {
+        let known = models::all();
+        let Some(projection) = known.iter().find(|known| known.name() == projection) else {
+            return tokio::time::sleep(patience).await;
+        };
+        let beyond = Position {
+            sequence: position.sequence + 1,
+            ..position
+        };
+        let mut changed = self.progress.changed.subscribe();
+        let moved = async {
+            while !self.progress.has(projection.name(), &beyond) && changed.changed().await.is_ok() {}
+        };
+        // Time over is as good: the caller looks for itself.
+        let _ = tokio::time::timeout(patience, moved).await;
+    }
+
     /// Where those projections stand that have not reached what is wanted; `None` where all have.
     async fn behind(&self, wanted: &[Wanted]) -> Result<Option<Vec<Position>>, QueryError> {
         let mut connection = self.database.reader.acquire().await?;

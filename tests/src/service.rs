@@ -147,7 +147,16 @@ impl Tidings {
             self.installation.nats.is_some(),
             "two processes need the cluster engine"
         );
-        let (running, url) = self.installation.serve("beside", &self.env).await?;
+        self.beside_with(&[]).await
+    }
+
+    /// The same with more settings, as environment variables.
+    pub async fn beside_with(&self, env: &[(&str, &str)]) -> anyhow::Result<Beside> {
+        let more = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env: Vec<_> = self.env.iter().cloned().chain(more).collect();
+        let (running, url) = self.installation.serve("beside", &env).await?;
         Ok(Beside { running, url })
     }
 

@@ -2,5 +2,13 @@
 
 #[path = "audit/access.rs"]
 mod access;
+#[path = "audit/export.rs"]
+mod export;
+#[path = "audit/retention.rs"]
+mod retention;
+#[path = "audit/search.rs"]
+mod search;
+#[path = "audit/stream.rs"]
+mod stream;
 #[path = "audit/world.rs"]
 mod world;

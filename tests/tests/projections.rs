@@ -55,6 +55,8 @@ on_both! {
     audit::the_trail_is_searched,
     tree::every_record_is_a_leaf,
     tree::whatever_was_in_the_tree_can_be_proved,
+    audit::what_is_past_its_retention_is_removed,
+    audit::a_page_looks_only_so_far,
     trouble::a_bad_record_parks_one_tenant,
     trouble::a_parked_tenant_goes_on_once_its_records_can_be_read,
     trouble::a_gap_in_the_log_stops_the_projection,

@@ -10,6 +10,8 @@ use super::build::Build;
 use super::{Member, Rebuild, RebuildError};
 use crate::engine::{Session, copies};
 use crate::generations;
+use crate::models::retention::{self, Cuts};
+use crate::projection::Projection;
 use crate::sql::Value;
 use crate::table::{Row, Table};
 
@@ -100,16 +102,17 @@ async fn one(
             return Ok(None);
         }
     }
+    let cuts = cuts(&mut session, projection, &[generation, member.generation]).await?;
     let mut live = Vec::new();
     for table in projection.tables() {
-        live.push(digest(&mut session, table, generation, tenant).await?);
+        live.push(digest(&mut session, table, (generation, &cuts), tenant).await?);
     }
     drop(session);
     build.to(&ends.into_iter().collect()).await?;
     let mut session = database.begin_snapshot().await?;
     let mut differences = Vec::new();
     for (table, (live, by_tenant)) in projection.tables().iter().zip(live) {
-        let (rebuilt, of_copy) = digest(&mut session, table, member.generation, tenant).await?;
+        let (rebuilt, of_copy) = digest(&mut session, table, (member.generation, &cuts), tenant).await?;
         if live != rebuilt {
             differences.push(Difference {
                 projection: projection.name().to_owned(),
@@ -123,6 +126,18 @@ async fn one(
     Ok(Some(differences))
 }
 
+/// What may be missing on one side because it was removed, by a setting and the clock.
+async fn cuts(
+    session: &mut Session,
+    projection: &dyn Projection,
+    generations: &[i64],
+) -> Result<Cuts, sqlx::Error> {
+    match projection.name() {
+        "audit" => retention::cuts(session, generations).await,
+        _ => Ok(Cuts::default()),
+    }
+}
+
 type ByTenant = BTreeMap<String, Digest>;
 
 /// How many tenants are told apart; beyond that only the whole is compared.
@@ -131,7 +146,7 @@ const TENANTS: usize = 100_000;
 async fn digest(
     session: &mut Session,
     table: &Table,
-    generation: i64,
+    (generation, cuts): (i64, &Cuts),
     tenant: Option<&TenantId>,
 ) -> Result<(Digest, ByTenant), sqlx::Error> {
     let (mut all, mut by_tenant) = (Digest::default(), ByTenant::new());
@@ -139,6 +154,9 @@ async fn digest(
     let tenant = tenant.map(TenantId::as_str);
     session
         .each(table, &suffix, tenant, |row| {
+            if !cuts.keep(table, &row) {
+                return;
+            }
             all.add(&row);
             let of = row.first().and_then(Value::as_text).unwrap_or_default();
             if let Some(digest) = by_tenant.get_mut(of) {
