@@ -1,13 +1,16 @@
 //! Projectors: tasks that keep the read models at the head of the log.
 //!
-//! One task per projection and log follows the log after its checkpoint, so a slow projection holds up no other.
+//! One task per projection and log follows the log after its checkpoint, so a slow projection holds up no other; at the
+//! end of the log they share what one reader fetches and decodes ([`tail`]).
 //! Several processes may run the same projectors: the checkpoint lets one of them through, the others look on.
 
 mod batch;
+mod chunk;
 mod control;
 mod follower;
 mod parked;
 mod state;
+mod tail;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use control::Control;
 
 pub(crate) use batch::{Batch, BatchError, Decoded, ParkedTenants};
+pub(crate) use chunk::Chunk;
 
 use crate::checkpoints::{self, Parked, Place};
 use crate::generations::{self, Standing};
@@ -31,6 +35,7 @@ use crate::read_models::ReadModels;
 use crate::verify::VerifyError;
 use follower::Follower;
 use state::State;
+use tail::Tail;
 
 /// How often the ends of the logs are asked for, to tell the lag.
 const MEASURE: Duration = Duration::from_secs(1);
@@ -117,8 +122,18 @@ impl Projectors {
             states: Vec::new(),
             tasks: JoinSet::new(),
         };
+        let tails: Vec<Tail> = logs
+            .iter()
+            .map(|(log, port)| {
+                let tail = Tail::new();
+                projectors
+                    .tasks
+                    .spawn(tail.clone().run(*log, Arc::clone(port), stop.clone()));
+                tail
+            })
+            .collect();
         for projection in models::all() {
-            for (log, port) in &logs {
+            for ((log, port), tail) in logs.iter().zip(&tails) {
                 if !projection.sources().contains(&source_of(*log).0) {
                     continue;
                 }
@@ -130,7 +145,7 @@ impl Projectors {
                 projectors.states.push(Arc::clone(&state));
                 let follower = Follower::new(
                     read_models.clone(),
-                    Arc::clone(port),
+                    (Arc::clone(port), tail.clone()),
                     state,
                     control.clone(),
                     stop.clone(),
@@ -235,7 +250,12 @@ pub(crate) async fn fold_all(
         let Some(last) = records.last().map(|record| record.sequence) else {
             break;
         };
-        batch::apply(database, place, at, &records, &mut parked, &Control::default())
+        let fold = batch::Fold {
+            database,
+            place,
+            control: &Control::default(),
+        };
+        fold.apply(at, &[Chunk::of(line.log, &records)], &mut parked)
             .await
             .map_err(|error| VerifyError::Fold(error.to_string()))?;
         at = last;

@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use broker::Record;
 use broker::layout::Log;
 use domain::Timestamp;
 
 use super::Control;
+use super::chunk::Chunk;
 use crate::checkpoints::{Parked, Place};
 use crate::engine::{Database, Session, copies, refuses_data};
-use crate::incoming::{decode, tenant_of};
-use crate::projection::{ApplyError, Incoming, Projection, position};
+use crate::incoming::decode;
+use crate::projection::{ApplyError, Incoming, Projection};
 use crate::rows::{Rows, Store};
 
 /// Why a batch was not applied.
@@ -28,76 +30,102 @@ pub(crate) enum BatchError {
 /// The tenants that a projection has parked in one log, and what keeps each.
 pub(crate) type ParkedTenants = BTreeMap<String, Parked>;
 
-/// Applies records that follow the checkpoint `expected`, and moves it to the last of them.
-///
-/// Records of parked tenants are passed over; a record that cannot be read or applied parks its tenant.
-pub(super) async fn apply(
-    database: &Database,
-    place: Place<'_>,
-    expected: u64,
-    records: &[Record],
-    parked: &mut ParkedTenants,
-    control: &Control,
-) -> Result<(), BatchError> {
-    match together(database, place, expected, records, parked, control).await {
-        // The database refused some value without telling whose: one by one it shows.
-        Err(BatchError::Database(error)) if records.len() > 1 && refuses_data(&error, database.kind) => {
-            let mut expected = expected;
-            for record in records {
-                let record_alone = std::slice::from_ref(record);
-                together(database, place, expected, record_alone, parked, control).await?;
-                expected = record.sequence;
+/// Where a projection folds into, and what it heeds.
+#[derive(Clone, Copy)]
+pub(super) struct Fold<'f> {
+    pub(super) database: &'f Database,
+    pub(super) place: Place<'f>,
+    pub(super) control: &'f Control,
+}
+
+impl Fold<'_> {
+    /// Applies records that follow the checkpoint `expected`, and moves it to the last of them.
+    ///
+    /// Records of parked tenants are passed over; a record that cannot be read or applied parks its tenant.
+    pub(super) async fn apply(
+        self,
+        expected: u64,
+        chunks: &[Chunk],
+        parked: &mut ParkedTenants,
+    ) -> Result<(), BatchError> {
+        let records: usize = chunks.iter().map(Chunk::len).sum();
+        match self.together(expected, chunks, parked).await {
+            // The database refused some value without telling whose: one by one it shows.
+            Err(BatchError::Database(error)) if records > 1 && refuses_data(&error, self.database.kind) => {
+                let mut expected = expected;
+                for single in chunks.iter().flat_map(Chunk::singles) {
+                    let end = single.end().map_or(expected, |(end, _)| end);
+                    self.together(expected, &[single], parked).await?;
+                    expected = end;
+                }
+                Ok(())
             }
-            Ok(())
+            result => result,
         }
-        result => result,
+    }
+
+    async fn together(
+        self,
+        expected: u64,
+        chunks: &[Chunk],
+        parked: &mut ParkedTenants,
+    ) -> Result<(), BatchError> {
+        let Some((end, stored_at)) = chunks.iter().rev().find_map(Chunk::end) else {
+            return Ok(());
+        };
+        let mut session = self.begin(expected, end, stored_at).await?;
+        let (mut store, suffix) = (Store::default(), copies::suffix(self.place.generation));
+        let mut fresh = ParkedTenants::new();
+        for chunk in chunks {
+            let mut stopped = parked.clone();
+            stopped.extend(fresh.clone());
+            let mut batch = Batch::of(self.place.projection, chunk, &stopped, self.control);
+            let mut rows = Rows::new(&mut store, &mut session, &suffix);
+            batch.fold(self.place.projection, &mut rows).await?;
+            fresh.append(&mut batch.fresh);
+            if let Err(error) = write(&mut session, &mut store, &suffix).await {
+                let single = chunks.len() == 1 && chunk.len() == 1;
+                if !(single && refuses_data(&error, self.database.kind)) {
+                    return Err(error.into());
+                }
+                // Goes past a record whose rows the database refuses.
+                drop(session);
+                session = self.begin(expected, end, stored_at).await?;
+                fresh.extend(culprit(chunk, &error));
+            }
+        }
+        for parked in fresh.values() {
+            self.place.park(&mut session, parked).await?;
+        }
+        session.commit().await?;
+        for parked in fresh.values() {
+            alarm(self.place, parked);
+        }
+        parked.append(&mut fresh);
+        Ok(())
+    }
+
+    /// Begins the transaction of a batch by moving the checkpoint.
+    async fn begin(self, expected: u64, end: u64, stored_at: Timestamp) -> Result<Session, BatchError> {
+        let mut session = self.database.begin().await?;
+        if self.place.advance(&mut session, expected, end, stored_at).await? {
+            Ok(session)
+        } else {
+            Err(BatchError::Fenced)
+        }
     }
 }
 
-async fn together(
-    database: &Database,
-    place: Place<'_>,
-    expected: u64,
-    records: &[Record],
-    parked: &mut ParkedTenants,
-    control: &Control,
-) -> Result<(), BatchError> {
-    let Some(last) = records.last() else { return Ok(()) };
-    let decoded = Decoded::read(place.log, records);
-    let mut batch = Batch::of(place.projection, &decoded, parked, control);
-    let mut session = database.begin().await?;
-    let stored_at = Timestamp::from(last.stored_at);
-    if !place
-        .advance(&mut session, expected, last.sequence, stored_at)
-        .await?
-    {
-        return Err(BatchError::Fenced);
-    }
-    let mut store = Store::default();
-    let suffix = copies::suffix(place.generation);
-    batch
-        .fold(
-            place.projection,
-            &mut Rows::new(&mut store, &mut session, &suffix),
-        )
-        .await?;
-    if let Err(error) = write(&mut session, &mut store, &suffix).await {
-        let only = records.first().filter(|_| records.len() == 1);
-        let Some(record) = only.filter(|_| refuses_data(&error, database.kind)) else {
-            return Err(error.into());
-        };
-        drop(session);
-        return park_alone(database, place, expected, record, error.to_string(), parked).await;
-    }
-    for parked in batch.fresh.values() {
-        place.park(&mut session, parked).await?;
-    }
-    session.commit().await?;
-    for parked in batch.fresh.values() {
-        alarm(place, parked);
-    }
-    parked.append(&mut batch.fresh);
-    Ok(())
+/// The tenant of a chunk of one record, parked there.
+fn culprit(chunk: &Chunk, error: &sqlx::Error) -> Option<(String, Parked)> {
+    let (decoded, within) = chunk.parts();
+    let record = decoded.get(within.start)?;
+    let parked = Parked {
+        tenant: record.tenant.clone(),
+        position: record.position,
+        error: error.to_string(),
+    };
+    Some((record.tenant.clone(), parked))
 }
 
 /// Writes what a fold changed.
@@ -105,35 +133,6 @@ pub(super) async fn write(session: &mut Session, store: &mut Store, suffix: &str
     for changes in store.take() {
         session.write(&changes, suffix, false).await?;
     }
-    Ok(())
-}
-
-/// Goes past a record whose rows the database refuses, and parks its tenant.
-async fn park_alone(
-    database: &Database,
-    place: Place<'_>,
-    expected: u64,
-    record: &Record,
-    error: String,
-    parked: &mut ParkedTenants,
-) -> Result<(), BatchError> {
-    let culprit = Parked {
-        tenant: tenant_of(record),
-        position: position(place.log, record.sequence),
-        error,
-    };
-    let mut session = database.begin().await?;
-    let stored_at = Timestamp::from(record.stored_at);
-    if !place
-        .advance(&mut session, expected, record.sequence, stored_at)
-        .await?
-    {
-        return Err(BatchError::Fenced);
-    }
-    place.park(&mut session, &culprit).await?;
-    session.commit().await?;
-    alarm(place, &culprit);
-    parked.insert(culprit.tenant.clone(), culprit);
     Ok(())
 }
 
@@ -180,9 +179,15 @@ impl Decoded {
         self.incoming.len()
     }
 
-    /// The last record.
-    pub(crate) fn last(&self) -> Option<&Incoming> {
-        self.incoming.last()
+    /// One of the records.
+    pub(super) fn get(&self, place: usize) -> Option<&Incoming> {
+        self.incoming.get(place)
+    }
+
+    /// The sequences of some of the records.
+    pub(super) fn sequences(&self, within: Range<usize>) -> impl Iterator<Item = u64> {
+        let records = self.incoming.get(within).unwrap_or_default().iter();
+        records.map(|incoming| incoming.position.sequence)
     }
 }
 
@@ -197,14 +202,21 @@ impl<'b> Batch<'b> {
     /// tenants.
     pub(crate) fn of(
         projection: &dyn Projection,
-        decoded: &'b Decoded,
+        chunk: &'b Chunk,
         parked: &ParkedTenants,
         control: &Control,
     ) -> Self {
+        let (decoded, within) = chunk.parts();
+        let incoming = decoded.incoming.get(within).unwrap_or_default();
+        let (first, last) = (incoming.first(), incoming.last());
+        let within = |poison: &&Parked| {
+            first.is_some_and(|first| first.position <= poison.position)
+                && last.is_some_and(|last| last.position >= poison.position)
+        };
         let mut fresh = ParkedTenants::new();
         let skipped = control.skipped(projection.name());
         if !projection.verbatim() {
-            for poison in &decoded.poisons {
+            for poison in decoded.poisons.iter().filter(within) {
                 if !parked.contains_key(&poison.tenant) && !skipped.contains(&poison.position) {
                     fresh
                         .entry(poison.tenant.clone())
@@ -213,7 +225,7 @@ impl<'b> Batch<'b> {
             }
         }
         let mut batch = Self {
-            incoming: Cow::Borrowed(&decoded.incoming),
+            incoming: Cow::Borrowed(incoming),
             fresh,
         };
         if !(parked.is_empty() && batch.fresh.is_empty() && skipped.is_empty()) {

@@ -4,24 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::layout::Log;
-use broker::{Distrust, EventLog, ReadError, Record, RecordStream};
-use futures::{FutureExt, StreamExt};
+use broker::{Distrust, EventLog, ReadError, RecordStream};
+use futures::StreamExt;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{self, BatchError};
+use super::batch::{BatchError, Fold};
+use super::chunk::Chunk;
 use super::parked::{self, ResumeError};
+use super::tail::{self, Handed, Tail};
 use super::{Control, ParkedTenants, State};
 use crate::generations;
 use crate::read_models::ReadModels;
 
-/// A batch takes what has arrived, up to this many records …
-const BATCH_RECORDS: usize = 2_000;
-/// … or this many bytes. It never waits for more: while one batch is written the next one gathers, so batches grow
-/// with the load by themselves and a lone record is applied at once.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest time for which a follower waits for more records after a transaction.
+const LONGEST_GAP: Duration = Duration::from_millis(20);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a follower left off.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,10 @@ enum Interrupted {
     Log(#[from] ReadError),
     #[error("the log ended its stream of records")]
     Ended,
+    #[error("the log cannot be read: {0}")]
+    Tail(Arc<ReadError>),
+    #[error("it fell behind what is read for all")]
+    Overrun,
     #[error("an operator has decided something about the projection")]
     Decided,
     #[error(
@@ -65,6 +69,7 @@ impl From<ResumeError> for Interrupted {
 pub(super) struct Follower {
     read_models: ReadModels,
     log: Arc<dyn EventLog>,
+    tail: Tail,
     state: Arc<State>,
     control: Control,
     changes: watch::Receiver<()>,
@@ -79,7 +84,7 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(
         read_models: ReadModels,
-        log: Arc<dyn EventLog>,
+        (log, tail): (Arc<dyn EventLog>, Tail),
         state: Arc<State>,
         control: Control,
         stop: CancellationToken,
@@ -89,6 +94,7 @@ impl Follower {
             control,
             read_models,
             log,
+            tail,
             state,
             stop,
             generation: 0,
@@ -119,7 +125,11 @@ impl Follower {
                     self.state.stopped(why.to_string());
                     return;
                 }
-                Interrupted::Decided => continue,
+                Interrupted::Tail(ref error) if let Some(why) = Distrust::behind(error) => {
+                    self.state.stopped(why.to_string());
+                    return;
+                }
+                Interrupted::Decided | Interrupted::Overrun => continue,
                 // Not a fault: whoever was faster has done the work.
                 Interrupted::Batch(BatchError::Fenced) => {
                     tracing::debug!(
@@ -164,8 +174,9 @@ impl Follower {
     /// From the checkpoint on, until stopped.
     async fn follow(&mut self) -> Result<(), Interrupted> {
         self.begin().await?;
+        let (mut handed, reached) = self.tail.listen();
         // A log under trust finds out here whether it is still what it was, and tells everybody.
-        let mut records = self.log.follow(self.at, None).await?;
+        let records = self.log.follow(self.at, None).await?;
         let end = self.log.state().await?.last;
         if end < self.at {
             return Err(Interrupted::Backwards {
@@ -188,21 +199,60 @@ impl Follower {
         self.state.stands_at(self.at, &self.parked);
         self.state.recovered();
         self.tell();
-        let mut left_over = None;
+        self.catch_up(records, reached).await?;
         loop {
-            let first = if let Some(record) = left_over.take() {
-                record
-            } else {
-                tokio::select! {
-                    () = self.stop.cancelled() => return Ok(()),
-                    _ = self.changes.changed() => return Err(Interrupted::Decided),
-                    next = records.next() => next.ok_or(Interrupted::Ended)?,
-                }
+            let first = tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                _ = self.changes.changed() => return Err(Interrupted::Decided),
+                handed = handed.recv() => handed,
             };
-            let mut batch = Vec::new();
-            left_over = gather(&mut batch, first?, &mut records);
-            self.check(&batch)?;
-            self.apply(batch).await?;
+            let mut chunks = vec![taken(first)?];
+            let mut records = chunks.iter().map(Chunk::len).sum::<usize>();
+            while records < tail::MOST_RECORDS {
+                let Ok(next) = handed.try_recv() else { break };
+                let next = taken(Ok(next))?;
+                records += next.len();
+                chunks.push(next);
+            }
+            let began = tokio::time::Instant::now();
+            self.apply(chunks).await?;
+            self.pace(records, began).await;
+        }
+    }
+
+    /// Reads the log by itself until the tail's next records are the next.
+    async fn catch_up(
+        &mut self,
+        mut records: RecordStream,
+        mut reached: watch::Receiver<Option<u64>>,
+    ) -> Result<(), Interrupted> {
+        loop {
+            if reached
+                .borrow_and_update()
+                .is_some_and(|reached| self.at >= reached)
+            {
+                return Ok(());
+            }
+            let first = tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                _ = self.changes.changed() => return Err(Interrupted::Decided),
+                next = records.next() => next.ok_or(Interrupted::Ended)?,
+                // The tail keeps its sender as long as this follower lives.
+                _ = reached.changed() => continue,
+            };
+            let (batch, ended) = tail::gather(first?, &mut records);
+            self.apply(vec![Chunk::of(self.state.line.log, &batch)]).await?;
+            ended?;
+        }
+    }
+
+    /// Under load, waits a moment for more, so that each transaction pays for many records: a millisecond for each
+    /// record of the last one, so that whoever writes one after the other is not held up.
+    async fn pace(&self, records: usize, began: tokio::time::Instant) {
+        let gap = Duration::from_millis(records as u64).min(LONGEST_GAP);
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep_until(began + gap) => {}
         }
     }
 
@@ -224,12 +274,11 @@ impl Follower {
 
     /// Sequences must grow, and in a log that keeps all its records must not leave one out: what the log has lost
     /// must never be folded over.
-    fn check(&self, batch: &[Record]) -> Result<(), Interrupted> {
+    fn check(&self, chunks: &[Chunk]) -> Result<(), Interrupted> {
         let log = self.state.line.log;
         let whole = matches!(log, Log::Events(_));
         let mut last = self.at;
-        for record in batch {
-            let found = record.sequence;
+        for found in chunks.iter().flat_map(Chunk::sequences) {
             if found <= last || (whole && found != last + 1) {
                 return Err(Interrupted::Gap { log, last, found });
             }
@@ -238,14 +287,23 @@ impl Follower {
         Ok(())
     }
 
-    /// Applies a batch; where another projector was faster, only what it has not applied.
-    async fn apply(&mut self, mut batch: Vec<Record>) -> Result<(), Interrupted> {
-        while let Some((to, stored_at)) = batch.last().map(|last| (last.sequence, last.stored_at)) {
+    /// Applies records; where some were applied before, here or by another projector, only the others.
+    async fn apply(&mut self, mut chunks: Vec<Chunk>) -> Result<(), Interrupted> {
+        loop {
+            chunks = chunks.into_iter().map(|chunk| chunk.after(self.at)).collect();
+            let Some((to, stored_at)) = chunks.iter().rev().find_map(Chunk::end) else {
+                return Ok(());
+            };
+            self.check(&chunks)?;
             let (state, database) = (Arc::clone(&self.state), &self.read_models.database);
-            let place = state.line.place(self.generation);
-            match batch::apply(database, place, self.at, &batch, &mut self.parked, &self.control).await {
+            let fold = Fold {
+                database,
+                place: state.line.place(self.generation),
+                control: &self.control,
+            };
+            match fold.apply(self.at, &chunks, &mut self.parked).await {
                 Ok(()) => {
-                    self.state.applied(self.at, to, stored_at, &self.parked);
+                    self.state.applied(self.at, to, stored_at.into(), &self.parked);
                     self.at = to;
                     self.tell();
                     return Ok(());
@@ -257,8 +315,6 @@ impl Follower {
                         // Another generation was switched in: follow from its place.
                         return Err(BatchError::Fenced.into());
                     }
-                    batch.retain(|record| record.sequence > self.at);
-                    // Past the batch, or at its end: what follows is checked against the new place.
                     self.state.stands_at(self.at, &self.parked);
                     self.tell();
                     if self.at > to {
@@ -268,7 +324,6 @@ impl Follower {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
     }
 
     fn tell(&self) {
@@ -277,24 +332,12 @@ impl Follower {
     }
 }
 
-/// Adds to a batch what has arrived by now; answers what does not belong to it any more.
-fn gather(
-    batch: &mut Vec<Record>,
-    first: Record,
-    records: &mut RecordStream,
-) -> Option<Result<Record, ReadError>> {
-    let mut bytes = first.payload.len();
-    batch.push(first);
-    while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
-        match records.next().now_or_never() {
-            Some(Some(Ok(record))) => {
-                bytes += record.payload.len();
-                batch.push(record);
-            }
-            Some(Some(Err(error))) => return Some(Err(error)),
-            // Nothing yet, or the end, which the next look will find again.
-            Some(None) | None => return None,
-        }
+/// What the tail handed out.
+fn taken(handed: Result<Handed, RecvError>) -> Result<Chunk, Interrupted> {
+    match handed {
+        Ok(Ok(chunk)) => Ok(chunk),
+        Ok(Err(error)) => Err(Interrupted::Tail(error)),
+        Err(RecvError::Lagged(_)) => Err(Interrupted::Overrun),
+        Err(RecvError::Closed) => Err(Interrupted::Ended),
     }
-    None
 }

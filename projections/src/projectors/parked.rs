@@ -3,7 +3,8 @@
 use broker::{EventLog, Filter, Record};
 
 use super::Control;
-use super::batch::{Batch, BatchError, Decoded, ParkedTenants, write};
+use super::batch::{Batch, BatchError, ParkedTenants, write};
+use super::chunk::Chunk;
 use crate::checkpoints::{Parked, Place};
 use crate::engine::{Database, Session, copies};
 use crate::projection::position;
@@ -103,8 +104,8 @@ async fn page(
     session: &mut Session,
     control: &Control,
 ) -> Result<Option<Parked>, BatchError> {
-    let (decoded, nobody) = (Decoded::read(place.log, records), ParkedTenants::new());
-    let mut batch = Batch::of(place.projection, &decoded, &nobody, control);
+    let (chunk, nobody) = (Chunk::of(place.log, records), ParkedTenants::new());
+    let mut batch = Batch::of(place.projection, &chunk, &nobody, control);
     let (mut store, suffix) = (Store::default(), copies::suffix(place.generation));
     batch
         .fold(place.projection, &mut Rows::new(&mut store, session, &suffix))

@@ -20,7 +20,7 @@ use super::job::Job;
 use super::{Member, Plan, Rebuild, RebuildError};
 use crate::engine::{Session, copies};
 use crate::generations::Standing;
-use crate::projectors::{Batch, BatchError, Decoded};
+use crate::projectors::{Batch, BatchError, Chunk, Decoded};
 use crate::rows::{Rows, Store};
 
 /// A run's way through the logs.
@@ -156,12 +156,13 @@ impl<'b> Build<'b> {
                 break;
             }
         }
+        let chunk = Chunk::from(decoded);
         let parked = place.parked(session).await?.into_iter();
         let parked = parked.map(|parked| (parked.tenant.clone(), parked)).collect();
         let suffix = copies::suffix(member.generation);
         let projection = member.projection.as_ref();
         let (mut store, control) = (Store::default(), &self.rebuild.control);
-        let mut batch = Batch::of(projection, &decoded, &parked, control);
+        let mut batch = Batch::of(projection, &chunk, &parked, control);
         let mut rows = Rows::new(&mut store, session, &suffix);
         batch.fold(projection, &mut rows).await.map_err(database)?;
         self.write_member(session, member, &store.take()).await?;

@@ -1,5 +1,7 @@
 //! Where the records of a rebuild come from: a whole log, or one tenant's part of it.
 
+use std::collections::VecDeque;
+
 use broker::layout::Log;
 use broker::{EventLog, Filter, Record};
 use domain::TenantId;
@@ -8,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rebuild::RebuildError;
 
+/// Records per page of one tenant's.
+const PAGE: usize = 1_000;
+
 /// Where records come from.
 pub(super) enum Source<'s> {
     /// All of a log.
@@ -15,14 +20,34 @@ pub(super) enum Source<'s> {
     /// One tenant's, page by page: a stream of them would wait for ever after the last.
     Tenant {
         log: &'s dyn EventLog,
-        filter: Filter,
-        after: u64,
-        page: std::vec::IntoIter<Record>,
+        /// One for each root under which the log files records.
+        lanes: Vec<Lane>,
     },
 }
 
-/// Records per page of one tenant's.
-const PAGE: usize = 1_000;
+/// One tenant's records under one root.
+pub(super) struct Lane {
+    filter: Filter,
+    after: u64,
+    page: VecDeque<Record>,
+    ended: bool,
+}
+
+impl Lane {
+    /// Reads on where nothing is left of the page before.
+    async fn fill(&mut self, log: &dyn EventLog) -> Result<(), RebuildError> {
+        if self.page.is_empty() && !self.ended {
+            self.page = log.read(self.after, Some(&self.filter), PAGE).await?.into();
+            self.ended = self.page.is_empty();
+            self.after = self.page.back().map_or(self.after, |last| last.sequence);
+        }
+        Ok(())
+    }
+
+    fn first(&self) -> u64 {
+        self.page.front().map_or(u64::MAX, |record| record.sequence)
+    }
+}
 
 impl<'s> Source<'s> {
     pub(super) async fn open(
@@ -34,18 +59,24 @@ impl<'s> Source<'s> {
         let Some(tenant) = tenant else {
             return Ok(Self::All(port.follow(after, None).await?));
         };
-        // Claims are under another root, which no projection of a tenant's rows folds.
-        let root = log.subject_roots().first().copied().unwrap_or(">");
-        let filter = Filter::new(format!("{root}.{tenant}.>"))
-            .map_err(|error| RebuildError::Refused(error.to_string()))?;
+        let lane = |root: &&str| {
+            let filter = Filter::new(format!("{root}.{tenant}.>"))
+                .map_err(|error| RebuildError::Refused(error.to_string()))?;
+            Ok(Lane {
+                filter,
+                after,
+                page: VecDeque::new(),
+                ended: false,
+            })
+        };
+        let lanes: Result<Vec<_>, RebuildError> = log.subject_roots().iter().map(lane).collect();
         Ok(Self::Tenant {
             log: port,
-            filter,
-            after,
-            page: Vec::new().into_iter(),
+            lanes: lanes?,
         })
     }
 
+    /// The next record; none after a tenant's last.
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> Result<Option<Record>, RebuildError> {
         match self {
             Self::All(records) => {
@@ -61,22 +92,15 @@ impl<'s> Source<'s> {
                 };
                 next.transpose().map_err(RebuildError::from)
             }
-            Self::Tenant {
-                log,
-                filter,
-                after,
-                page,
-            } => {
-                if let Some(record) = page.next() {
-                    return Ok(Some(record));
-                }
+            Self::Tenant { log, lanes } => {
                 if stop.is_cancelled() {
                     return Err(RebuildError::Interrupted);
                 }
-                let records = log.read(*after, Some(filter), PAGE).await?;
-                *after = records.last().map_or(*after, |last| last.sequence);
-                *page = records.into_iter();
-                Ok(page.next())
+                for lane in lanes.iter_mut() {
+                    lane.fill(*log).await?;
+                }
+                let first = lanes.iter_mut().min_by_key(|lane| lane.first());
+                Ok(first.and_then(|lane| lane.page.pop_front()))
             }
         }
     }

@@ -11,7 +11,7 @@ use super::source::Source;
 use super::{Build, database};
 use crate::engine::{Kind, Session, copies};
 use crate::generations::Standing;
-use crate::projectors::{Batch, Decoded, ParkedTenants};
+use crate::projectors::{Batch, Chunk, Decoded, ParkedTenants};
 use crate::rebuild::{Member, RebuildError};
 use crate::rows::{Changes, Rows, Store};
 
@@ -132,22 +132,20 @@ impl Build<'_> {
         let mut parked = self.parked(log).await?;
         let (mut from, mut ended) = (at, false);
         while let Some(decoded) = batches.recv().await {
-            let last = decoded
-                .last()
-                .map(|last| (last.position.sequence, last.stored_at));
-            ended |= decoded.len() == 0;
-            let (to, stored_at) = match last {
-                Some(last) => last,
+            let chunk = Chunk::from(decoded);
+            ended |= chunk.len() == 0;
+            let (to, stored_at) = match chunk.end() {
+                Some(end) => end,
                 None => (end, Timestamp::from(std::time::SystemTime::now())),
             };
             let mut written = Written {
                 from,
                 to,
                 stored_at,
-                records: decoded.len() as u64,
+                records: chunk.len() as u64,
                 changes: Vec::new(),
             };
-            self.fold_one(log, &decoded, &mut stores, &mut parked, &mut written)
+            self.fold_one(log, &chunk, &mut stores, &mut parked, &mut written)
                 .await?;
             from = to;
             if out.send(ToWriter::Batch(Box::new(written))).await.is_err() {
@@ -172,7 +170,7 @@ impl Build<'_> {
     async fn fold_one(
         &self,
         log: Log,
-        decoded: &Decoded,
+        chunk: &Chunk,
         stores: &mut [Store],
         parked: &mut [ParkedTenants],
         written: &mut Written,
@@ -189,7 +187,7 @@ impl Build<'_> {
             };
             let suffix = copies::suffix(member.generation);
             let projection = member.projection.as_ref();
-            let mut batch = Batch::of(projection, decoded, parked, &self.rebuild.control);
+            let mut batch = Batch::of(projection, chunk, parked, &self.rebuild.control);
             batch
                 .fold(projection, &mut Rows::new(store, &mut session, &suffix))
                 .await

@@ -128,6 +128,11 @@ impl EventLog for Synthetic {
         Ok(all.pop())
     }
 
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        let found = self.read(sequence.saturating_sub(1), None, 1).await?;
+        Ok(found.into_iter().find(|record| record.sequence == sequence))
+    }
+
     async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
         let (end, begin) = (self.records, (Generator::new(self.seed), Arc::clone(&self.named)));
         let records = futures::stream::unfold(begin, move |(mut generator, named)| async move {
