@@ -45,9 +45,7 @@ pub(super) fn suite<'a>(plan: &'a Plan, report: &'a mut Report) -> LocalBoxFutur
         if plan.wants(live::NAME) {
             live::measure(plan, report).await?;
         }
-        if plan.wants(queries::NAME) {
-            queries::measure(plan, report).await?;
-        }
+        queries::measure(plan, report).await?;
         if plan.wants(memory::NAME) {
             memory::measure(plan, report).await?;
         }

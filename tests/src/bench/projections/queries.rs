@@ -19,7 +19,7 @@ use crate::bench::load::{BoxedWorker, Worker, measure as load};
 use crate::bench::report::{Bar, Report};
 use crate::tools::Folder;
 
-pub(super) const NAME: &str = "query";
+const NAME: &str = "query";
 
 /// How many tenants, the largest, deep pages are asked of.
 const DEEP_TENANTS: usize = 20;
