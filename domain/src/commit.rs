@@ -32,12 +32,24 @@ pub(crate) fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(record).expect("a record is plain data")
 }
 
+/// The version, where it is the first of a record's few fields, as it is in all that are written: a look at four bytes
+/// instead of a way through the whole record.
+fn first_version(bytes: &[u8]) -> Option<u8> {
+    match bytes {
+        [0x81..=0x8f, 0xa1, b'v', version @ 0..=0x7f, ..] => Some(*version),
+        _ => None,
+    }
+}
+
 pub(crate) fn decode_record<T: DeserializeOwned>(bytes: &[u8], known: u8) -> Result<T, DecodeError> {
     #[derive(Deserialize)]
     struct Version {
         v: u8,
     }
-    let found = rmp_serde::from_slice::<Version>(bytes)?.v;
+    let found = match first_version(bytes) {
+        Some(found) => found,
+        None => rmp_serde::from_slice::<Version>(bytes)?.v,
+    };
     if found > known {
         return Err(DecodeError::Newer { found, known });
     }

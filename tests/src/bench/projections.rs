@@ -2,13 +2,14 @@
 //!
 //! Replays into PostgreSQL and SQLite beside the raw limits of the two things they join, reading a log and writing
 //! rows; how far the live models are behind while events arrive, and while a replay runs beside; queries on a large
-//! audit trail; and the memory of a replay. The logs are made by [`log`]: realistic, and the same from run to run.
+//! audit trail and proofs in a large log; and the memory of a replay. The logs are made by [`log`]: realistic, and the same from run to run.
 
 mod limits;
 mod live;
 mod log;
 mod memory;
 mod place;
+mod proofs;
 mod queries;
 mod replay;
 
@@ -46,6 +47,9 @@ pub(super) fn suite<'a>(plan: &'a Plan, report: &'a mut Report) -> LocalBoxFutur
             live::measure(plan, report).await?;
         }
         queries::measure(plan, report).await?;
+        if plan.wants(proofs::NAME) {
+            proofs::measure(plan, report).await?;
+        }
         if plan.wants(memory::NAME) {
             memory::measure(plan, report).await?;
         }

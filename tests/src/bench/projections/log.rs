@@ -87,10 +87,15 @@ pub(super) struct Generator {
 impl Generator {
     /// Begins a log.
     pub(super) fn new(seed: u64) -> Self {
+        Self::of(seed, TENANTS)
+    }
+
+    /// Begins a log of so many tenants.
+    fn of(seed: u64, tenants: usize) -> Self {
         Self {
             draw: Draw::new(seed),
-            tenants: (0..TENANTS).map(|_| None).collect(),
-            shares: shares(TENANTS),
+            tenants: (0..tenants).map(|_| None).collect(),
+            shares: shares(tenants),
             ready: VecDeque::new(),
             records: 0,
             events: 0,

@@ -12,7 +12,7 @@ use broker::{
 use domain::{Commit, TenantId};
 use futures::StreamExt as _;
 
-use super::Generator;
+use super::{Generator, TENANTS};
 
 /// Of how many records one is remembered by what it names.
 pub(in crate::bench::projections) const EVERY: u64 = 997;
@@ -20,6 +20,7 @@ pub(in crate::bench::projections) const EVERY: u64 = 997;
 /// What a record names.
 #[derive(Debug, Clone)]
 pub(in crate::bench::projections) struct Named {
+    pub(in crate::bench::projections) sequence: u64,
     pub(in crate::bench::projections) tenant: TenantId,
     pub(in crate::bench::projections) actor: String,
     pub(in crate::bench::projections) kind: String,
@@ -32,6 +33,7 @@ type Remembered = Arc<Mutex<BTreeMap<u64, Named>>>;
 #[derive(Debug)]
 pub(in crate::bench::projections) struct Synthetic {
     seed: u64,
+    tenants: usize,
     records: u64,
     /// Where the last reader left off.
     reader: Mutex<Generator>,
@@ -41,10 +43,20 @@ pub(in crate::bench::projections) struct Synthetic {
 impl Synthetic {
     /// A log of so many records.
     pub(in crate::bench::projections) fn new(seed: u64, records: u64) -> Self {
+        Self::of(seed, TENANTS, records)
+    }
+
+    /// A log of so many records of one tenant.
+    pub(in crate::bench::projections) fn of_one_tenant(seed: u64, records: u64) -> Self {
+        Self::of(seed, 1, records)
+    }
+
+    fn of(seed: u64, tenants: usize, records: u64) -> Self {
         Self {
             seed,
+            tenants,
             records,
-            reader: Mutex::new(Generator::new(seed)),
+            reader: Mutex::new(Generator::of(seed, tenants)),
             named: Remembered::default(),
         }
     }
@@ -75,6 +87,7 @@ fn next(generator: &mut Generator, named: &Remembered) -> Result<Record, ReadErr
     {
         let (kind, id) = commit.subject_of(event);
         let one = Named {
+            sequence,
             tenant: commit.tenant.clone(),
             actor: commit.meta.actor.label(),
             kind: kind.to_owned(),
@@ -111,7 +124,7 @@ impl EventLog for Synthetic {
     ) -> Result<Vec<Record>, ReadError> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         if reader.records() > after {
-            *reader = Generator::new(self.seed);
+            *reader = Generator::of(self.seed, self.tenants);
         }
         let mut found = Vec::new();
         while found.len() < limit && reader.records() < self.records {
@@ -121,6 +134,11 @@ impl EventLog for Synthetic {
             }
         }
         Ok(found)
+    }
+
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        let mut found = self.read(sequence.saturating_sub(1), None, 1).await?;
+        Ok(found.pop().filter(|record| record.sequence == sequence))
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
@@ -134,7 +152,10 @@ impl EventLog for Synthetic {
     }
 
     async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
-        let (end, begin) = (self.records, (Generator::new(self.seed), Arc::clone(&self.named)));
+        let (end, begin) = (
+            self.records,
+            (Generator::of(self.seed, self.tenants), Arc::clone(&self.named)),
+        );
         let records = futures::stream::unfold(begin, move |(mut generator, named)| async move {
             if generator.records() >= end {
                 return std::future::pending().await;
