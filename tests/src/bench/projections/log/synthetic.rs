@@ -136,11 +136,6 @@ impl EventLog for Synthetic {
         Ok(found)
     }
 
-    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
-        let mut found = self.read(sequence.saturating_sub(1), None, 1).await?;
-        Ok(found.pop().filter(|record| record.sequence == sequence))
-    }
-
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
         let mut all = self.read(0, Some(&Filter::exactly(subject)), usize::MAX).await?;
         Ok(all.pop())
