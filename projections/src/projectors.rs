@@ -155,6 +155,8 @@ impl Projectors {
         }
         let measure = measure(read_models.clone(), logs, projectors.states.clone(), stop.clone());
         projectors.tasks.spawn(measure);
+        let removing = models::retention::run(read_models.clone(), stop.clone());
+        projectors.tasks.spawn(removing);
         projectors
     }
 
