@@ -255,6 +255,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads as a literal at each call")]
     fn told_of(event_type: &str, data: Value) -> Vec<(String, Option<Value>, Value)> {
         changes(event_type, &data)
             .into_iter()

@@ -129,9 +129,10 @@ mod tests {
     #[test]
     fn a_flood_is_kept_up_to_its_bound_and_counted_beyond() {
         let mut waiting = Waiting::default();
-        for number in 0..OF_TENANT + 7 {
-            let kept = waiting.add(&tenant(1), event(), at(number as i64));
-            assert_eq!(kept, number < OF_TENANT);
+        let bound = i64::try_from(OF_TENANT).unwrap();
+        for number in 0..bound + 7 {
+            let kept = waiting.add(&tenant(1), event(), at(number));
+            assert_eq!(kept, number < bound);
         }
         assert!(
             waiting.add(&tenant(2), event(), at(0)),
@@ -142,8 +143,8 @@ mod tests {
         assert_eq!((taken.len(), flood.len()), (1, OF_TENANT + 1));
         let counted = AccessEvent::Dropped(Count {
             count: 7,
-            since: at(OF_TENANT as i64),
-            until: at(OF_TENANT as i64 + 6),
+            since: at(bound),
+            until: at(bound + 6),
         });
         assert_eq!(flood.last(), Some(&counted));
         assert_eq!(waiting.take(&[], false).len(), 1, "the other tenant's was left");

@@ -16,7 +16,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use domain::TenantId;
 use futures::stream;
-use projections::{AuditFilter, AuditPlace};
+use projections::{AuditFilter, AuditPlace, AuditRow};
 use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -251,7 +251,7 @@ impl Following {
             if found.rows.is_empty() && found.more {
                 continue;
             }
-            return Some(found.rows.into_iter().map(entry).collect());
+            return Some(found.rows.into_iter().map(|row| Ok(entry(row))).collect());
         }
     }
 
@@ -300,13 +300,13 @@ impl Following {
     }
 }
 
-fn entry(row: projections::AuditRow) -> Result<Event, Infallible> {
+fn entry(row: AuditRow) -> Event {
     let place = AuditPlace {
         position: row.position,
         version: Some(row.version),
     };
     let data = serde_json::to_string(&AuditView::from(row)).unwrap_or_default();
-    Ok(Event::default().event("entry").id(place.to_string()).data(data))
+    Event::default().event("entry").id(place.to_string()).data(data)
 }
 
 #[cfg(test)]

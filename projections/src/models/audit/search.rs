@@ -89,27 +89,49 @@ impl Wanted<'_> {
         indexed > 1 || self.kind.is_some() || self.filter.outcome.is_some() || self.filter.q.is_some()
     }
 
-    /// What an index answers, and the window of time.
+    /// What an index answers.
     fn drive(&self, select: &mut Statement) {
         if let Some((column, wanted)) = self.indexed().next() {
             select.push(&format!(" AND {column} = ")).bind(wanted);
         }
-        self.window(select);
     }
 
-    fn window(&self, select: &mut Statement) {
-        if let Some(since) = self.filter.since {
-            select.push(" AND at >= ").bind(since);
+    /// Where to begin and to end in the order of the list: one bound on each side, since SQLite takes another index
+    /// where there are more. `oldest` is shown at all, `after` and `end` are places of this list.
+    fn between(
+        &self,
+        select: &mut Statement,
+        oldest: Option<Timestamp>,
+        (after, end): (Option<Place>, Option<Place>),
+    ) {
+        match (after, self.filter.until) {
+            (Some(after), until) if until.is_none_or(|until| after.0 < until.as_millis()) => {
+                select.push(" AND (at, shard, sequence, version) < ");
+                bind_place(select, after);
+            }
+            (_, Some(until)) => {
+                select.push(" AND at < ").bind(until);
+            }
+            (_, None) => {}
         }
-        if let Some(until) = self.filter.until {
-            select.push(" AND at < ").bind(until);
+        if let Some(end) = end {
+            select.push(" AND (at, shard, sequence, version) >= ");
+            bind_place(select, end);
+        } else if let Some(oldest) = oldest.max(self.filter.since) {
+            select.push(" AND at >= ").bind(oldest);
         }
     }
 
-    /// What has to be looked at entry by entry.
-    fn rest(&self, select: &mut Statement, kind: Kind) {
-        for (column, wanted) in self.indexed().skip(1) {
-            select.push(&format!(" AND {column} = ")).bind(wanted);
+    /// What has to be looked at entry by entry, all of it: for a list in another order than any index of these.
+    pub(super) fn all(&self, select: &mut Statement, kind: Kind) {
+        self.look(0, select, kind);
+    }
+
+    /// What has to be looked at entry by entry, without the first `driven` of the columns with an index.
+    fn look(&self, driven: usize, select: &mut Statement, kind: Kind) {
+        for (column, wanted) in self.indexed().skip(driven) {
+            // As an expression no index has it, so that no database leaves the one whose order is read.
+            select.push(&format!(" AND ({column} || '') = ")).bind(wanted);
         }
         if let Some(kind) = self.kind {
             select.push(" AND resource_type = ").bind(kind);
@@ -120,12 +142,6 @@ impl Wanted<'_> {
         if let Some(q) = &self.filter.q {
             search(select, kind, q);
         }
-    }
-
-    /// Everything.
-    pub(super) fn all(&self, select: &mut Statement, kind: Kind) {
-        self.drive(select);
-        self.rest(select, kind);
     }
 }
 
@@ -163,34 +179,24 @@ impl Audit<'_> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
         let wanted = filter.wanted();
         let oldest = retention::oldest_shown(&mut query, self.tenant).await?;
-        let begin = |columns: &str, query: &Query| {
+        let begin = |columns: &str, query: &Query, end: Option<Place>| {
             let mut select = Statement::new(format!(
                 "SELECT {columns} FROM {} WHERE tenant = ",
                 query.table(NAME)
             ));
             select.bind(self.tenant.as_str());
             wanted.drive(&mut select);
-            if let Some(oldest) = oldest {
-                select.push(" AND at >= ").bind(oldest);
-            }
-            if let Some(after) = after {
-                select.push(" AND (at, shard, sequence, version) < ");
-                bind_place(&mut select, after);
-            }
+            wanted.between(&mut select, oldest, (after, end));
             select
         };
-        let mut select = begin("*", &query);
         let mut end = None;
         if wanted.looks() {
-            let mut last = begin("at, shard, sequence, version", &query);
+            let mut last = begin("at, shard, sequence, version", &query, None);
             last.push(ORDER).bind(1_u64).push(" OFFSET ").bind(SCAN - 1);
             end = query.rows(last).await?.first().map(place).transpose()?;
-            if let Some(end) = end {
-                select.push(" AND (at, shard, sequence, version) >= ");
-                bind_place(&mut select, end);
-            }
-            wanted.rest(&mut select, self.read_models.database.kind);
         }
+        let mut select = begin("*", &query, end);
+        wanted.look(1, &mut select, self.read_models.database.kind);
         select.push(ORDER).bind(page.size() as u64 + 1);
         let rows = query.rows(select).await?;
         let rows = rows.iter().map(AuditRow::read).collect::<Result<_, _>>()?;
