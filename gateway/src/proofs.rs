@@ -1,13 +1,13 @@
 //! What the service says of the state of tenants' logs: signed checkpoints, and the proofs that go with them.
 //!
 //! Nothing is signed or proved without looking: a checkpoint only over a tree that goes on from the last one signed
-//! here, a proof only if it holds. Somebody who rewrites the log and the database under the running service meets
+//! here and while the log is trusted, a proof only if it holds. Somebody who rewrites the log and the database under the running service meets
 //! this; somebody who also replaces the service meets the checkpoints that auditors keep.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use broker::EventLog;
+use broker::{EventLog, Trust};
 use domain::proof::{Checkpoint, Hash, Outline, Signer, Verifier, verify_consistency, verify_inclusion};
 use domain::{Position, Source, TenantId};
 use moka::sync::Cache;
@@ -33,15 +33,17 @@ struct Signed {
 pub(crate) struct Proofs {
     secret: Zeroizing<[u8; 32]>,
     log: Arc<dyn EventLog>,
+    trust: Trust,
     signed: Cache<TenantId, Signed>,
 }
 
 impl Proofs {
-    /// With this secret key, over this log of events.
-    pub(crate) fn new(secret: Zeroizing<[u8; 32]>, log: Arc<dyn EventLog>) -> Self {
+    /// With this secret key, over this log of events, which is read whether it is trusted or not.
+    pub(crate) fn new(secret: Zeroizing<[u8; 32]>, log: Arc<dyn EventLog>, trust: Trust) -> Self {
         Self {
             secret,
             log,
+            trust,
             signed: Cache::new(REMEMBERED),
         }
     }
@@ -74,8 +76,11 @@ impl Proofs {
         }
     }
 
-    /// The tree as it is, signed: if it goes on from what was signed last.
+    /// The tree as it is, signed: if the log is trusted and the tree goes on from what was signed last.
     pub(crate) async fn sign(&self, tenant: &TenantId, tree: &mut TreeSnapshot) -> Result<String, Problem> {
+        if let Some(why) = self.trust.lost() {
+            return Err(Problem::log_untrusted(&why));
+        }
         self.check(tenant, tree).await?;
         let state = tree.state();
         let checkpoint = Checkpoint {
@@ -124,8 +129,8 @@ async fn goes_on(tenant: &TenantId, tree: &mut TreeSnapshot, before: Signed) -> 
         );
         return Err(Problem::new(ProblemType::Unavailable, detail));
     }
-    let extends = if before.size == 0 {
-        true
+    let extends = if before.size == 0 || before.size == state.size {
+        verify_consistency(before.size, before.root, state.size, state.root, &[])
     } else {
         let proof = prove(tree, Outline::consistency(before.size, state.size)).await?;
         verify_consistency(before.size, before.root, state.size, state.root, &proof)

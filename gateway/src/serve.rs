@@ -103,17 +103,9 @@ async fn serve(
         metrics,
     };
     let served = read_models.as_ref().zip(keys.admin.as_ref());
-    let app = served.map(|(read_models, admin)| {
-        app(
-            config,
-            &keys,
-            admin,
-            (engine.as_ref(), &trust),
-            dispatcher,
-            read_models,
-            &stopping,
-        )
-    });
+    let log = (raw.as_ref(), engine.as_ref(), &trust);
+    let app =
+        served.map(|(read_models, admin)| app(config, &keys, admin, log, dispatcher, read_models, &stopping));
     let access = app
         .as_ref()
         .map(|app| tokio::spawn(app.access.clone().run(work.clone())));
@@ -239,7 +231,7 @@ fn app(
     config: &Config,
     keys: &Keys,
     admin: &Secret,
-    (engine, trust): (&dyn Engine, &Trust),
+    (raw, engine, trust): (&dyn Engine, &dyn Engine, &Trust),
     dispatcher: Dispatcher,
     read_models: &ReadModels,
     stopping: &CancellationToken,
@@ -251,7 +243,12 @@ fn app(
         strikes: Strikes::new(),
         publisher: Publisher::new(engine),
         read_models: read_models.clone(),
-        proofs: Proofs::new(keys.checkpoints(), engine.log(Log::Events(proofs::SHARD))),
+        // What a log holds that is not trusted is what auditors want to see.
+        proofs: Proofs::new(
+            keys.checkpoints(),
+            raw.log(Log::Events(proofs::SHARD)),
+            trust.clone(),
+        ),
         logs: logs_of(engine),
         authority: Authority::new(dispatcher.clone(), credentials, admin),
         schemas: Schemas::new(dispatcher.clone()),

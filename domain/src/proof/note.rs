@@ -174,9 +174,9 @@ fn signature(line: &str) -> Result<(&str, Vec<u8>), InvalidNote> {
 
 impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = key_id(&self.name, &self.key);
+        let id = u32::from_be_bytes(key_id(&self.name, &self.key));
         let key = STANDARD.encode([&[ED25519], self.key.as_bytes().as_slice()].concat());
-        write!(f, "{}+{a:02x}{b:02x}{c:02x}{d:02x}+{key}", self.name)
+        write!(f, "{}+{id:08x}+{key}", self.name)
     }
 }
 

@@ -157,11 +157,7 @@ impl Frontier {
 
     /// Its hashes one after the other, to be kept with the size.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.hashes
-            .iter()
-            .flat_map(|hash| hash.as_bytes())
-            .copied()
-            .collect()
+        self.hashes.iter().flat_map(Hash::as_bytes).copied().collect()
     }
 
     /// Reads them back.

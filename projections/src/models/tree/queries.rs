@@ -128,22 +128,17 @@ impl TreeSnapshot {
     }
 
     async fn leaves_from(&mut self, block: u64, limit: u64) -> Result<Vec<LeafRow>, QueryError> {
-        let after: u64 = match block.checked_sub(1) {
-            None => 0,
-            Some(before) => {
-                let mut select = self.select("tree_nodes", "last");
-                select.push(" AND level = ").bind(u64::from(FIRST_LEVEL));
-                select.push(" AND number = ").bind(before);
-                let rows = self.query.rows(select).await?;
-                match rows.first() {
-                    Some(row) => number(row, "last")?,
-                    None => return Ok(Vec::new()),
-                }
-            }
-        };
+        let before = i64::try_from(block).unwrap_or(i64::MAX) - 1;
+        let nodes = self.query.table("tree_nodes");
         let mut select = self.select("tree_leaves", "leaf, sequence, hash");
-        select.push(" AND sequence > ").bind(after);
-        select.push(" ORDER BY sequence LIMIT ").bind(limit);
+        select
+            .push(" AND sequence > COALESCE((SELECT last FROM ")
+            .push(&nodes);
+        select.push(" WHERE tenant = ").bind(self.tenant.as_str());
+        select.push(" AND shard = ").bind(self.shard);
+        select.push(" AND level = ").bind(u64::from(FIRST_LEVEL));
+        select.push(" AND number = ").bind(before);
+        select.push("), 0) ORDER BY sequence LIMIT ").bind(limit);
         let rows = self.query.rows(select).await?;
         Ok(rows.iter().map(LeafRow::read).collect::<Result<_, _>>()?)
     }
