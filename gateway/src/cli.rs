@@ -63,7 +63,7 @@ enum Command {
     },
     /// Create what is missing in the log and the read database, with the owner's credentials; safe to repeat
     Migrate(Flags),
-    /// Check offline that nobody rewrote a tenant's log
+    /// Take away a tenant's log, and check offline that nobody rewrote it
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
@@ -221,7 +221,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             })
         }
         Command::Demo(args) => block_on(demo::run(args)),
-        Command::Audit { command } => auditing::run(&command),
+        Command::Audit { command } => block_on(auditing::run(command)),
         Command::Migrate(flags) => {
             let config = Configuration::read(file, &flags.overrides())?.parse()?;
             telemetry::init(&config.logging);

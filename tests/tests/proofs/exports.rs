@@ -1,5 +1,7 @@
 //! Exports of a real history, falsified in every way that can be thought of; `tidings audit verify` must find each.
 
+use std::process::Command;
+
 use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -199,6 +201,37 @@ for_each_engine! {
         let tail = world.export(&format!("?from={}", size - 5)).await?;
         assert_eq!(tail, longer[usize::try_from(size)? - 5..]);
         assert_eq!(text(&tail[0], "position")?, text(&longer[usize::try_from(size)? - 5], "position")?);
+        Ok(())
+    }
+
+    /// `tidings audit fetch` takes away what verifies, and writes over nothing that was kept.
+    async fn what_is_fetched_verifies_and_stays(engine: Engine) {
+        let world = World::start(engine).await?;
+        world.users(0..5).await?;
+        let folder = world.folder.path().join("kept");
+        let fetch = || -> anyhow::Result<Option<i32>> {
+            let output = Command::new(tests::service::binary()?)
+                .env_clear()
+                .env("TIDINGS_API_KEY", world.api.key().context("a key")?)
+                .args(["audit", "fetch", "--url", world.service.url(), "--into"])
+                .arg(&folder)
+                .output()?;
+            Ok(output.status.code())
+        };
+        assert_eq!(fetch()?, Some(0));
+        let key = std::fs::read_to_string(folder.join("checkpoint.key"))?;
+        assert_eq!(key.trim(), world.key().await?);
+        let size = outsider::open(&world.checkpoint().await?.0, key.trim())?.size();
+        let checkpoint = folder.join(format!("{size}.checkpoint"));
+        let note = std::fs::read_to_string(&checkpoint)?;
+        let log = std::fs::read_to_string(folder.join(format!("{size}.jsonl")))?;
+        let lines: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        assert_eq!(world.verify(&lines, &[&checkpoint], key.trim())?.code, Some(0));
+        assert_eq!(fetch()?, Some(0));
+        assert_eq!(std::fs::read_to_string(&checkpoint)?, note);
+        std::fs::write(&checkpoint, "another checkpoint")?;
+        assert_eq!(fetch()?, Some(1));
+        assert_eq!(std::fs::read_to_string(&checkpoint)?, "another checkpoint");
         Ok(())
     }
 }
