@@ -44,7 +44,9 @@ impl Shelf {
 #[derive(Debug)]
 pub(crate) struct Changes {
     pub(crate) table: &'static Table,
-    /// Rows to insert, or to put in the place of those under their keys.
+    /// Rows to insert where none is, as far as is known.
+    pub(crate) new: Vec<Row>,
+    /// Rows to put in the place of those under their keys, or where none is.
     pub(crate) put: Vec<Row>,
     /// Keys of rows to remove.
     pub(crate) removed: Vec<Key>,
@@ -100,13 +102,20 @@ impl Store {
         for shelf in self.shelves.values_mut() {
             let mut changes = Changes {
                 table: shelf.table,
-                put: Vec::with_capacity(shelf.changed.len()),
+                new: Vec::new(),
+                put: Vec::new(),
                 removed: Vec::new(),
                 added: std::mem::take(&mut shelf.added),
             };
             for (key, row) in std::mem::take(&mut shelf.changed) {
+                let absent = match shelf.held.get(&key) {
+                    Some(before) => before.is_none(),
+                    None => self.whole,
+                };
                 match &row {
+                    Some(row) if absent => changes.new.push(row.clone()),
                     Some(row) => changes.put.push(row.clone()),
+                    None if absent => {}
                     None => changes.removed.push(key.clone()),
                 }
                 self.held += size(&key, row.as_ref());
@@ -118,7 +127,11 @@ impl Store {
                 key.extend(sums.into_iter().map(Into::into));
                 changes.added.push(key);
             }
-            if !(changes.put.is_empty() && changes.removed.is_empty() && changes.added.is_empty()) {
+            if !(changes.new.is_empty()
+                && changes.put.is_empty()
+                && changes.removed.is_empty()
+                && changes.added.is_empty())
+            {
                 all.push(changes);
             }
         }

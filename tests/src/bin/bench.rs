@@ -5,6 +5,10 @@
 use clap::Parser;
 use tests::bench::{self, Options};
 
+/// As in the service.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<std::process::ExitCode> {
     bench::run(Options::parse()).await

@@ -62,11 +62,16 @@ pub(in crate::engine) async fn write(
             .await?;
     }
     insert(transaction, table, &name, &changes.put).await?;
-    if fresh && table.growth == Growth::Added {
-        copy(transaction, table, &name, &changes.added).await
-    } else {
-        insert(transaction, table, &name, &changes.added).await
+    let (copied, inserted) = match (fresh, table.growth) {
+        (false, _) => (&[][..], [&changes.new[..], &changes.added]),
+        (true, Growth::Added) => (&changes.added[..], [&changes.new[..], &[]]),
+        (true, _) => (&changes.new[..], [&[][..], &changes.added]),
+    };
+    copy(transaction, table, &name, copied).await?;
+    for rows in inserted {
+        insert(transaction, table, &name, rows).await?;
     }
+    Ok(())
 }
 
 async fn insert(

@@ -50,6 +50,7 @@ pub(in crate::engine) async fn write(
     let columns: Vec<_> = table.names().collect();
     let head = format!("INSERT INTO {name} ({}) VALUES ", columns.join(", "));
     let tail = on_conflict(table, &name);
+    many(transaction, &head, &changes.new, &tail).await?;
     many(transaction, &head, &changes.put, &tail).await?;
     many(transaction, &head, &changes.added, &tail).await
 }
