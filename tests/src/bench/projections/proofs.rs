@@ -45,6 +45,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let workers = vec![Box::new(worker) as BoxedWorker];
     let (_, sample) = load(workers, plan.settle, plan.time * 2).await?;
     let row = format!("{NAME} of any record of {records}, on PostgreSQL");
+    eprintln!("{row}: p99 {:.2} ms", sample.millis(0.99));
     report.load(&row, 1, &sample);
     report.value(
         &format!("{row}, p99"),

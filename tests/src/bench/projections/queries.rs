@@ -34,7 +34,7 @@ const BAR: f64 = 20.0;
 enum Kind {
     Actor,
     Resource,
-    KindAndResource,
+    Exact,
     Newest,
     Deep,
 }
@@ -42,7 +42,7 @@ enum Kind {
 const KINDS: [(Kind, &str); 5] = [
     (Kind::Actor, "by actor"),
     (Kind::Resource, "by resource id"),
-    (Kind::KindAndResource, "by kind and id of a resource"),
+    (Kind::Exact, "by kind and id of a resource"),
     (Kind::Newest, "newest page"),
     (Kind::Deep, "deep page"),
 ];
@@ -101,6 +101,7 @@ async fn ask(
         };
         let workers = vec![Box::new(worker) as BoxedWorker];
         let (_, sample) = load(workers, plan.settle, plan.time * 2).await?;
+        eprintln!("{row}: p99 {:.2} ms", sample.millis(0.99));
         report.load(&row, 1, &sample);
         report.value(
             &format!("{row}, p99"),
@@ -164,7 +165,7 @@ impl Worker for Asking {
         match self.kind {
             Kind::Actor => filter.actor = Some(named.actor.clone()),
             Kind::Resource => filter.resource = Some(named.id.clone()),
-            Kind::KindAndResource => filter.resource = Some(format!("{}/{}", named.kind, named.id)),
+            Kind::Exact => filter.resource = Some(format!("{}/{}", named.kind, named.id)),
             Kind::Newest => {}
             Kind::Deep => {
                 let (of, deep) = self.deep.get(place % self.deep.len()).context("a deep page")?;

@@ -1,6 +1,6 @@
 //! An aggregate while the log is made: its state, and the records its commands become.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Write as _};
 
 use anyhow::{Context as _, anyhow};
 use broker::{NewRecord, Subject};
@@ -95,7 +95,10 @@ where
         let (kind, value) = claim.key();
         let tenant = &self.tenant;
         let digest = Commit::hash(format!("{tenant} {kind} {value}").as_bytes());
-        let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut hash = String::with_capacity(64);
+        for byte in digest {
+            write!(hash, "{byte:02x}")?;
+        }
         let holder = format!("{}.{}", A::TYPE, self.id);
         let record = ClaimRecord {
             v: ClaimRecord::VERSION,
