@@ -108,6 +108,13 @@ impl Trust {
             .set(f64::from(u8::from(self.0.lost.borrow().is_none())));
     }
 
+    /// This process has itself stored records up to there: they must be there from now on.
+    fn reached(&self, shard: Shard, end: u64) {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.entry(shard).or_default();
+        known.end = known.end.max(end);
+    }
+
     /// Compares a log with a fence and all that this process has seen of it: what is wrong, if anything is. A look
     /// that finds something is repeated, since what a log's new leader says in its first moments may be too little.
     ///

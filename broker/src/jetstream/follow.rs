@@ -47,7 +47,9 @@ pub(super) async fn follow(
 ) -> Result<RecordStream, ReadError> {
     let mut connects = connection.connects();
     connects.mark_unchanged();
+    let created = created(&connection, &stream).await?;
     let mut follower = Follower {
+        created,
         connection,
         connects,
         stream,
@@ -70,7 +72,16 @@ pub(super) async fn follow(
     .boxed())
 }
 
+/// When a stream was made.
+async fn created(connection: &Connection, stream: &str) -> Result<SystemTime, ReadError> {
+    let asked = connection.repeat(|| connection.context.get_stream(stream)).await;
+    let stream = asked.map_err(|error| ReadError::Unavailable(error.into()))?;
+    Ok(stream.cached_info().created.into())
+}
+
 struct Follower {
+    /// When the stream was made that is followed.
+    created: SystemTime,
     connection: Arc<Connection>,
     connects: watch::Receiver<u64>,
     stream: String,
@@ -129,7 +140,12 @@ impl Follower {
         let asking = || self.connection.context.get_stream(&self.stream);
         let stream = self.connection.repeat(asking).await;
         let stream = stream.map_err(|error| ReadError::Unavailable(error.into()))?;
-        let sequence = stream.cached_info().state.last_sequence;
+        let info = stream.cached_info();
+        let sequence = info.state.last_sequence;
+        if SystemTime::from(info.created) != self.created {
+            let cause: Cause = "the stream was made anew while it was followed".into();
+            return Err(ReadError::Damaged { sequence, cause });
+        }
         if sequence < self.last {
             let cause: Cause = format!(
                 "the stream ends there, after {} was delivered: it has gone backwards",

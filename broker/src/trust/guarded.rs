@@ -127,6 +127,8 @@ impl EventLog for Events {
             let why = self.trust.lose(Distrust::Backwards { log, expected, end });
             return Err(AppendError::Unavailable(Box::new(why)));
         }
+        let ends = appended.iter().map(|record| record.sequence);
+        self.trust.reached(self.shard, ends.max().unwrap_or_default());
         Ok(appended)
     }
 

@@ -135,7 +135,10 @@ impl Watch {
                     records = seen.end,
                     "The read database does not know this log yet: it is taken as it is."
                 );
-                fences.adopt(shard, created).await?;
+                // A process that may not write to the database leaves it to one that may.
+                if let Err(error) = fences.adopt(shard, created).await {
+                    tracing::debug!(%error, "When the log was made could not be noted.");
+                }
             }
             (Some(_), _) => {}
             (None, _) => self.remember_last(shard, log, seen.end).await?,

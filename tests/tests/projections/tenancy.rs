@@ -173,6 +173,10 @@ async fn a_start_without_protection_is_refused() -> anyhow::Result<()> {
             "GRANT SELECT ON audit TO tidings_query",
         ),
         (
+            "GRANT SELECT (subject) ON event_archive TO tidings_query",
+            "REVOKE ALL ON event_archive FROM tidings_query; REVOKE SELECT (subject) ON event_archive FROM tidings_query",
+        ),
+        (
             "CREATE POLICY leak ON users TO tidings_query USING (true)",
             "DROP POLICY leak ON users",
         ),

@@ -1,11 +1,15 @@
 //! What happens to a log is noticed: while the service runs, and between two starts.
 
+use std::time::Duration;
+
 use anyhow::ensure;
+use serde_json::json;
 use tests::for_each_engine;
+use tests::receiver::{Answer, Receiver};
 use tests::service::Engine;
 
 use crate::faults;
-use crate::world::{Archived, World};
+use crate::world::{Archived, PATIENCE, World};
 
 for_each_engine! {
     /// The archive has every record of the log to the byte, claims included.
@@ -58,6 +62,26 @@ for_each_engine! {
         world.service.terminate().await?;
         faults::truncate(&mut world, 5).await?;
         world.assert_does_not_start().await?;
+        Ok(())
+    }
+
+    /// No webhook is sent any more, however many wait.
+    async fn deliveries_stop_with_the_log(engine: Engine) {
+        let receiver = Receiver::start().await?;
+        receiver.script("/hook", [Answer::Status(500)]);
+        let every_second = ["1s"; 60].join(",");
+        let mut world = World::start_with(engine, &[("TIDINGS_RETRY_SCHEDULE", &every_second)]).await?;
+        let endpoint = json!({ "url": receiver.url("/hook"), "event_types": ["*"] });
+        world.api()?.post("/v1/endpoints", &endpoint).await?.expect(201)?;
+        world.publish(3).await?;
+        receiver.wait_for(6, PATIENCE).await?;
+        faults::truncate(&mut world, 5).await?;
+        world.assert_refuses().await?;
+        // What was under way may still come in.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = receiver.received().len();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(receiver.received().len(), before, "it goes on delivering");
         Ok(())
     }
 

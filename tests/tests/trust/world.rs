@@ -67,7 +67,12 @@ pub(crate) struct World {
 impl World {
     /// Started, with some users in its log, all of which the archive has.
     pub(crate) async fn start(kind: Engine) -> anyhow::Result<Self> {
-        let service = Tidings::start(kind).await?;
+        Self::start_with(kind, &[]).await
+    }
+
+    /// The same with more settings.
+    pub(crate) async fn start_with(kind: Engine, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let service = Tidings::start_with(kind, env).await?;
         let created = service
             .admin()?
             .post("/v1/tenants", &json!({ "name": "Acme", "slug": "acme" }))
