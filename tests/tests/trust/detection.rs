@@ -69,7 +69,7 @@ for_each_engine! {
     async fn deliveries_stop_with_the_log(engine: Engine) {
         let receiver = Receiver::start().await?;
         receiver.script("/hook", [Answer::Status(500)]);
-        let every_second = ["1s"; 60].join(",");
+        let every_second = ["1s"; 40].join(",");
         let mut world = World::start_with(engine, &[("TIDINGS_RETRY_SCHEDULE", &every_second)]).await?;
         let endpoint = json!({ "url": receiver.url("/hook"), "event_types": ["*"] });
         world.api()?.post("/v1/endpoints", &endpoint).await?.expect(201)?;
