@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -220,11 +221,9 @@ impl Tidings {
     }
 
     fn begin(&self, arguments: &[&str]) -> anyhow::Result<Running> {
-        let log = self
-            .installation
-            .folder
-            .path()
-            .join(format!("{}.log", arguments.join("-")));
+        static RUNS: AtomicU32 = AtomicU32::new(1);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let log = self.installation.folder.path().join(format!("run-{run}.log"));
         let mut program = self.installation.program(&log, &self.env)?;
         program.command().args(arguments);
         program.start()
@@ -242,6 +241,16 @@ impl Beside {
     /// Calls it with a tenant's key.
     pub fn tenant(&self, key: &str) -> anyhow::Result<Api> {
         Ok(Api::new(&self.url)?.with_key(key))
+    }
+
+    /// Calls it as the platform's administrator.
+    pub fn admin(&self) -> anyhow::Result<Api> {
+        self.tenant(ADMIN_KEY)
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     /// Kills it (SIGKILL), as a crash would.

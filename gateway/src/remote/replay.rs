@@ -75,7 +75,7 @@ pub(super) async fn request(client: &Client, body: &Value) -> Result<String, Fai
 
 /// Watches a replay and tells how it ended.
 pub(super) async fn follow(client: &Client, id: &str, as_json: bool) -> Result<ExitCode, Failure> {
-    match watch(client, id).await? {
+    match watch(client, id, as_json).await? {
         Watched::Left => Ok(goes_on(id)),
         Watched::Ended(replay) if as_json => {
             print::json(&client.get(&format!("/v1/replays/{id}")).await?);

@@ -33,7 +33,7 @@ pub(crate) async fn run(args: VerifyArgs, file: Option<&Path>) -> Result<ExitCod
         body["projections"] = json!(args.projections);
     }
     let id = replay::request(&client, &body).await?;
-    let done = match watch(&client, &id).await? {
+    let done = match watch(&client, &id, args.remote.json()).await? {
         Watched::Left => return Ok(goes_on(&id)),
         Watched::Ended(done) => done,
     };

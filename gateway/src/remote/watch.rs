@@ -25,13 +25,16 @@ pub(super) enum Watched {
     Left,
 }
 
-/// Shows how far a replay is until it has ended, or until the terminal's interrupt, which leaves it running.
-pub(super) async fn watch(client: &Client, id: &str) -> Result<Watched, Failure> {
+/// Shows how far a replay is until it has ended, or until the terminal's interrupt, which leaves it running. `quiet`:
+/// waits and shows nothing.
+pub(super) async fn watch(client: &Client, id: &str, quiet: bool) -> Result<Watched, Failure> {
     let mut bar = Bar::new();
     let path = format!("/v1/replays/{id}");
     loop {
         let replay: Replay = read(&client.get(&path).await?)?;
-        bar.show(&replay);
+        if !quiet {
+            bar.show(&replay);
+        }
         if replay.is_over() {
             bar.clear();
             return Ok(Watched::Ended(Box::new(replay)));

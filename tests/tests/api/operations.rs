@@ -17,6 +17,7 @@ const OPTIONAL_BODY: &[&str] = &[
     "POST /v1/users/{id}/deactivate",
     "POST /v1/api-keys/{id}/rotate",
     "POST /v1/tenants/{id}/api-keys",
+    "POST /v1/projections/{name}/pause",
 ];
 /// Operations that take any object.
 const ANY_OBJECT: &[&str] = &["PUT /v1/users/{id}/preferences"];
@@ -43,7 +44,7 @@ fn operations(document: &Value) -> anyhow::Result<Vec<Operation>> {
                 has_body: operation["requestBody"]["content"]
                     .get("application/json")
                     .is_some(),
-                platform: path.starts_with("/v1/tenants"),
+                platform: operation["x-permission"] == "platform",
                 open: operation["x-permission"] == "none",
             });
         }
@@ -77,12 +78,18 @@ impl Ids {
             Some("deliveries") => &self.delivery,
             _ => &self.tenant,
         };
+        let name = if path.starts_with("/v1/projections") {
+            "audit"
+        } else {
+            EVENT_TYPE
+        };
         path.replace("{id}", id)
             .replace("{role}", &self.role)
             .replace("{user}", &self.user)
             .replace("{permission}", "users.read.tenant")
-            .replace("{name}", EVENT_TYPE)
+            .replace("{name}", name)
             .replace("{version}", "1")
+            .replace("{generation}", "0")
             .replace("{position}", "e0-1")
     }
 }
