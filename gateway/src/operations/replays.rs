@@ -4,7 +4,6 @@
 //! A replay folds records into tables and does nothing else: no delivery, no message, no fact but the replay's own.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
 
 use domain::projection::Reason;
 use domain::replay::{Replay, ReplayCommand, ReplayEnd, ReplayPlan, TableDifference, Until, Work};
@@ -57,12 +56,20 @@ impl Replays {
                 self.note(fact, None).await;
                 continue;
             };
-            let desk = self.desk.clone();
-            let mut working = pin!(desk.bring_to_its_end(&id));
+            // A task of its own: what is noted meanwhile must not hold up a run that holds the database.
+            let mut working = tokio::spawn({
+                let (desk, id) = (self.desk.clone(), id.clone());
+                async move { desk.bring_to_its_end(&id).await }
+            });
             loop {
                 tokio::select! {
-                    () = &mut working => {
-                        self.open.remove(&id);
+                    ended = &mut working => {
+                        if let Err(error) = ended {
+                            tracing::error!(replay = id, %error, "A replay ended by a fault of the program.");
+                            self.desk.pause().await;
+                        } else {
+                            self.open.remove(&id);
+                        }
                         break;
                     }
                     Some(fact) = self.facts.recv() => self.note(fact, Some(&id)).await,
