@@ -12,6 +12,8 @@ use crate::cli::Failure;
 
 /// How often the service is asked.
 const EVERY: Duration = Duration::from_millis(250);
+/// How long the service may be away while it is watched.
+const AWAY: Duration = Duration::from_secs(60);
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The exit code of a program that was interrupted.
@@ -30,14 +32,27 @@ pub(super) enum Watched {
 pub(super) async fn watch(client: &Client, id: &str, quiet: bool) -> Result<Watched, Failure> {
     let mut bar = Bar::new();
     let path = format!("/v1/replays/{id}");
+    let (mut seen, mut lost) = (false, None);
     loop {
-        let replay: Replay = read(&client.get(&path).await?)?;
-        if !quiet {
-            bar.show(&replay);
-        }
-        if replay.is_over() {
-            bar.clear();
-            return Ok(Watched::Ended(Box::new(replay)));
+        match client.get(&path).await {
+            Ok(answer) => {
+                let replay: Replay = read(&answer)?;
+                (seen, lost) = (true, None);
+                if !quiet {
+                    bar.show(&replay);
+                }
+                if replay.is_over() {
+                    bar.clear();
+                    return Ok(Watched::Ended(Box::new(replay)));
+                }
+            }
+            // A service that is started again goes on with the replay.
+            Err(failure) => {
+                if !seen || lost.get_or_insert_with(Instant::now).elapsed() > AWAY {
+                    bar.clear();
+                    return Err(failure);
+                }
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
