@@ -29,7 +29,7 @@ pub(crate) struct Remote {
     /// The service's address, as `http://127.0.0.1:8080` [default: where the configuration says it listens]
     #[arg(long, value_name = "URL", global = true)]
     url: Option<String>,
-    /// The service's data folder, whose admin.key is used where TIDINGS_ADMIN_KEY is not set [default: ./tidings-data]
+    /// The service's data folder, whose `admin.key` is used where `TIDINGS_ADMIN_KEY` is not set [default: ./tidings-data]
     #[arg(long, value_name = "FOLDER", global = true)]
     data: Option<String>,
     /// Print the service's answers as JSON

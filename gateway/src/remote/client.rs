@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cli::Failure;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Calls a service as its administrator.
 pub(crate) struct Client {

@@ -128,7 +128,7 @@ pub(crate) async fn run(args: ProjectionsArgs, file: Option<&Path>) -> Result<Ex
             if !detach {
                 return replay::follow(&client, id, args.remote.json()).await;
             }
-            print::line(&id);
+            print::line(id);
         }
         Action::Drop { name, generation } => {
             let path = path(&name, &format!("generations/{generation}"));

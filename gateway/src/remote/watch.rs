@@ -13,7 +13,7 @@ use crate::cli::Failure;
 /// How often the service is asked.
 const EVERY: Duration = Duration::from_millis(250);
 /// How long the service may be away while it is watched.
-const AWAY: Duration = Duration::from_secs(60);
+const AWAY: Duration = Duration::from_mins(1);
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The exit code of a program that was interrupted.
@@ -127,7 +127,7 @@ fn result(replay: &Replay) -> String {
 
 /// The bar; where there is no terminal, a line now and then.
 struct Bar {
-    bar: ProgressBar,
+    line: ProgressBar,
     phase: Option<String>,
     printed: Option<Instant>,
 }
@@ -139,19 +139,19 @@ impl Bar {
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
         Self {
-            bar,
+            line: bar,
             phase: None,
             printed: None,
         }
     }
 
     fn show(&mut self, replay: &Replay) {
-        self.bar.set_length(replay.total);
-        self.bar.set_position(replay.done);
-        self.bar.set_message(message(replay));
+        self.line.set_length(replay.total);
+        self.line.set_position(replay.done);
+        self.line.set_message(message(replay));
         let is_new = self.phase != replay.phase;
         let is_due = self.printed.is_none_or(|printed| printed.elapsed() >= LINE_EVERY);
-        if self.bar.is_hidden() && (is_new || is_due) && !replay.is_over() {
+        if self.line.is_hidden() && (is_new || is_due) && !replay.is_over() {
             let (done, total) = (print::count(replay.done), print::count(replay.total));
             match replay.total {
                 0 => print::line(message(replay)),
@@ -163,7 +163,7 @@ impl Bar {
     }
 
     fn clear(&self) {
-        self.bar.finish_and_clear();
+        self.line.finish_and_clear();
     }
 }
 

@@ -73,7 +73,7 @@ impl World {
         for _ in 0..thousands {
             let reply = api.post("/v1/events/bulk", &json!({ "events": events })).await?;
             reply.expect(202)?;
-            position = reply.header("tidings-position").to_owned();
+            reply.header("tidings-position").clone_into(&mut position);
         }
         eventually(async || {
             let reply = get_after(&api, "/v1/stats", &position).await?;
@@ -117,37 +117,31 @@ impl World {
     /// Changes the read database behind the service's back; answers how many rows.
     pub(crate) async fn sql(&self, statement: &str) -> anyhow::Result<u64> {
         let statement = AssertSqlSafe(statement.to_owned());
-        Ok(match self.service.database() {
-            Some(database) => {
-                let mut connection = PgConnection::connect(&database.url).await?;
-                let done = sqlx::query(statement).execute(&mut connection).await?;
-                done.rows_affected()
-            }
-            None => {
-                let done = sqlx::query(statement).execute(&mut self.sqlite().await?).await?;
-                done.rows_affected()
-            }
+        Ok(if let Some(database) = self.service.database() {
+            let mut connection = PgConnection::connect(&database.url).await?;
+            let done = sqlx::query(statement).execute(&mut connection).await?;
+            done.rows_affected()
+        } else {
+            let done = sqlx::query(statement).execute(&mut self.sqlite().await?).await?;
+            done.rows_affected()
         })
     }
 
     /// The one number or text that a query answers, as text.
     pub(crate) async fn one(&self, query: &str) -> anyhow::Result<Option<String>> {
         let query = format!("SELECT CAST(({query}) AS TEXT) AS found");
-        Ok(match self.service.database() {
-            Some(database) => {
-                let mut connection = PgConnection::connect(&database.url).await?;
-                let row = sqlx::query(AssertSqlSafe(query))
-                    .fetch_one(&mut connection)
-                    .await?;
-                row.get("found")
-            }
-            None => {
-                let mut connection = self.sqlite().await?;
-                let row = sqlx::query(AssertSqlSafe(query))
-                    .fetch_one(&mut connection)
-                    .await?;
-                row.get("found")
-            }
+        Ok(if let Some(database) = self.service.database() {
+            let mut connection = PgConnection::connect(&database.url).await?;
+            let row = sqlx::query(AssertSqlSafe(query))
+                .fetch_one(&mut connection)
+                .await?;
+            row.get("found")
+        } else {
+            let mut connection = self.sqlite().await?;
+            let row = sqlx::query(AssertSqlSafe(query))
+                .fetch_one(&mut connection)
+                .await?;
+            row.get("found")
         })
     }
 
