@@ -146,6 +146,7 @@ impl Matcher {
                     shard: self.shard,
                     sequence: record.sequence,
                 },
+                published_at: Some(message.published_at),
             },
             run: 1,
             attempt: 1,

@@ -19,6 +19,9 @@ pub struct MessageRef {
     pub event_type: EventType,
     /// Where it stands in the log of messages.
     pub position: Position,
+    /// When it was accepted; none in records of before this was noted, and where a run was asked for later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Timestamp>,
 }
 
 /// Why no response came.
@@ -251,6 +254,7 @@ mod tests {
                     shard: 0,
                     sequence: 42,
                 },
+                published_at: None,
             },
             run,
             at: Timestamp::from_millis(1_614_265_330_007),

@@ -43,6 +43,9 @@ pub use models::{
     RolesOf, SettingsOf, SettingsRow, Stats, StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow,
     Teams, TenantRow, Tenants, Tree, TreeSnapshot, TreeState, Usage, UsageOf, UserFilter, UserRow, Users,
 };
+pub use models::{
+    DeliveryFigures, Interval, InvalidSeries, Metric, Point, Points, Quantiles, Series, SeriesOf, SeriesQuery,
+};
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
 pub use projection::{ApplyError, Fact, Incoming, Projection};

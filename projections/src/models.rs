@@ -12,6 +12,7 @@ mod event_types;
 mod invitations;
 mod messages;
 mod roles;
+mod series;
 mod settings;
 mod stats;
 mod teams;
@@ -35,6 +36,9 @@ pub use event_types::{EventTypeRow, EventTypeVersionRow, EventTypes};
 pub use invitations::{InvitationFilter, InvitationRow, Invitations};
 pub use messages::{MessageFilter, MessageRow, Messages};
 pub use roles::{RoleDetail, RoleRow, RolesOf};
+pub use series::{
+    DeliveryFigures, Interval, InvalidSeries, Metric, Point, Points, Quantiles, Series, SeriesOf, SeriesQuery,
+};
 pub use settings::{SettingsOf, SettingsRow};
 pub use stats::{EventTypeTotal, Stats, StatsOf, StatusCounts};
 pub use teams::{TeamFilter, TeamMemberRow, TeamRow, Teams};
@@ -58,6 +62,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(messages::MessagesProjection),
         Arc::new(deliveries::DeliveriesProjection),
         Arc::new(stats::StatsProjection),
+        Arc::new(series::SeriesProjection),
         Arc::new(api_keys::ApiKeysProjection),
         Arc::new(settings::SettingsProjection),
         Arc::new(usage::UsageProjection),

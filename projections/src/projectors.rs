@@ -63,6 +63,9 @@ pub struct ProjectionStatus {
     pub positions: Vec<Position>,
     /// How many records it had not applied when the logs were last asked, a moment ago.
     pub lag_records: u64,
+    /// How old the last record it has applied was then, in seconds, while any are missing; 0 where none is. Of several
+    /// logs, the one furthest behind.
+    pub lag_seconds: f64,
     /// What went wrong last, while it does.
     pub last_error: Option<String>,
     /// Whether operators let it rest.
@@ -172,6 +175,7 @@ impl Projectors {
                     version: projection.version(),
                     positions: Vec::new(),
                     lag_records: 0,
+                    lag_seconds: 0.0,
                     last_error: None,
                     paused: false,
                     stopped: false,
@@ -180,6 +184,7 @@ impl Projectors {
             }
             let Some(status) = all.last_mut() else { continue };
             status.lag_records += seen.lag_records();
+            status.lag_seconds = status.lag_seconds.max(seen.lag_seconds);
             status.positions.extend(seen.at.map(|at| state.position(at)));
             status.last_error = status.last_error.take().or(seen.last_error);
             status.paused |= seen.paused;

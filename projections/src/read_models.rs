@@ -12,8 +12,8 @@ use sqlx::{Any, Transaction};
 use crate::checkpoints::{self, Live};
 use crate::engine::{Database, Kind, copies, postgres, sqlite};
 use crate::models::{
-    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, SettingsOf,
-    StatsOf, Teams, Tenants, Tree, UsageOf, Users,
+    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, SeriesOf,
+    SettingsOf, StatsOf, Teams, Tenants, Tree, UsageOf, Users,
 };
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::progress::Progress;
@@ -317,6 +317,14 @@ impl ReadModels {
             read_models: self,
             tenant,
             shard,
+        }
+    }
+
+    /// The course of a tenant's figures.
+    pub fn series<'a>(&'a self, tenant: &'a TenantId) -> SeriesOf<'a> {
+        SeriesOf {
+            read_models: self,
+            tenant,
         }
     }
 

@@ -10,6 +10,8 @@ mod history;
 mod queries;
 #[path = "projections/rebuild.rs"]
 mod rebuild;
+#[path = "projections/series.rs"]
+mod series;
 #[path = "projections/tenancy.rs"]
 mod tenancy;
 #[path = "projections/tree.rs"]
@@ -52,6 +54,9 @@ on_both! {
     queries::pages_continue_and_foreign_cursors_are_refused,
     deliveries::deliveries_by_status,
     deliveries::attempts_and_dead_letters,
+    series::records_are_counted_in_their_buckets,
+    series::only_so_many_types_have_series_of_their_own,
+    series::batches_do_not_matter,
     audit::the_trail_is_searched,
     tree::every_record_is_a_leaf,
     tree::whatever_was_in_the_tree_can_be_proved,

@@ -40,6 +40,7 @@ fn delivery() -> (DeliveryId, MessageRef) {
             shard: 0,
             sequence: 42,
         },
+        published_at: None,
     };
     (
         DeliveryId::derive(&TenantId::new(Ulid(7)), &message.id, &EndpointId::new(Ulid(9))),

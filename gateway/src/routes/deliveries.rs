@@ -220,6 +220,7 @@ async fn resend_delivery(
         id: row.event,
         event_type: row.event_type,
         position: row.position,
+        published_at: None,
     };
     let command = EndpointCommand::Resend {
         delivery: id.clone(),

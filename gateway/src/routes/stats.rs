@@ -1,5 +1,7 @@
 //! `/v1/stats`: a tenant's figures.
 
+mod series;
+
 use std::time::SystemTime;
 
 use axum::extract::State;
@@ -20,7 +22,9 @@ const TAG: &str = "stats";
 
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(needs(may::READ_STATS, routes!(show_stats)))
+    OpenApiRouter::new()
+        .routes(needs(may::READ_STATS, routes!(show_stats)))
+        .merge(series::router())
 }
 
 /// A tenant's figures.

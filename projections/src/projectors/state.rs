@@ -19,6 +19,8 @@ pub(crate) struct Seen {
     stored_at: Option<SystemTime>,
     /// The end of the log when it was last asked.
     end: u64,
+    /// How old the record at the checkpoint was then, in seconds, if it was not the last.
+    pub(crate) lag_seconds: f64,
     pub(crate) last_error: Option<String>,
     pub(crate) stopped: bool,
     pub(crate) paused: bool,
@@ -111,16 +113,18 @@ impl State {
 
     /// The log ends there.
     pub(super) fn measured(&self, end: u64, now: SystemTime) {
-        self.change(|seen| seen.end = end);
+        self.change(|seen| {
+            seen.end = end;
+            let age = seen.stored_at.and_then(|stored| now.duration_since(stored).ok());
+            let age = age.filter(|_| seen.lag_records() > 0);
+            seen.lag_seconds = age.map_or(0.0, |age| age.as_secs_f64());
+        });
         let seen = self.seen();
-        let behind = seen.lag_records();
-        let age = seen.stored_at.and_then(|stored| now.duration_since(stored).ok());
-        let seconds = age.filter(|_| behind > 0).map_or(0.0, |age| age.as_secs_f64());
         #[expect(
             clippy::cast_precision_loss,
             reason = "a gauge is a float, and lags stay far below 2^53"
         )]
-        ::metrics::gauge!(metrics::LAG_RECORDS, &self.labels()).set(behind as f64);
-        ::metrics::gauge!(metrics::LAG_SECONDS, &self.labels()).set(seconds);
+        ::metrics::gauge!(metrics::LAG_RECORDS, &self.labels()).set(seen.lag_records() as f64);
+        ::metrics::gauge!(metrics::LAG_SECONDS, &self.labels()).set(seen.lag_seconds);
     }
 }

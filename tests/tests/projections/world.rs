@@ -35,6 +35,7 @@ pub(crate) const ALL: &[&str] = &[
     "messages",
     "deliveries",
     "stats",
+    "series",
     "api_keys",
     "settings",
     "usage",
@@ -311,13 +312,24 @@ impl World {
         number: u64,
         event_type: &str,
     ) -> anyhow::Result<u64> {
+        let published_at = at(i64::try_from(number)? * 1_000);
+        self.publish_at(tenant, number, event_type, published_at).await
+    }
+
+    pub(crate) async fn publish_at(
+        &mut self,
+        tenant: &TenantId,
+        number: u64,
+        event_type: &str,
+        published_at: Timestamp,
+    ) -> anyhow::Result<u64> {
         let message = Message {
             v: Message::VERSION,
             tenant: tenant.clone(),
             id: event_id(number),
             event_type: event_type.parse()?,
             data: br#"{"amount": 12.50}"#.to_vec(),
-            published_at: at(i64::try_from(number)? * 1_000),
+            published_at,
             actor: Actor::PlatformAdmin,
             request_id: None,
             correlation_id: None,
@@ -361,6 +373,7 @@ pub(crate) fn delivery(
                 shard: 0,
                 sequence: event + 1,
             },
+            published_at: Some(at(when - 5)),
         },
         run,
         at: at(when),

@@ -243,6 +243,7 @@ mod tests {
                 id,
                 event_type: "invoice.paid".parse().unwrap(),
                 position: "m0-42".parse().unwrap(),
+                published_at: None,
             },
             tenant,
             endpoint,

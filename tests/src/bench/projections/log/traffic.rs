@@ -146,6 +146,7 @@ impl Traffic {
                         shard: 0,
                         sequence: self.messages,
                     },
+                    published_at: Some(message.published_at),
                 },
                 run: 1,
                 at: self.draw.now(),
