@@ -73,12 +73,20 @@ impl fmt::Display for Verdict {
 /// All that a user is allowed and denied: its own first, then its roles', the shortest ways first. A user that is not
 /// active has its rights still, and they are worth nothing.
 pub fn rights(user: &User, roles: &Roles) -> Vec<Right> {
-    let own = user.permissions().map(|(permission, effect)| Right {
+    gathered(user.permissions(), user.roles(), roles)
+}
+
+fn gathered<'a>(
+    own: impl IntoIterator<Item = (&'a Permission, Effect)>,
+    has: impl IntoIterator<Item = &'a RoleId>,
+    roles: &'a Roles,
+) -> Vec<Right> {
+    let own = own.into_iter().map(|(permission, effect)| Right {
         grant: permission.clone().into(),
         effect,
         through: Vec::new(),
     });
-    let inherited = roles.reach(user.roles()).into_iter().flat_map(|(way, role)| {
+    let inherited = roles.reach(has).into_iter().flat_map(|(way, role)| {
         role.permissions.iter().map(move |grant| Right {
             grant: grant.clone(),
             effect: Effect::Allow,
@@ -93,7 +101,17 @@ pub fn check(user: &User, roles: &Roles, permission: &Permission) -> Verdict {
     if user.status() != Some(UserStatus::Active) {
         return Verdict::Inactive;
     }
-    let rights = rights(user, roles);
+    judge(user.permissions(), user.roles(), roles, permission)
+}
+
+/// Whether an active user may do something, and why, by what it is allowed and denied by itself and the roles it has.
+pub fn judge<'a>(
+    own: impl IntoIterator<Item = (&'a Permission, Effect)>,
+    has: impl IntoIterator<Item = &'a RoleId>,
+    roles: &'a Roles,
+    permission: &Permission,
+) -> Verdict {
+    let rights = gathered(own, has, roles);
     let find = |effect| {
         let mut fitting = rights.iter().filter(|right| right.effect == effect);
         fitting.find(|right| right.grant.covers(permission)).cloned()

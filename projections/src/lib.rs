@@ -46,6 +46,7 @@ pub use models::{
 pub use models::{
     DeliveryFigures, Interval, InvalidSeries, Metric, Point, Points, Quantiles, Series, SeriesOf, SeriesQuery,
 };
+pub use models::{HolderRow, Permissions, RoleHolderRow};
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
 pub use projection::{ApplyError, Fact, Incoming, Projection};

@@ -11,6 +11,7 @@ mod endpoints;
 mod event_types;
 mod invitations;
 mod messages;
+mod permissions;
 mod roles;
 mod series;
 mod settings;
@@ -35,6 +36,7 @@ pub use endpoints::{EndpointRow, EndpointStatus, Endpoints};
 pub use event_types::{EventTypeRow, EventTypeVersionRow, EventTypes};
 pub use invitations::{InvitationFilter, InvitationRow, Invitations};
 pub use messages::{MessageFilter, MessageRow, Messages};
+pub use permissions::{HolderRow, Permissions, RoleHolderRow};
 pub use roles::{RoleDetail, RoleRow, RolesOf};
 pub use series::{
     DeliveryFigures, Interval, InvalidSeries, Metric, Point, Points, Quantiles, Series, SeriesOf, SeriesQuery,
@@ -54,6 +56,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(tenants::TenantsProjection),
         Arc::new(users::UsersProjection),
         Arc::new(roles::RolesProjection),
+        Arc::new(permissions::PermissionsProjection),
         Arc::new(teams::TeamsProjection),
         Arc::new(invitations::InvitationsProjection),
         Arc::new(endpoints::EndpointsProjection),

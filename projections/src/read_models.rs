@@ -12,8 +12,8 @@ use sqlx::{Any, Transaction};
 use crate::checkpoints::{self, Live};
 use crate::engine::{Database, Kind, copies, postgres, sqlite};
 use crate::models::{
-    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, RolesOf, SeriesOf,
-    SettingsOf, StatsOf, Teams, Tenants, Tree, UsageOf, Users,
+    self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, Permissions, RolesOf,
+    SeriesOf, SettingsOf, StatsOf, Teams, Tenants, Tree, UsageOf, Users,
 };
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::progress::Progress;
@@ -231,6 +231,14 @@ impl ReadModels {
         }
     }
 
+    /// What a tenant's users may do, and why.
+    pub fn permissions<'a>(&'a self, tenant: &'a TenantId) -> Permissions<'a> {
+        Permissions {
+            read_models: self,
+            tenant,
+        }
+    }
+
     /// A tenant's teams.
     pub fn teams<'a>(&'a self, tenant: &'a TenantId) -> Teams<'a> {
         Teams {
@@ -334,6 +342,11 @@ impl ReadModels {
             read_models: self,
             tenant,
         }
+    }
+
+    /// What queries of some projections would be true of now.
+    pub async fn seen(&self, tenant: &TenantId, projections: &[&str]) -> Result<Answer<()>, QueryError> {
+        self.query(tenant, projections).await?.answer(()).await
     }
 
     /// Begins a query on behalf of a tenant: one state of the database throughout, and on PostgreSQL nothing but

@@ -6,6 +6,8 @@ mod audit;
 mod deliveries;
 #[path = "projections/history.rs"]
 mod history;
+#[path = "projections/permissions.rs"]
+mod permissions;
 #[path = "projections/queries.rs"]
 mod queries;
 #[path = "projections/rebuild.rs"]
@@ -54,6 +56,7 @@ on_both! {
     queries::pages_continue_and_foreign_cursors_are_refused,
     deliveries::deliveries_by_status,
     deliveries::attempts_and_dead_letters,
+    permissions::holders_are_those_whom_the_evaluation_allows,
     series::records_are_counted_in_their_buckets,
     series::only_so_many_types_have_series_of_their_own,
     series::batches_do_not_matter,

@@ -1,4 +1,6 @@
-//! `/v1/permissions/check`: whether a user may do something, and why.
+//! `/v1/permissions`: whether a user may do something, and why; and who may.
+
+mod holders;
 
 use std::time::Duration;
 
@@ -20,7 +22,9 @@ use crate::problem::Problem;
 
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(needs(may::CHECK_PERMISSIONS, routes!(check_permission)))
+    OpenApiRouter::new()
+        .routes(needs(may::CHECK_PERMISSIONS, routes!(check_permission)))
+        .merge(holders::router())
 }
 
 /// What is asked.

@@ -98,9 +98,10 @@ impl World {
         })?;
         // The first commit has two events, each later one three.
         let number = u32::try_from((version + 1) / 3 + 1)?;
+        let parent = (number > 1).then(|| role_id(number - 1));
         let role = json!({
             "role": role_id(number), "name": format!("Role {number}"), "description": null,
-            "permissions": ["users.read.tenant"], "inherits": [],
+            "permissions": ["users.read.tenant"], "inherits": parent.into_iter().collect::<Vec<_>>(),
         });
         let change = json!({ "role": role_id(number), "added": ["*"], "removed": ["users.read.tenant"] });
         let mut events = vec![("role.defined", role), ("role.permissions_changed", change)];

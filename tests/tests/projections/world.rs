@@ -27,6 +27,7 @@ pub(crate) const ALL: &[&str] = &[
     "tenants",
     "users",
     "roles",
+    "permissions",
     "teams",
     "invitations",
     "endpoints",
