@@ -122,11 +122,46 @@ fn age(fresh_at: Timestamp) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{seconds}.{rest:03}")).ok()
 }
 
+/// What a query's answer is true of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Truth {
+    positions: Vec<Position>,
+    fresh_at: Option<Timestamp>,
+}
+
+impl<T> From<&Answer<T>> for Truth {
+    fn from(answer: &Answer<T>) -> Self {
+        Self {
+            positions: answer.positions.clone(),
+            fresh_at: answer.fresh_at,
+        }
+    }
+}
+
+impl Truth {
+    fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let position = header(&self.positions).map(|value| (POSITION, value));
+        let age = self.fresh_at.and_then(age).map(|value| (AGE, value));
+        position.into_iter().chain(age)
+    }
+
+    /// The response, which tells it.
+    pub(crate) fn told_by(&self, mut response: Response) -> Response {
+        response.headers_mut().extend(self.headers());
+        response
+    }
+
+    /// That what was asked for is not there, as far as this goes.
+    pub(crate) fn not_found(&self) -> Problem {
+        let with = |problem: Problem, (name, value)| problem.with_header(name, value);
+        self.headers().fold(Problem::not_found(), with)
+    }
+}
+
 /// A query's answer with what it is true of.
 #[derive(Debug)]
 pub(crate) struct Found<T> {
-    positions: Vec<Position>,
-    fresh_at: Option<Timestamp>,
+    truth: Truth,
     body: T,
 }
 
@@ -134,19 +169,18 @@ impl<T> Found<T> {
     /// The answer in the API's form.
     pub(crate) fn new<R>(answer: Answer<R>, form: impl FnOnce(R) -> T) -> Self {
         Self {
-            positions: answer.positions,
-            fresh_at: answer.fresh_at,
+            truth: Truth::from(&answer),
             body: form(answer.data),
         }
     }
 
     /// The one thing asked for, which may not be there.
     pub(crate) fn one<R>(answer: Answer<Option<R>>, form: impl FnOnce(R) -> T) -> Result<Self, Problem> {
-        let row = answer.data.ok_or_else(Problem::not_found)?;
+        let truth = Truth::from(&answer);
+        let row = answer.data.ok_or_else(|| truth.not_found())?;
         Ok(Self {
-            positions: answer.positions,
-            fresh_at: answer.fresh_at,
             body: form(row),
+            truth,
         })
     }
 }
@@ -163,11 +197,7 @@ impl<T> Found<List<T>> {
 
 impl<T: Serialize> IntoResponse for Found<T> {
     fn into_response(self) -> Response {
-        let mut response = with_positions(axum::Json(self.body).into_response(), &self.positions);
-        if let Some(age) = self.fresh_at.and_then(age) {
-            response.headers_mut().insert(AGE, age);
-        }
-        response
+        self.truth.told_by(axum::Json(self.body).into_response())
     }
 }
 

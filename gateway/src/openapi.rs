@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, Required, Response};
 
-use crate::consistency::{AT_LEAST, POSITION};
+use crate::consistency::{AGE, AT_LEAST, POSITION};
 use crate::guard::{Need, need_of};
 use crate::idempotency::KEY;
 use crate::problem::{MEDIA_TYPE, ProblemBody, ProblemType};
@@ -67,11 +67,26 @@ pub(crate) fn completed(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         let has_id = path.contains('{');
         for (operation, is_query) in operations_of(item) {
-            complete(operation, is_query, has_id);
+            let of_read_model = is_query && !OF_NO_READ_MODEL.contains(&path.as_str());
+            complete(operation, is_query, of_read_model, has_id);
         }
     }
     document
 }
+
+/// Queries that no read model answers but the program itself, the log, or the table of what operators do: they have no
+/// position to wait for. All others honour `Tidings-At-Least`, which a walk over them shows.
+const OF_NO_READ_MODEL: [&str; 9] = [
+    "/v1/audit/checkpoint/key",
+    "/v1/audit/legal-hold",
+    "/v1/commands",
+    "/v1/projections",
+    "/v1/projections/{name}",
+    "/v1/replays",
+    "/v1/replays/{id}",
+    "/v1/replays/{id}/rows",
+    "/v1/users/{id}/permissions",
+];
 
 /// The operations of a path, and whether each only asks.
 fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
@@ -80,7 +95,7 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, b
     query.chain(commands.into_iter().flatten().map(|operation| (operation, false)))
 }
 
-fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
+fn complete(operation: &mut Operation, is_query: bool, of_read_model: bool, has_id: bool) {
     operation.security = Some(if need_of(operation) == Some(Need::Nothing) {
         Vec::new()
     } else {
@@ -90,14 +105,29 @@ fn complete(operation: &mut Operation, is_query: bool, has_id: bool) {
         if let RefOr::T(response) = response
             && status.starts_with('2')
         {
-            response.headers.insert(POSITION.to_string(), position().into());
+            if of_read_model || !is_query {
+                response.headers.insert(POSITION.to_string(), position().into());
+            }
+            if of_read_model {
+                response.headers.insert(AGE.to_string(), age().into());
+            }
         }
     }
     for kind in problems_of(operation, is_query, has_id) {
         add_problem(operation, kind);
     }
-    let common = if is_query { at_least() } else { idempotency_key() };
-    operation.parameters.get_or_insert_default().push(common.into());
+    if of_read_model {
+        add_problem(operation, ProblemType::Stale);
+    }
+    let common = if !is_query {
+        Some(idempotency_key())
+    } else if of_read_model {
+        Some(at_least())
+    } else {
+        None
+    };
+    let common = common.map(Into::into);
+    operation.parameters.get_or_insert_default().extend(common);
 }
 
 /// The problems that any operation of this kind can answer.
@@ -119,7 +149,7 @@ fn problems_of(operation: &Operation, is_query: bool, has_id: bool) -> Vec<Probl
     let has_parameters = operation.parameters.iter().flatten().any(in_query);
     kinds.extend(has_parameters.then_some(ProblemType::InvalidQuery));
     if is_query {
-        kinds.extend([ProblemType::InvalidHeader, ProblemType::Stale]);
+        kinds.push(ProblemType::InvalidHeader);
     } else {
         kinds.extend([
             ProblemType::InvalidHeader,
@@ -186,13 +216,24 @@ fn position() -> utoipa::openapi::Header {
         .build()
 }
 
+fn age() -> utoipa::openapi::Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(
+            "How old what the answer is true of may be, in seconds: the answer has seen everything that was \
+             acknowledged so long ago.",
+        ))
+        .build()
+}
+
 fn at_least() -> Parameter {
     ParameterBuilder::new()
         .name(AT_LEAST.as_str())
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "What the answer must have seen: positions, separated by commas.",
+            "What the answer must have seen: positions, separated by commas. It waits for them for 5 seconds, unless the \
+             operator chose another time, and then answers 412 `stale` with its own position.",
         ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .build()

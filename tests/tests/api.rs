@@ -4,6 +4,8 @@
 mod api_keys;
 #[path = "api/commands.rs"]
 mod commands;
+#[path = "api/consistency.rs"]
+mod consistency;
 #[path = "api/deliveries.rs"]
 mod deliveries;
 #[path = "api/endpoints.rs"]
@@ -30,6 +32,8 @@ mod resources;
 mod roles;
 #[path = "api/settings.rs"]
 mod settings;
+#[path = "api/stats.rs"]
+mod stats;
 #[path = "api/teams.rs"]
 mod teams;
 #[path = "api/tenants.rs"]

@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::export::{self, Format, Part, Row};
 use crate::app::App;
 use crate::auth::Member;
-use crate::consistency::{AtLeast, Found, List};
+use crate::consistency::{AtLeast, Found, List, Truth};
 use crate::extract::{Id, Limit, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
@@ -181,7 +181,8 @@ async fn show_event(
 ) -> Result<Found<FullEvent>, Problem> {
     at_least.reached(&app, READ_MODEL).await?;
     let found = app.read_models.messages(&member.tenant).get(&id).await?;
-    let row = found.data.ok_or_else(Problem::not_found)?;
+    let truth = Truth::from(&found);
+    let row = found.data.ok_or_else(|| truth.not_found())?;
     let event = full(&app, &member.tenant, row).await?.ok_or_else(|| {
         Problem::new(
             ProblemType::EventExpired,
@@ -253,11 +254,12 @@ async fn export_events(
                 cursor,
             };
             let found = app.read_models.messages(&tenant).list(&filter, &page).await?;
-            let events = found.data.data.into_iter().map(|row| full(&app, &tenant, row));
-            let rows: Vec<_> = stream::iter(events).buffered(READS).try_collect().await?;
+            let page = Part::of(found, |row| full(&app, &tenant, row));
+            let rows: Vec<_> = stream::iter(page.rows).buffered(READS).try_collect().await?;
             Ok(Part {
                 rows: rows.into_iter().flatten().collect(),
-                next: found.data.next_cursor,
+                next: page.next,
+                truth: page.truth,
             })
         }
     })

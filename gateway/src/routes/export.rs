@@ -11,9 +11,11 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
+use projections::{Answer, Listing};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::consistency::Truth;
 use crate::problem::{Problem, ProblemType};
 
 /// The form of an export.
@@ -32,6 +34,19 @@ pub(super) struct Part<R> {
     pub(super) rows: Vec<R>,
     /// The cursor of the next part; none after the last.
     pub(super) next: Option<String>,
+    /// What they are true of.
+    pub(super) truth: Truth,
+}
+
+impl<R> Part<R> {
+    /// A page of a list.
+    pub(super) fn of<T>(answer: Answer<Listing<T>>, form: impl FnMut(T) -> R) -> Self {
+        Self {
+            truth: Truth::from(&answer),
+            rows: answer.data.data.into_iter().map(form).collect(),
+            next: answer.data.next_cursor,
+        }
+    }
 }
 
 /// A row of an export.
@@ -44,7 +59,8 @@ pub(super) trait Row: Serialize + Send + 'static {
 }
 
 /// Streams the parts that `read` gives, from the first on. The first is read before the answer begins, so that what
-/// is wrong with the query is still a problem; a later failure breaks the transfer off.
+/// is wrong with the query is still a problem; a later failure breaks the transfer off. The answer tells what the
+/// first part is true of; what comes into being meanwhile is newer than that, and not in it.
 pub(super) async fn stream<R, F>(
     format: Format,
     name: &'static str,
@@ -79,7 +95,7 @@ where
     if let Ok(file) = HeaderValue::from_str(&format!("attachment; filename=\"{name}.{ending}\"")) {
         response.headers_mut().insert(CONTENT_DISPOSITION, file);
     }
-    Ok(response)
+    Ok(first.truth.told_by(response))
 }
 
 fn broken(problem: &Problem) -> std::io::Error {

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::auditing::Line;
 use crate::auth::Member;
-use crate::consistency::{AtLeast, Found, with_positions};
+use crate::consistency::{AtLeast, Found, Truth};
 use crate::extract::Parameters;
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemType};
@@ -121,7 +121,7 @@ async fn get_checkpoint(
     let mut tree = snapshot(&app, &member).await?;
     let note = app.proofs.sign(&member.tenant, &mut tree).await?;
     let answer = tree.answer(note).await?;
-    Ok(with_positions(plain(answer.data), &answer.positions))
+    Ok(Truth::from(&answer).told_by(plain(answer.data)))
 }
 
 /// Show the key of checkpoints

@@ -111,12 +111,8 @@ async fn write<R: Row>(
                 limit: Some(Page::MAX),
                 cursor,
             };
-            let found = app.read_models.audit(&tenant).list(&filter, &page).await?.data;
-            let rows = found.data.into_iter().map(|row| form(&tenant, row));
-            Ok(Part {
-                rows: rows.collect(),
-                next: found.next_cursor,
-            })
+            let found = app.read_models.audit(&tenant).list(&filter, &page).await?;
+            Ok(Part::of(found, |row| form(&tenant, row)))
         }
     })
     .await

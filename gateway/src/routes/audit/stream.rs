@@ -28,7 +28,7 @@ use super::view::{AuditView, OutcomeView};
 use super::{READ_MODEL, TAG};
 use crate::app::App;
 use crate::auth::{MAX_AGE, Member, Principal};
-use crate::consistency::AtLeast;
+use crate::consistency::{AtLeast, Truth};
 use crate::extract::Parameters;
 use crate::guard::{authorize, may, needs};
 use crate::problem::{Problem, ProblemType};
@@ -148,6 +148,7 @@ async fn stream_audit(
     let named = named(&headers, query.after.as_deref())?;
     at_least.reached(&app, READ_MODEL).await?;
     let permit = app.streams.take(&member.tenant)?;
+    let truth = Truth::from(&app.read_models.seen(&member.tenant, READ_MODEL).await?);
     let place = match named {
         Some(place) => place,
         None => app.read_models.audit(&member.tenant).end().await?,
@@ -179,7 +180,7 @@ async fn stream_audit(
     response
         .headers_mut()
         .insert(UNBUFFERED, HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(truth.told_by(response))
 }
 
 /// The place that a client names.

@@ -19,7 +19,7 @@ use super::{READ_MODEL, TAG, sized, snapshot};
 use crate::app::App;
 use crate::auditing::Line;
 use crate::auth::Member;
-use crate::consistency::AtLeast;
+use crate::consistency::{AtLeast, Truth};
 use crate::extract::Parameters;
 use crate::problem::{Problem, ProblemType};
 use crate::proofs::{self, SHARD};
@@ -64,7 +64,7 @@ pub(super) async fn export_log(
         return Err(Problem::new(ProblemType::InvalidQuery, detail));
     }
     let leaves = tree.leaves(from, size, PAGE).await?;
-    tree.answer(()).await?;
+    let truth = Truth::from(&tree.answer(()).await?);
     let export = Export {
         app,
         tenant: member.tenant,
@@ -88,7 +88,7 @@ pub(super) async fn export_log(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
     let name = HeaderValue::from_static("attachment; filename=\"log.jsonl\"");
     headers.insert(CONTENT_DISPOSITION, name);
-    Ok(response)
+    Ok(truth.told_by(response))
 }
 
 fn broken(problem: &Problem) -> std::io::Error {

@@ -56,10 +56,7 @@ pub(super) async fn export_users(
                 cursor,
             };
             let found = app.read_models.users(&tenant).list(&filter, &page).await?;
-            Ok(Part {
-                rows: found.data.data,
-                next: found.data.next_cursor,
-            })
+            Ok(Part::of(found, |row| row))
         }
     })
     .await
