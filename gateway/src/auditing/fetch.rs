@@ -17,12 +17,12 @@ use crate::installation::in_full;
 /// The environment variable of the tenant's key.
 const KEY: &str = "TIDINGS_API_KEY";
 /// How long the service may be silent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is fetched, and where it is kept.
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// The service's address, as https://tidings.example.org
+    /// The service's address, as `https://tidings.example.org`
     #[arg(
         long,
         value_name = "URL",

@@ -166,12 +166,11 @@ async fn prove_record(
     let mut tree = snapshot(&app, &member).await?;
     let leaf = tree.leaf(position.sequence).await?.ok_or_else(nothing)?;
     let size = sized("size", query.size, leaf.leaf + 1, &tree)?;
-    let checkpoint = match query.size {
-        None => Some(app.proofs.sign(&member.tenant, &mut tree).await?),
-        Some(_) => {
-            app.proofs.check(&member.tenant, &mut tree).await?;
-            None
-        }
+    let checkpoint = if query.size.is_none() {
+        Some(app.proofs.sign(&member.tenant, &mut tree).await?)
+    } else {
+        app.proofs.check(&member.tenant, &mut tree).await?;
+        None
     };
     let (hashes, root) = proofs::inclusion(&mut tree, leaf, size).await?;
     let answer = tree.answer(()).await?;

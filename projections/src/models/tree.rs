@@ -5,6 +5,7 @@
 //! level ([`domain::proof::Stored`]), so that a proof in ten million records reads some two hundred rows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use async_trait::async_trait;
 use domain::Source;
@@ -133,10 +134,9 @@ async fn grown<'b>(
     rows.load(&TREES, batch.iter().map(|incoming| row_key(key_of(incoming))))
         .await?;
     for incoming in batch {
-        let key = key_of(incoming);
-        if !trees.contains_key(&key) {
-            let row = rows.get(&TREES, row_key(key)).await?;
-            trees.insert(key, kept(row)?);
+        if let Entry::Vacant(tree) = trees.entry(key_of(incoming)) {
+            let row = rows.get(&TREES, row_key(*tree.key())).await?;
+            tree.insert(kept(row)?);
         }
     }
     Ok(trees)
