@@ -9,7 +9,7 @@ use tests::http::{Api, Reply};
 use tests::service::Tidings;
 use tokio::time::Instant;
 
-use crate::world::{PATIENCE, get_after, tenant, text};
+use crate::world::{PATIENCE, get_after, tenant, text, until};
 
 /// Issues a key and answers calls with it.
 async fn issue(service: &Tidings, owner: &Api, new: Value) -> anyhow::Result<(String, Api)> {
@@ -264,7 +264,7 @@ for_each_engine! {
         let admin = service.admin()?;
         let made = admin.post("/v1/tenants", &json!({ "name": "Acme", "slug": "acme" })).await?.expect(201)?;
         let owner = service.tenant(text(&made, "api_key")?)?;
-        let list = owner.get("/v1/api-keys").await?.expect(200)?;
+        let list = until(&owner, "/v1/api-keys", |body| body["data"][0].is_object()).await?;
         let own = format!("/v1/api-keys/{}", text(&list["data"][0], "id")?);
         assert_eq!(owner.call(Method::POST, &format!("{own}/revoke"), None, &[]).await?.status, 204);
         assert_eq!(owner.get(&own).await?.problem(401)?, "unauthenticated");
