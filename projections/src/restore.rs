@@ -200,13 +200,10 @@ impl<'r> Restore<'r> {
                 return Err(RestoreError::Differs { sequence: at + 1 });
             }
             for record in page {
-                let next = match known.next() {
-                    Some(next) => Some(next),
-                    None => {
-                        known = archive.page(at).await?.into_iter();
-                        known.next()
-                    }
-                };
+                if known.len() == 0 {
+                    known = archive.page(at).await?.into_iter();
+                }
+                let next = known.next();
                 let found = digest(&record);
                 // The log's sequence is part of its digest.
                 if next.as_ref().map(digest) != Some(found) {

@@ -70,7 +70,7 @@ impl Watch {
                 None | Some(Ok(Some(_))) => return,
                 Some(Ok(None)) => {}
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "The logs could not be compared with their fences.")
+                    tracing::debug!(%error, "The logs could not be compared with their fences.");
                 }
             }
         }

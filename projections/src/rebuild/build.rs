@@ -101,7 +101,7 @@ impl<'b> Build<'b> {
                 total,
                 passed_before: self.records(),
             };
-            self.fold(*log, port.as_ref(), at, *end, told).await?;
+            self.fold(*log, port, at, *end, told).await?;
         }
         Ok(())
     }
@@ -145,9 +145,11 @@ impl<'b> Build<'b> {
         if at >= end {
             return Ok(());
         }
-        let mut source = Source::open(log, port.as_ref(), at, self.tenant.as_ref()).await?;
         let mut decoded = Decoded::default();
-        while let Some(record) = source.next(&self.stop).await? {
+        // What is gone by its age is not waited for.
+        let gone = port.state().await?.first > end;
+        let mut source = Source::open(log, port.as_ref(), at, self.tenant.as_ref()).await?;
+        while !gone && let Some(record) = source.next(&self.stop).await? {
             if record.sequence > end {
                 break;
             }

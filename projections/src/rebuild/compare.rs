@@ -41,27 +41,34 @@ struct Digest {
 }
 
 impl Digest {
-    fn add(&mut self, row: &Row) {
-        let mut hasher = Sha256::new();
-        for value in row {
-            let (kind, bytes): (u8, Vec<u8>) = match value {
-                Value::Text(Some(text)) => (1, text.as_bytes().to_vec()),
-                Value::Int(Some(number)) => (2, number.to_be_bytes().to_vec()),
-                Value::Bytes(Some(bytes)) => (3, bytes.clone()),
-                Value::Text(None) | Value::Int(None) | Value::Bytes(None) => (0, Vec::new()),
-            };
-            hasher.update([kind]);
-            hasher.update((bytes.len() as u64).to_be_bytes());
-            hasher.update(&bytes);
-        }
-        let hash = hasher.finalize();
-        let half = hash
-            .iter()
-            .take(16)
-            .fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
+    /// Counts a row of this hash.
+    fn add(&mut self, hash: u128) {
         self.rows += 1;
-        self.sum = self.sum.wrapping_add(half);
+        self.sum = self.sum.wrapping_add(hash);
     }
+}
+
+/// The first half of the SHA-256 of a row's values, each after its type and length.
+fn hash(row: &Row) -> u128 {
+    let mut hasher = Sha256::new();
+    let mut add = |kind: u8, bytes: &[u8]| {
+        hasher.update([kind]);
+        hasher.update((bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+    };
+    for value in row {
+        match value {
+            Value::Text(Some(text)) => add(1, text.as_bytes()),
+            Value::Int(Some(number)) => add(2, &number.to_be_bytes()),
+            Value::Bytes(Some(bytes)) => add(3, bytes),
+            Value::Text(None) | Value::Int(None) | Value::Bytes(None) => add(0, &[]),
+        }
+    }
+    let whole = hasher.finalize();
+    whole
+        .iter()
+        .take(16)
+        .fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
 }
 
 /// Compares each member with its live generation; none where no member has one.
@@ -157,13 +164,14 @@ async fn digest(
             if !cuts.keep(table, &row) {
                 return;
             }
-            all.add(&row);
+            let hash = hash(&row);
+            all.add(hash);
             let of = row.first().and_then(Value::as_text).unwrap_or_default();
             if let Some(digest) = by_tenant.get_mut(of) {
-                digest.add(&row);
+                digest.add(hash);
             } else if by_tenant.len() < TENANTS {
                 let mut digest = Digest::default();
-                digest.add(&row);
+                digest.add(hash);
                 by_tenant.insert(of.to_owned(), digest);
             }
         })
@@ -202,7 +210,7 @@ mod tests {
         let of = |order: &[usize]| {
             let mut digest = Digest::default();
             for place in order {
-                digest.add(&rows[*place]);
+                digest.add(hash(&rows[*place]));
             }
             digest
         };

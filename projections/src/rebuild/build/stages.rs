@@ -1,11 +1,14 @@
 //! The three stages of the bulk fold: reading and decoding, folding, writing.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use broker::EventLog;
 use broker::layout::Log;
-use domain::Timestamp;
+use domain::{TenantId, Timestamp};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::source::Source;
 use super::{Build, database};
@@ -59,65 +62,28 @@ impl Build<'_> {
     pub(super) async fn fold(
         &self,
         log: Log,
-        port: &dyn EventLog,
+        port: &Arc<dyn EventLog>,
         at: u64,
         end: u64,
         told: Told,
     ) -> Result<(), RebuildError> {
         let (to_fold, from_reader) = mpsc::channel(WAITING);
         let (to_write, from_fold) = mpsc::channel(WAITING);
-        let reading = self.read(log, port, at, end, to_fold);
+        let reader = Reader {
+            log,
+            port: Arc::clone(port),
+            tenant: self.tenant.clone(),
+            most: batch_records(self.rebuild.read_models.database.kind),
+            stop: self.stop.clone(),
+        };
+        // A task of its own, which decodes on another thread while this one folds; gone when this one is.
+        let reading = AbortOnDropHandle::new(tokio::spawn(reader.read(at, end, to_fold)));
         let folding = self.fold_batches(log, at, end, from_reader, to_write);
         let writing = self.write_batches(log, from_fold, told);
         let (read, folded, written) = tokio::join!(reading, folding, writing);
+        let read = read.unwrap_or_else(|_| Err(RebuildError::Interrupted));
         // What went wrong last in the row of stages made the others end.
         written.and(folded).and(read)
-    }
-
-    /// Reads and decodes records up to the end.
-    async fn read(
-        &self,
-        log: Log,
-        port: &dyn EventLog,
-        at: u64,
-        end: u64,
-        out: mpsc::Sender<Decoded>,
-    ) -> Result<(), RebuildError> {
-        let most = batch_records(self.rebuild.read_models.database.kind);
-        let whole = matches!(log, Log::Events(_)) && self.tenant.is_none();
-        let mut source = Source::open(log, port, at, self.tenant.as_ref()).await?;
-        let (mut last, mut batch, mut bytes) = (at, Decoded::default(), 0);
-        while last < end {
-            let Some(record) = source
-                .next(&self.stop)
-                .await?
-                .filter(|record| record.sequence <= end)
-            else {
-                break;
-            };
-            if record.sequence <= last || (whole && record.sequence != last + 1) {
-                return Err(RebuildError::Gap {
-                    log: log.name(),
-                    last,
-                    found: record.sequence,
-                });
-            }
-            last = record.sequence;
-            bytes += record.payload.len();
-            batch.add(log, &record);
-            if batch.len() % TURN == 0 {
-                tokio::task::yield_now().await;
-            }
-            if batch.len() >= most || bytes >= BATCH_BYTES {
-                bytes = 0;
-                if out.send(std::mem::take(&mut batch)).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        // An empty last batch moves the checkpoint past records of others.
-        let _ended = out.send(batch).await;
-        Ok(())
     }
 
     async fn fold_batches(
@@ -278,5 +244,67 @@ impl Build<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// The first stage.
+struct Reader {
+    log: Log,
+    port: Arc<dyn EventLog>,
+    tenant: Option<TenantId>,
+    /// Records per batch.
+    most: usize,
+    stop: CancellationToken,
+}
+
+impl Reader {
+    /// Reads and decodes records up to the end.
+    async fn read(self, at: u64, end: u64, out: mpsc::Sender<Decoded>) -> Result<(), RebuildError> {
+        let (mut last, mut batch, mut bytes) = (at, Decoded::default(), 0);
+        let mut source = self.open(at, end).await?;
+        while let Some(source) = source.as_mut().filter(|_| last < end) {
+            let next = source.next(&self.stop).await?;
+            let Some(record) = next.filter(|record| record.sequence <= end) else {
+                break;
+            };
+            self.check(last, record.sequence)?;
+            last = record.sequence;
+            bytes += record.payload.len();
+            batch.add(self.log, &record);
+            if batch.len() % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+            if batch.len() >= self.most || bytes >= BATCH_BYTES {
+                bytes = 0;
+                if out.send(std::mem::take(&mut batch)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        // An empty last batch moves the checkpoint past records of others, and past those that are gone by their age.
+        let _ended = out.send(batch).await;
+        Ok(())
+    }
+
+    /// The records; none where all up to the end are gone by their age, for which one would wait for ever.
+    async fn open(&self, at: u64, end: u64) -> Result<Option<Source<'_>>, RebuildError> {
+        if self.port.state().await?.first > end {
+            return Ok(None);
+        }
+        let source = Source::open(self.log, self.port.as_ref(), at, self.tenant.as_ref());
+        source.await.map(Some)
+    }
+
+    /// In a log that keeps all its records none may be left out.
+    fn check(&self, last: u64, found: u64) -> Result<(), RebuildError> {
+        let whole = matches!(self.log, Log::Events(_)) && self.tenant.is_none();
+        if found <= last || (whole && found != last + 1) {
+            return Err(RebuildError::Gap {
+                log: self.log.name(),
+                last,
+                found,
+            });
+        }
+        Ok(())
     }
 }
