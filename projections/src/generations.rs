@@ -97,7 +97,11 @@ pub(crate) async fn live_or_new(
     if let Some(generation) = live(session, projection).await? {
         return Ok(generation);
     }
-    let generation = next(session, projection).await?;
+    // A rebuild may have been asked for before the first projector began; the tables of the migrations come first.
+    let generation = match standing(session, projection, 0).await? {
+        None => 0,
+        Some(_) => next(session, projection).await?,
+    };
     for table in projection.tables() {
         copies::make(session, table, generation).await?;
         copies::finish(session, table, generation).await?;

@@ -31,9 +31,8 @@ for_each_engine! {
         let (id, api) = tenant(&service, "acme").await?;
         let register = |number: usize| json!({ "command": "RegisterUser", "data": { "email": format!("u{number}@example.org"), "name": "=1+1" } });
         let commands = json!({ "commands": (0..450).map(register).collect::<Vec<_>>() });
-        api.post("/v1/commands", &commands).await?.expect(200)?;
-        let users = api.get("/v1/users?limit=1").await?.expect(200)?;
-        let user = text(&users["data"][0], "id")?.to_owned();
+        let made = api.post("/v1/commands", &commands).await?.expect(200)?;
+        let user = text(&made["results"][0]["body"], "id")?.to_owned();
         api.post(&format!("/v1/users/{user}/deactivate"), &json!({})).await?;
         api.post(&format!("/v1/users/{user}/reactivate"), &json!({})).await?;
         api.call(reqwest::Method::PUT, &format!("/v1/users/{user}/permissions/users.read.tenant"), Some(&json!({ "effect": "allow" })), &[]).await?;
