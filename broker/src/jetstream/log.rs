@@ -95,6 +95,10 @@ impl EventLog for StreamLog {
     }
 
     async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        // Before the first record; the server refuses to look for it.
+        if sequence == 0 {
+            return Ok(None);
+        }
         let found = self.connection.message_at(&self.stream, sequence).await;
         found
             .map_err(ReadError::Unavailable)?

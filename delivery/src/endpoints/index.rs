@@ -215,7 +215,7 @@ mod tests {
                 correlation_id: None,
                 causation_id: None,
                 traceparent: None,
-                at: Timestamp::default(),
+                at: stored_at.into(),
             },
             prev: None,
         };
