@@ -129,7 +129,10 @@ pub(crate) async fn rewrite_tree(service: &Tidings, tenant: &str, lines: &[Value
 }
 
 fn hex(hash: &Hash) -> String {
-    hash.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.0.iter().fold(String::new(), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
 }
 
 async fn sqlite(service: &Tidings, file: &str) -> anyhow::Result<SqliteConnection> {

@@ -168,7 +168,7 @@ impl World {
         checkpoints: &[&PathBuf],
         key: &str,
     ) -> anyhow::Result<Verdict> {
-        let export: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let export = lines.join("\n") + "\n";
         let export = self.keep("export", &export)?;
         let mut command = Command::new(service::binary()?);
         // An auditor's machine knows nothing of the service.
