@@ -214,40 +214,76 @@ impl Rebuild {
         projections: &[Arc<dyn Projection>],
         stop: &CancellationToken,
     ) -> Result<Outcome, RebuildError> {
-        let members = job.begin(projections).await?;
+        let all = job.begin(projections).await?;
+        let members = self.unfinished(&all).await?;
+        let mut outcome = Outcome {
+            generations: job.generations().await?,
+            records: 0,
+            differences: job.compared().await?.flatten(),
+        };
+        if !members.is_empty() {
+            self.finish_rest(job, plan, &members, &mut outcome, stop).await?;
+        }
+        if plan.until.is_none() && plan.switch {
+            for member in &all {
+                switch::drop_older(self, member).await?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Takes those that are still being built through all the steps.
+    async fn finish_rest(
+        &self,
+        job: &Job,
+        plan: &Plan,
+        members: &[Member],
+        outcome: &mut Outcome,
+        stop: &CancellationToken,
+    ) -> Result<(), RebuildError> {
         let ends = match plan.until {
             Some(until) => Some(ends::of(&self.logs, until).await?),
             None => None,
         };
-        let build = Build::new(self, job, plan, &members, stop);
+        let build = Build::new(self, job, plan, members, stop);
         build
-            .to(&ends
-                .clone()
-                .map_or(self.live_or_end(&members).await?, |ends| ends))
+            .to(&ends.clone().map_or(self.live_or_end(members).await?, |ends| ends))
             .await?;
-        job.enter(Phase::Indexing).await?;
-        for member in &members {
-            self.finish(member).await?;
+        // A run that was killed behind the comparison is past it: what it found still holds.
+        if job.compared().await?.is_none() {
+            job.enter(Phase::Indexing).await?;
+            for member in members {
+                self.finish(member).await?;
+            }
+            if ends.is_none() {
+                job.enter(Phase::Comparing).await?;
+                outcome.differences = compare::run(self, &build, members, plan.tenant.as_ref()).await?;
+                job.found(outcome.differences.as_deref()).await?;
+            }
         }
-        let mut outcome = Outcome {
-            generations: job.generations().await?,
-            records: 0,
-            differences: None,
-        };
-        if ends.is_none() {
-            job.enter(Phase::Comparing).await?;
-            outcome.differences = compare::run(self, &build, &members, plan.tenant.as_ref()).await?;
-            job.found(outcome.differences.as_deref()).await?;
+        if ends.is_some() {
+            self.stand(members, Standing::Inspection).await?;
+        } else if plan.switch {
+            self.switch_in(job, plan, &build, members).await?;
+        } else {
+            self.drop_built(members).await?;
         }
         outcome.records = build.records();
-        if ends.is_some() {
-            self.stand(&members, Standing::Inspection).await?;
-        } else if plan.switch {
-            self.switch_in(job, plan, &build, &members).await?;
-        } else {
-            self.drop_built(&members).await?;
+        Ok(())
+    }
+
+    /// Those that this run has still to finish: one that was killed may have switched some.
+    async fn unfinished(&self, members: &[Member]) -> Result<Vec<Member>, RebuildError> {
+        let mut session = self.read_models.database.begin_beside().await?;
+        let mut unfinished = Vec::with_capacity(members.len());
+        for member in members {
+            let projection = member.projection.as_ref();
+            let standing = generations::standing(&mut session, projection, member.generation).await?;
+            if standing == Some(Standing::Building) {
+                unfinished.push(member.clone());
+            }
         }
-        Ok(outcome)
+        Ok(unfinished)
     }
 
     async fn switch_in(
@@ -267,9 +303,6 @@ impl Rebuild {
                 None => switch::whole(self, build, member).await?,
                 Some(tenant) => switch::tenant(self, build, member, tenant).await?,
             }
-        }
-        for member in members {
-            switch::drop_older(self, member).await?;
         }
         Ok(())
     }

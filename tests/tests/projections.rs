@@ -6,6 +6,8 @@ mod audit;
 mod deliveries;
 #[path = "projections/history.rs"]
 mod history;
+#[path = "projections/kills.rs"]
+mod kills;
 #[path = "projections/permissions.rs"]
 mod permissions;
 #[path = "projections/queries.rs"]
@@ -72,7 +74,8 @@ on_both! {
     trouble::each_version_of_a_fold_has_rows_of_its_own,
     rebuild::all_are_rebuilt_while_the_log_grows,
     rebuild::what_was_changed_by_hand_is_found_and_mended,
-    rebuild::killed_at_any_moment_a_rebuild_goes_on,
+    kills::killed_at_any_moment_a_rebuild_goes_on,
+    kills::killed_between_two_switches_a_rebuild_goes_on,
     rebuild::one_tenant_is_rebuilt_alone,
     rebuild::a_copy_shows_a_past_position,
     rebuild::what_was_switched_is_rolled_back,

@@ -235,6 +235,14 @@ impl Job {
         .await
     }
 
+    /// What the comparison found, where the run is past it.
+    pub(super) async fn compared(&self) -> Result<Option<Option<Vec<Difference>>>, RebuildError> {
+        let mut session = self.read_models.database.begin_beside().await?;
+        let row = rows(&mut session, Some(&self.id)).await?.into_iter().next();
+        let past = row.filter(|row| matches!(row.phase, Phase::CatchingUp | Phase::Switching));
+        Ok(past.map(|row| row.differences))
+    }
+
     /// Ends the run.
     pub(super) async fn end(&self, phase: Phase, error: Option<String>) -> Result<(), RebuildError> {
         self.change(|update| {

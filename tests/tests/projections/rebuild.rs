@@ -1,6 +1,6 @@
-//! Rebuilding beside the live read models: under load, killed, cancelled, for one tenant, as of a past position, back.
+//! Rebuilding beside the live read models: under load, cancelled, for one tenant, as of a past position, back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use broker::layout::Log;
 use projections::rebuild::{Plan, Rebuild, RebuildError, Until};
@@ -8,15 +8,15 @@ use projections::{Control, Page, ReadModels, Standing, UserFilter};
 use tokio_util::sync::CancellationToken;
 
 use crate::history::Dice;
-use crate::world::{ALL, PATIENCE, Store, World, tenant, user_id};
+use crate::world::{ALL, Store, World, tenant, user_id};
 
-const SHORT: Duration = Duration::from_millis(400);
+pub(crate) const SHORT: Duration = Duration::from_millis(400);
 
-fn rebuild(world: &World, read_models: &ReadModels) -> Rebuild {
+pub(crate) fn rebuild(world: &World, read_models: &ReadModels) -> Rebuild {
     Rebuild::new(read_models.clone(), world.logs(), Control::default()).with_lease(SHORT)
 }
 
-fn plan(projections: &[&str]) -> Plan {
+pub(crate) fn plan(projections: &[&str]) -> Plan {
     Plan {
         projections: projections.iter().map(|&name| name.to_owned()).collect(),
         tenant: None,
@@ -25,7 +25,7 @@ fn plan(projections: &[&str]) -> Plan {
     }
 }
 
-async fn standing_of(
+pub(crate) async fn standing_of(
     read_models: &ReadModels,
     projection: &str,
     standing: Standing,
@@ -115,46 +115,6 @@ pub(crate) async fn what_was_changed_by_hand_is_found_and_mended(store: Store) -
         [0_i64; 0]
     );
     world.assert_folded(&read_models).await?;
-    stop.cancel();
-    projectors.join().await;
-    Ok(())
-}
-
-/// Dropped wherever it is, again and again, as a killed process would; each time another one goes on with it.
-pub(crate) async fn killed_at_any_moment_a_rebuild_goes_on(store: Store) -> anyhow::Result<()> {
-    let mut world = World::new(store).await?;
-    let read_models = world.open().await?;
-    let (projectors, stop) = world.start(&read_models);
-    world.live(&mut Dice::new(31), 300).await?;
-    world.settled(&read_models).await?;
-    let (mut dice, mut chance) = (Dice::new(32), Dice::new(33));
-    let (mut kills, deadline) = (0, Instant::now() + 4 * PATIENCE);
-    loop {
-        assert!(Instant::now() < deadline, "killed {kills} times, it never ended");
-        world.live(&mut chance, 5).await?;
-        let process = rebuild(&world, &world.open().await?);
-        let (plan, never) = (plan(ALL), CancellationToken::new());
-        // A little longer each time, so that every step is interrupted and the last one is not.
-        let moment = Duration::from_millis(u64::from(dice.roll(20 + kills * 40)));
-        match tokio::time::timeout(moment, process.run("rpl_1", &plan, &never)).await {
-            Err(_) => kills += 1,
-            Ok(Err(RebuildError::Taken)) => tokio::time::sleep(SHORT / 4).await,
-            Ok(Err(error)) if error.passes() => {}
-            Ok(outcome) => {
-                outcome?;
-                break;
-            }
-        }
-    }
-    assert!(kills > 2, "it was killed {kills} times only");
-    world.assert_folded(&read_models).await?;
-    for projection in ALL {
-        assert_eq!(
-            standing_of(&read_models, projection, Standing::Live).await?,
-            [1],
-            "{projection}"
-        );
-    }
     stop.cancel();
     projectors.join().await;
     Ok(())

@@ -77,7 +77,7 @@ pub(crate) async fn rewrite_tree(service: &Tidings, tenant: &str, lines: &[Value
     for (number, hash) in level.iter().enumerate() {
         statements.push(format!(
             "UPDATE tree_leaves SET hash = {{{}}} WHERE tenant = '{tenant}' AND leaf = {number}",
-            hex(hash)
+            hex::encode(hash.0)
         ));
     }
     while !level.is_empty() {
@@ -85,13 +85,13 @@ pub(crate) async fn rewrite_tree(service: &Tidings, tenant: &str, lines: &[Value
             for (number, hash) in level.iter().enumerate() {
                 statements.push(format!(
                     "UPDATE tree_nodes SET hash = {{{}}} WHERE tenant = '{tenant}' AND level = {height} AND number = {number}",
-                    hex(hash)
+                    hex::encode(hash.0)
                 ));
             }
         }
         if size >> height & 1 == 1 {
             let last = level.last().context("a subtree")?;
-            frontier = format!("{}{frontier}", hex(last));
+            frontier = format!("{}{frontier}", hex::encode(last.0));
         }
         level = level
             .chunks_exact(2)
@@ -126,13 +126,6 @@ pub(crate) async fn rewrite_tree(service: &Tidings, tenant: &str, lines: &[Value
         }
     }
     Ok(())
-}
-
-fn hex(hash: &Hash) -> String {
-    hash.0.iter().fold(String::new(), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
-        text
-    })
 }
 
 async fn sqlite(service: &Tidings, file: &str) -> anyhow::Result<SqliteConnection> {

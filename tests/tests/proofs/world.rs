@@ -168,7 +168,9 @@ impl World {
         checkpoints: &[&PathBuf],
         key: &str,
     ) -> anyhow::Result<Verdict> {
-        let export = lines.join("\n") + "\n";
+        let export = lines
+            .iter()
+            .fold(String::new(), |export, line| export + &line.to_string() + "\n");
         let export = self.keep("export", &export)?;
         let mut command = Command::new(service::binary()?);
         // An auditor's machine knows nothing of the service.
