@@ -35,7 +35,7 @@ pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
 pub use master_key::{InvalidMasterKey, MasterKey};
 pub use post::install_crypto;
 pub use schedule::{InvalidSchedule, Schedule};
-pub use secrets::{SecretError, SecretReader, SecretWriter};
+pub use secrets::{SecretError, SecretReader, SecretText, SecretWriter};
 pub use service::{Delivery, StartError, Status};
 pub use settings::Settings;
 pub use sign::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, InvalidSecret, Secret, sign};

@@ -1,9 +1,11 @@
-//! Where endpoints' signing secrets lie: encrypted, in a bucket of their own.
+//! Where endpoints' secrets lie: encrypted, in a bucket of their own. Most sign webhooks; others are what an endpoint's
+//! policy keeps secret, such as a password of the receiver's.
 //!
 //! A value is sealed with XChaCha20-Poly1305 under a key derived from the master key for its tenant, and bound to
 //! its tenant, endpoint and name, so a value copied to another key opens nowhere. Writing and reading are two types: the
 //! gateway, which makes secrets, can't read them back, and delivery, which uses them, can't replace them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use domain::{EndpointId, SecretId, TenantId};
 use moka::sync::Cache;
+use zeroize::Zeroizing;
 
 use crate::work::subject;
 use crate::{MasterKey, Secret};
@@ -36,6 +39,28 @@ pub enum SecretError {
     /// The bucket could not be reached; trying again may help.
     #[error("the signing secrets are unavailable")]
     Unavailable(#[from] KvError),
+}
+
+/// A secret text, such as a password or a private key. Never printed, wiped from memory when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// This text.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text, for the moment in which it is needed.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
+    }
 }
 
 /// Keeps secrets; can't read them.
@@ -63,7 +88,21 @@ impl SecretWriter {
         secret: &Secret,
     ) -> Result<(), SecretError> {
         let key = key(tenant, endpoint, name);
-        let sealed = seal(&self.master, tenant, &key, secret);
+        let sealed = seal(&self.master, tenant, &key, secret.as_bytes());
+        self.bucket.put(&key, sealed, Expect::Anything, None).await?;
+        Ok(())
+    }
+
+    /// Stores what an endpoint's policy keeps secret, sealed; call it before the endpoint has this policy.
+    pub async fn keep_text(
+        &self,
+        tenant: &TenantId,
+        endpoint: &EndpointId,
+        name: &SecretId,
+        text: &SecretText,
+    ) -> Result<(), SecretError> {
+        let key = key(tenant, endpoint, Some(name));
+        let sealed = seal(&self.master, tenant, &key, text.reveal().as_bytes());
         self.bucket.put(&key, sealed, Expect::Anything, None).await?;
         Ok(())
     }
@@ -135,17 +174,17 @@ fn cipher(master: &MasterKey, tenant: &TenantId) -> XChaCha20Poly1305 {
 }
 
 /// `version (1) ‖ nonce (24) ‖ ciphertext and tag`
-fn seal(master: &MasterKey, tenant: &TenantId, key: &Subject, secret: &Secret) -> Bytes {
+fn seal(master: &MasterKey, tenant: &TenantId, key: &Subject, secret: &[u8]) -> Bytes {
     let mut nonce = [0; NONCE];
     rand::fill(&mut nonce[..]);
     let payload = Payload {
-        msg: secret.as_bytes(),
+        msg: secret,
         aad: key.as_str().as_bytes(),
     };
     #[expect(clippy::expect_used, reason = "sealing fails only beyond 256 GiB")]
     let ciphertext = cipher(master, tenant)
         .encrypt(&XNonce::from(nonce), payload)
-        .expect("64 bytes can be sealed");
+        .expect("a short text can be sealed");
     [&[VERSION], &nonce[..], &ciphertext].concat().into()
 }
 
@@ -183,7 +222,7 @@ mod tests {
         let same: EndpointId = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let name: SecretId = "sec_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let (master, secret) = (MasterKey::generate(), Secret::generate());
-        let sealed = seal(&master, &tenant, &endpoint, &secret);
+        let sealed = seal(&master, &tenant, &endpoint, secret.as_bytes());
         assert_eq!(unseal(&master, &tenant, &endpoint, &sealed), Some(secret));
         for another in [key(&tenant, &other, None), key(&tenant, &same, Some(&name))] {
             assert_eq!(unseal(&master, &tenant, &another, &sealed), None);
@@ -196,7 +235,7 @@ mod tests {
     fn any_change_to_what_is_stored_is_noticed() {
         let (tenant, endpoint) = ids();
         let master = MasterKey::generate();
-        let sealed = seal(&master, &tenant, &endpoint, &Secret::generate());
+        let sealed = seal(&master, &tenant, &endpoint, Secret::generate().as_bytes());
         for i in 0..sealed.len() {
             let mut changed = sealed.to_vec();
             changed[i] ^= 1;
@@ -214,8 +253,8 @@ mod tests {
         let (tenant, endpoint) = ids();
         let (master, secret) = (MasterKey::generate(), Secret::generate());
         assert_ne!(
-            seal(&master, &tenant, &endpoint, &secret),
-            seal(&master, &tenant, &endpoint, &secret)
+            seal(&master, &tenant, &endpoint, secret.as_bytes()),
+            seal(&master, &tenant, &endpoint, secret.as_bytes())
         );
     }
 }

@@ -11,7 +11,7 @@ pub trait Root:
     cqrs_es::Aggregate<
         Services = (),
         Command: Clone + Send + Sync + 'static,
-        Event: Send + Sync + 'static,
+        Event: StoredEvent + Send + Sync + 'static,
         Error: Send + Sync + 'static,
     > + Clone
     + 'static
@@ -35,6 +35,13 @@ pub trait Root:
         let _ = event;
         Vec::new()
     }
+}
+
+/// An event whose stored form may have had earlier schemas that are read as the present one.
+pub trait StoredEvent: DomainEvent {
+    /// The oldest schema whose data the present form reads: what was added since has a default that means what was
+    /// so before.
+    fn oldest_schema(&self) -> u16;
 }
 
 /// A stored event that this version of the program cannot read.
@@ -68,7 +75,7 @@ pub fn encode_event<E: DomainEvent>(event: &E) -> Result<EventRecord, serde_json
 }
 
 /// The event of a stored form.
-pub fn decode_event<E: DomainEvent>(record: &EventRecord) -> Result<E, DecodeEventError> {
+pub fn decode_event<E: StoredEvent>(record: &EventRecord) -> Result<E, DecodeEventError> {
     let error = |source| DecodeEventError {
         event_type: record.event_type.clone(),
         schema: record.schema,
@@ -76,18 +83,23 @@ pub fn decode_event<E: DomainEvent>(record: &EventRecord) -> Result<E, DecodeEve
     };
     let tagged = json!({ "type": record.event_type, "data": record.data });
     let event: E = serde_json::from_value(tagged).map_err(error)?;
-    let newest = event.event_version();
-    if newest != record.schema.to_string() {
+    let (oldest, newest) = (event.oldest_schema(), event.event_version());
+    let known = record.schema.to_string() == newest
+        || newest
+            .parse()
+            .is_ok_and(|newest| (oldest..newest).contains(&record.schema));
+    if !known {
         // A later schema of a known event: folding it as the one we know would lose facts silently.
-        let text = format!("this program knows schema {newest} of it");
+        let text = format!("this program knows schemas {oldest} to {newest} of it");
         return Err(error(serde::de::Error::custom(text)));
     }
     Ok(event)
 }
 
-/// Gives an event enum its `DomainEvent`: the wire name is the serde tag, the schema version stands per variant.
+/// Gives an event enum its `DomainEvent`: the wire name is the serde tag, the schema version stands per variant, with
+/// the oldest that is read as it where that is another.
 macro_rules! domain_event {
-    ($event:ident { $($variant:ident => ($wire:literal, $schema:literal)),+ $(,)? }) => {
+    ($event:ident { $($variant:ident => ($wire:literal, $schema:literal $(, since $oldest:literal)?)),+ $(,)? }) => {
         impl cqrs_es::DomainEvent for $event {
             fn event_type(&self) -> String {
                 match self { $(Self::$variant { .. } => $wire.to_owned()),+ }
@@ -95,6 +107,12 @@ macro_rules! domain_event {
 
             fn event_version(&self) -> String {
                 match self { $(Self::$variant { .. } => stringify!($schema).to_owned()),+ }
+            }
+        }
+
+        impl $crate::aggregate::StoredEvent for $event {
+            fn oldest_schema(&self) -> u16 {
+                match self { $(Self::$variant { .. } => [$($oldest,)? $schema][0]),+ }
             }
         }
 
@@ -114,7 +132,7 @@ pub(crate) mod testing {
 
     use cqrs_es::event_sink::EventSink;
 
-    use super::{DomainEvent, Root, Value, decode_event, encode_event, json};
+    use super::{Root, StoredEvent, Value, decode_event, encode_event, json};
     use crate::EventRecord;
 
     /// What a command decides on an aggregate with a history.
@@ -147,34 +165,53 @@ pub(crate) mod testing {
         golden
     }
 
+    /// An event's golden file of an earlier schema must be read as this event for ever.
+    pub(crate) fn check_earlier_golden_file<E: StoredEvent>(name: &str, schema: u16, event: &E) {
+        let stored = golden_event(name, schema);
+        assert_eq!(&decode_event::<E>(&stored).unwrap(), event);
+        assert_ne!(
+            encode_event(event).unwrap().schema,
+            schema,
+            "{name} has no earlier schema"
+        );
+    }
+
+    fn golden_path(name: &str, schema: u16) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../schemas/events/{name}.v{schema}.json"))
+    }
+
+    fn golden_event(name: &str, schema: u16) -> EventRecord {
+        let path = golden_path(name, schema);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; write the file of a new event with UPDATE_GOLDEN=1",
+                path.display()
+            )
+        });
+        let golden: Value = serde_json::from_str(&text).unwrap();
+        EventRecord {
+            event_type: golden["type"].as_str().unwrap().to_owned(),
+            schema: u16::try_from(golden["schema"].as_u64().unwrap()).unwrap(),
+            data: golden["data"].clone(),
+        }
+    }
+
     /// Each event must decode from its golden file, written when its schema was new, and encode to the same.
-    pub(crate) fn check_golden_files<E: DomainEvent>(wire: &[(&str, u16)], examples: &[E]) {
+    pub(crate) fn check_golden_files<E: StoredEvent>(wire: &[(&str, u16)], examples: &[E]) {
         assert_eq!(examples.len(), wire.len(), "one example per event");
         for (example, (name, schema)) in examples.iter().zip(wire) {
             let record = encode_event(example).unwrap();
             assert_eq!((record.event_type.as_str(), record.schema), (*name, *schema));
-            let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-                .join(format!("../schemas/events/{name}.v{schema}.json"));
-            let form = json!({ "type": record.event_type, "schema": record.schema, "data": record.data });
+            let path = golden_path(name, *schema);
             if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+                let form = json!({ "type": record.event_type, "schema": record.schema, "data": record.data });
                 std::fs::write(&path, format!("{form:#}\n")).unwrap();
             }
-            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-                panic!(
-                    "{}: {error}; write the file of a new event with UPDATE_GOLDEN=1",
-                    path.display()
-                )
-            });
-            let golden: Value = serde_json::from_str(&text).unwrap();
+            let stored = golden_event(name, *schema);
             assert_eq!(
-                golden, form,
+                stored, record,
                 "{name} is no longer written as its golden file says"
             );
-            let stored = EventRecord {
-                event_type: golden["type"].as_str().unwrap().to_owned(),
-                schema: u16::try_from(golden["schema"].as_u64().unwrap()).unwrap(),
-                data: golden["data"].clone(),
-            };
             assert_eq!(&decode_event::<E>(&stored).unwrap(), example);
             let unknown = EventRecord {
                 schema: schema + 1,

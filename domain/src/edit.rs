@@ -20,6 +20,15 @@ impl<T> Edit<T> {
         matches!(self, Self::Keep)
     }
 
+    /// The same for what the value is turned into.
+    pub fn map<U>(self, turn: impl FnOnce(T) -> U) -> Edit<U> {
+        match self {
+            Self::Keep => Edit::Keep,
+            Self::Reset => Edit::Reset,
+            Self::Set(value) => Edit::Set(turn(value)),
+        }
+    }
+
     /// The value after it; none where the default holds.
     pub fn of(self, present: Option<T>) -> Option<T> {
         match self {

@@ -1,10 +1,13 @@
 //! Webhook endpoints: where a tenant's messages go.
 //!
 //! Rules:
-//! * An endpoint has an `http` or `https` URL and at least one event type it wants.
+//! * An endpoint has an `http` or `https` URL and at least one event type it wants; everything else is its policy, of
+//!   which every part has a default.
 //! * While disabled or after its removal it gets nothing new; a removed endpoint never comes back.
 //! * Its secret can be rotated: the new one signs from now on, the one before beside it for an overlap, and one still
 //!   older no longer.
+//! * What its policy keeps secret only has names here; names that a change replaces are remembered, so that what they
+//!   stand for can be erased.
 //! * Dead letters can be redriven and deliveries asked for again while it exists, and discarded even afterwards; this
 //!   is said here as a fact, and the delivery side acts on it.
 
@@ -17,11 +20,17 @@ use crate::aggregate::domain_event;
 use crate::settings::OverlapHours;
 use crate::{DeliveryId, MessageRef, Root, SecretId, Text, Timestamp};
 
+mod condition;
 mod filter;
+mod pointer;
+pub mod policy;
 mod secrets;
 mod target;
 
+pub use condition::{Condition, ContentFilter, InvalidCondition, Limit, Test};
 pub use filter::{EventTypeFilter, InvalidFilter};
+pub use pointer::{InvalidPointer, JsonPointer};
+pub use policy::{InvalidPolicy, Policy, PolicyChange};
 pub use secrets::Secrets;
 pub use target::{InvalidHost, InvalidUrl, TargetUrl};
 
@@ -42,6 +51,21 @@ pub struct EndpointSettings {
     pub event_types: Vec<EventTypeFilter>,
     /// What people call it.
     pub description: Option<Description>,
+    /// How it wants them.
+    #[serde(flatten)]
+    pub policy: Box<Policy>,
+}
+
+impl EndpointSettings {
+    /// Refuses what no endpoint can be set to.
+    pub fn check(&self) -> Result<(), EndpointRejection> {
+        match self.event_types.len() {
+            0 => return Err(EndpointRejection::NoEventTypes),
+            1..=MAX_LIST => {}
+            _ => return Err(EndpointRejection::ListTooLong),
+        }
+        self.policy.check(&self.url).map_err(EndpointRejection::Policy)
+    }
 }
 
 /// What of an endpoint's settings is to be another; what is not given stays.
@@ -53,6 +77,8 @@ pub struct EndpointChange {
     pub event_types: Option<Vec<EventTypeFilter>>,
     /// The new description; `Some(None)` takes it away.
     pub description: Option<Option<Description>>,
+    /// What of the policy is to be another.
+    pub policy: Box<PolicyChange>,
 }
 
 impl EndpointChange {
@@ -61,6 +87,7 @@ impl EndpointChange {
             url: self.url.unwrap_or_else(|| settings.url.clone()),
             event_types: self.event_types.unwrap_or_else(|| settings.event_types.clone()),
             description: self.description.unwrap_or_else(|| settings.description.clone()),
+            policy: Box::new(self.policy.apply_to((*settings.policy).clone())),
         }
     }
 }
@@ -217,8 +244,8 @@ pub enum EndpointEvent {
 }
 
 domain_event!(EndpointEvent {
-    Created => ("endpoint.created", 1),
-    Changed => ("endpoint.changed", 1),
+    Created => ("endpoint.created", 2, since 1),
+    Changed => ("endpoint.changed", 2, since 1),
     Disabled => ("endpoint.disabled", 1),
     Enabled => ("endpoint.enabled", 1),
     SecretRotated => ("endpoint.secret_rotated", 1),
@@ -243,6 +270,9 @@ pub enum EndpointRejection {
     /// No receiver can have its URL.
     #[error("{0}")]
     Url(InvalidHost),
+    /// Its policy asks for what cannot be.
+    #[error("{0}")]
+    Policy(InvalidPolicy),
     /// A list in the command is too long.
     #[error("a list may hold at most {MAX_LIST} entries")]
     ListTooLong,
@@ -264,9 +294,8 @@ impl cqrs_es::Aggregate for Endpoint {
         let event = match (&self.state, command) {
             (State::Absent, EndpointCommand::Create(settings)) => {
                 settings.url.check_host().map_err(EndpointRejection::Url)?;
-                Some(EndpointEvent::Created {
-                    settings: checked(settings)?,
-                })
+                settings.check()?;
+                Some(EndpointEvent::Created { settings })
             }
             (_, EndpointCommand::Create(_)) => return Err(EndpointRejection::AlreadyCreated),
             // What it left behind can still be cleared away.
@@ -305,7 +334,14 @@ impl cqrs_es::Aggregate for Endpoint {
             }
             (EndpointEvent::Removed {}, state) => {
                 let secrets = match state {
-                    State::Present { secrets, .. } | State::Removed { secrets } => std::mem::take(secrets),
+                    State::Present {
+                        secrets, settings, ..
+                    } => {
+                        let mut secrets = std::mem::take(secrets);
+                        secrets.release(settings.policy.secrets());
+                        secrets
+                    }
+                    State::Removed { secrets } => std::mem::take(secrets),
                     State::Absent => Secrets::default(),
                 };
                 *state = State::Removed { secrets };
@@ -317,7 +353,16 @@ impl cqrs_es::Aggregate for Endpoint {
                 },
                 State::Present { secrets, .. },
             ) => secrets.rotate(secret, previous_valid_until),
-            (EndpointEvent::Changed { to, .. }, State::Present { settings, .. }) => *settings = to,
+            (
+                EndpointEvent::Changed { to, .. },
+                State::Present {
+                    settings, secrets, ..
+                },
+            ) => {
+                let kept = |name: &&SecretId| to.policy.secrets().any(|other| other == *name);
+                secrets.release(settings.policy.secrets().filter(|name| !kept(name)));
+                *settings = to;
+            }
             (EndpointEvent::Disabled { .. }, State::Present { enabled, .. }) => *enabled = false,
             (EndpointEvent::Enabled {}, State::Present { enabled, .. }) => *enabled = true,
             // Requests are for the delivery side; they change nothing the endpoint decides by.
@@ -339,7 +384,8 @@ fn decide(
             if let Some(url) = change.url.as_ref().filter(|url| **url != settings.url) {
                 url.check_host().map_err(EndpointRejection::Url)?;
             }
-            let to = checked(change.apply_to(settings))?;
+            let to = change.apply_to(settings);
+            to.check()?;
             (to != *settings).then(|| EndpointEvent::Changed {
                 from: settings.clone(),
                 to,
@@ -369,14 +415,6 @@ fn rotate(secrets: &Secrets, to: SecretId, at: Timestamp, overlap: OverlapHours)
     })
 }
 
-fn checked(settings: EndpointSettings) -> Result<EndpointSettings, EndpointRejection> {
-    match settings.event_types.len() {
-        0 => Err(EndpointRejection::NoEventTypes),
-        1..=MAX_LIST => Ok(settings),
-        _ => Err(EndpointRejection::ListTooLong),
-    }
-}
-
 fn bounded(selection: Selection) -> Result<Selection, EndpointRejection> {
     match &selection {
         Selection::Deliveries(list) if list.len() > MAX_LIST => Err(EndpointRejection::ListTooLong),
@@ -385,7 +423,7 @@ fn bounded(selection: Selection) -> Result<Selection, EndpointRejection> {
 }
 
 impl Root for Endpoint {
-    const FOLD: u32 = 2;
+    const FOLD: u32 = 3;
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ mod time;
 pub mod user;
 
 pub use access::Effect;
-pub use aggregate::{DecodeEventError, Root, decode_event, encode_event};
+pub use aggregate::{DecodeEventError, Root, StoredEvent, decode_event, encode_event};
 pub use bounded::{Bounded, OutOfBounds};
 pub use changes::{Change, changes};
 pub use claim::{Claim, ClaimRecord};

@@ -123,6 +123,16 @@ where
     deserializer.deserialize_map(Object(PhantomData))
 }
 
+/// An object inside a body, and nothing else that serde would take for one.
+#[derive(Debug)]
+pub(crate) struct Strict<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strict<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object(deserializer).map(Self)
+    }
+}
+
 /// Tells `null` from "not given", with `#[serde(default)]`.
 #[expect(clippy::option_option, reason = "a field left away differs from null")]
 pub(crate) fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>

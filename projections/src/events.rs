@@ -1,7 +1,6 @@
 //! Folding the events of an aggregate into its row: one step per event, each checked against the version before.
 
-use cqrs_es::DomainEvent;
-use domain::{Commit, Meta, Timestamp, decode_event};
+use domain::{Commit, Meta, StoredEvent, Timestamp, decode_event};
 
 use crate::projection::{ApplyError, Incoming};
 use crate::rows::Rows;
@@ -18,7 +17,7 @@ pub(crate) struct Step<'b> {
 }
 
 /// The events of one kind of aggregate in a batch, in order.
-pub(crate) fn events<'b, E: DomainEvent>(
+pub(crate) fn events<'b, E: StoredEvent>(
     batch: &'b [Incoming],
     aggregate: &'static str,
 ) -> impl Iterator<Item = Result<(Step<'b>, E), ApplyError>> {
@@ -46,7 +45,7 @@ pub(crate) fn events<'b, E: DomainEvent>(
 /// The events of one kind of aggregate in a batch, in order; their rows are read along.
 ///
 /// The aggregate's table has a row each, under `tenant` and `id`, with its `version` and when it was `updated_at`.
-pub(crate) async fn steps<'b, E: DomainEvent>(
+pub(crate) async fn steps<'b, E: StoredEvent>(
     batch: &'b [Incoming],
     aggregate: &'static str,
     table: &'static Table,

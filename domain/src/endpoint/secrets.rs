@@ -1,5 +1,5 @@
-//! Which secrets an endpoint's webhooks are signed with. The secrets themselves are kept elsewhere; here they only
-//! have names.
+//! Which secrets an endpoint's webhooks are signed with, and which secrets of it can be erased. The secrets themselves
+//! are kept elsewhere; here they only have names.
 
 use std::collections::VecDeque;
 
@@ -7,15 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{SecretId, Timestamp};
 
-/// How many secrets that no longer sign are remembered, so that what a crash left of them can still be erased.
-const REMEMBERED: usize = 8;
+/// How many secrets that are no longer used are remembered, so that what a crash left of them can still be erased: at
+/// least those of a whole policy.
+const REMEMBERED: usize = 32;
 
 /// The names of an endpoint's secrets. `None` names the one it was created with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secrets {
     current: Option<SecretId>,
     previous: Option<Previous>,
-    /// Those that no longer sign, the oldest first.
+    /// Those that no longer sign, or of which the policy no longer speaks, the oldest first.
     ended: VecDeque<Option<SecretId>>,
 }
 
@@ -42,7 +43,7 @@ impl Secrets {
         std::iter::once(self.current.as_ref()).chain(previous.map(|previous| previous.secret.as_ref()))
     }
 
-    /// Those that no longer sign and can be erased.
+    /// Those that are no longer used and can be erased.
     pub fn ended(&self) -> impl Iterator<Item = Option<&SecretId>> {
         self.ended.iter().map(Option::as_ref)
     }
@@ -60,8 +61,19 @@ impl Secrets {
             until: previous_valid_until,
         };
         if let Some(ended) = self.previous.replace(before) {
-            self.ended.push_back(ended.secret);
+            self.end(ended.secret);
         }
+    }
+
+    /// The policy speaks no longer of these.
+    pub fn release<'s>(&mut self, names: impl Iterator<Item = &'s SecretId>) {
+        for name in names {
+            self.end(Some(name.clone()));
+        }
+    }
+
+    fn end(&mut self, secret: Option<SecretId>) {
+        self.ended.push_back(secret);
         if self.ended.len() > REMEMBERED {
             self.ended.pop_front();
         }

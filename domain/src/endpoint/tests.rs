@@ -1,14 +1,15 @@
 use ulid::Ulid;
 
 use super::*;
-use crate::aggregate::testing::{check_golden_files, decide};
-use crate::{EndpointId, EventId, Position, Source, TenantId};
+use crate::aggregate::testing::{check_earlier_golden_file, check_golden_files, decide};
+use crate::{Edit, EndpointId, EventId, Position, Source, TenantId};
 
 fn settings(url: &str) -> EndpointSettings {
     EndpointSettings {
         url: TargetUrl::try_from(url.to_owned()).unwrap(),
         event_types: vec![EventTypeFilter::try_from("invoice.*".to_owned()).unwrap()],
         description: Some(Text::new("bookkeeping").unwrap()),
+        policy: Box::default(),
     }
 }
 
@@ -116,6 +117,138 @@ async fn a_change_leaves_alone_what_it_does_not_name() {
     };
     let refused = when(&[created()], EndpointCommand::Change(nothing)).await;
     assert_eq!(refused, Err(EndpointRejection::NoEventTypes));
+}
+
+/// A policy with two secrets of these numbers.
+fn policy(header: u128, password: u128) -> Policy {
+    serde_json::from_value(serde_json::json!({
+        "timeout_ms": 5_000,
+        "headers": [
+            { "name": "x-source", "value": "tidings" },
+            { "name": "x-key", "secret": SecretId::new(Ulid(header)) }
+        ],
+        "authentication": { "type": "basic", "username": "ada", "password": SecretId::new(Ulid(password)) }
+    }))
+    .unwrap()
+}
+
+fn with(policy: Policy) -> EndpointSettings {
+    EndpointSettings {
+        policy: Box::new(policy),
+        ..settings("https://example.org/a")
+    }
+}
+
+#[tokio::test]
+async fn a_policy_is_changed_part_by_part() {
+    let created = EndpointEvent::Created {
+        settings: with(policy(1, 2)),
+    };
+    let change = |policy: PolicyChange| {
+        EndpointCommand::Change(EndpointChange {
+            policy: Box::new(policy),
+            ..EndpointChange::default()
+        })
+    };
+    assert_eq!(
+        when(std::slice::from_ref(&created), change(PolicyChange::default())).await,
+        Ok(vec![])
+    );
+    let reset = change(PolicyChange {
+        timeout_ms: Edit::Reset,
+        method: Edit::Set(policy::Method::Put),
+        ..PolicyChange::default()
+    });
+    let to = with(Policy {
+        timeout_ms: None,
+        method: policy::Method::Put,
+        ..policy(1, 2)
+    });
+    let changed = EndpointEvent::Changed {
+        from: with(policy(1, 2)),
+        to,
+    };
+    assert_eq!(when(&[created], reset).await, Ok(vec![changed]));
+}
+
+#[tokio::test]
+async fn what_a_policy_cannot_ask_for_is_refused() {
+    let refused = async |json: serde_json::Value, url: &str| {
+        let settings = EndpointSettings {
+            policy: serde_json::from_value(json).unwrap(),
+            ..settings(url)
+        };
+        when(&[], EndpointCommand::Create(settings)).await
+    };
+    let no = |policy| Err(EndpointRejection::Policy(policy));
+    let headers = |names: &[&str]| -> serde_json::Value {
+        let headers = names
+            .iter()
+            .map(|name| serde_json::json!({ "name": name, "value": "x" }));
+        serde_json::json!({ "headers": headers.collect::<Vec<_>>() })
+    };
+    let url = "https://example.org/";
+    for name in [
+        "host",
+        "Content-Length",
+        "connection",
+        "webhook-id",
+        "ce-id",
+        "proxy-authorization",
+    ] {
+        let policy = headers(&["x-a", name]);
+        assert_eq!(
+            refused(policy, url).await,
+            no(InvalidPolicy::ReservedHeader(1)),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        refused(headers(&["x-a", "X-A"]), url).await,
+        no(InvalidPolicy::HeaderTwice(1))
+    );
+    let many: Vec<String> = (0..17).map(|number| format!("x-{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(
+        refused(headers(&many), url).await,
+        no(InvalidPolicy::TooManyHeaders)
+    );
+    assert!(refused(headers(&many[1..]), url).await.is_ok());
+    assert!(refused(headers(&["authorization"]), url).await.is_ok());
+    let mut twice = headers(&["authorization"]);
+    twice["authentication"] = serde_json::json!({ "type": "bearer", "token": SecretId::new(Ulid(1)) });
+    assert_eq!(
+        refused(twice, url).await,
+        no(InvalidPolicy::AuthorizationTwice(0))
+    );
+    let mtls = serde_json::json!({ "authentication": {
+        "type": "mtls", "certificate": "-----BEGIN CERTIFICATE-----", "key": SecretId::new(Ulid(1))
+    }});
+    assert!(refused(mtls.clone(), url).await.is_ok());
+    assert_eq!(
+        refused(mtls, "http://example.org/").await,
+        no(InvalidPolicy::NoTls)
+    );
+}
+
+#[test]
+fn secrets_that_a_policy_no_longer_names_are_remembered_to_be_erased() {
+    use cqrs_es::Aggregate;
+
+    let mut endpoint = Endpoint::default();
+    let ended = |endpoint: &Endpoint| -> Vec<SecretId> {
+        endpoint.secrets().unwrap().ended().flatten().cloned().collect()
+    };
+    endpoint.apply(EndpointEvent::Created {
+        settings: with(policy(1, 2)),
+    });
+    endpoint.apply(EndpointEvent::Changed {
+        from: with(policy(1, 2)),
+        to: with(policy(3, 2)),
+    });
+    assert_eq!(ended(&endpoint), [SecretId::new(Ulid(1))]);
+    endpoint.apply(EndpointEvent::Removed {});
+    assert_eq!(ended(&endpoint), [1, 3, 2].map(|n| SecretId::new(Ulid(n))));
 }
 
 #[tokio::test]
@@ -262,16 +395,29 @@ async fn requests_are_told_and_bounded() {
 }
 
 #[test]
-fn stored_events_decode_for_ever() {
-    let (id, message) = delivery();
+fn events_from_before_there_were_policies_decode_for_ever() {
     let changed = EndpointEvent::Changed {
         from: settings("https://example.org/a"),
         to: settings("https://example.org/b"),
     };
+    check_earlier_golden_file("endpoint.created", 1, &created());
+    check_earlier_golden_file("endpoint.changed", 1, &changed);
+}
+
+#[test]
+fn stored_events_decode_for_ever() {
+    let (id, message) = delivery();
+    let created = EndpointEvent::Created {
+        settings: with(policy::tests::full()),
+    };
+    let changed = EndpointEvent::Changed {
+        from: with(policy(1, 2)),
+        to: settings("https://example.org/a"),
+    };
     check_golden_files(
         EndpointEvent::WIRE,
         &[
-            created(),
+            created,
             changed,
             disabled(),
             EndpointEvent::Enabled {},

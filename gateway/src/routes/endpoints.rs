@@ -1,7 +1,10 @@
 //! `/v1/endpoints`: where a tenant's events are delivered.
 
+mod forms;
+mod policy;
 mod secrets;
 mod trial;
+mod view;
 
 use std::time::Instant;
 
@@ -9,14 +12,13 @@ use axum::extract::State;
 use commands::{Call, Receipt};
 use delivery::{Forbidden, Secret};
 use domain::endpoint::{
-    Description, Endpoint, EndpointChange as Change, EndpointCommand, EndpointRejection, EndpointSettings,
-    EventTypeFilter, Reason, TargetUrl,
+    Endpoint, EndpointChange as Change, EndpointCommand, EndpointRejection, EndpointSettings, Policy, Reason,
 };
 use domain::tenant::Counted;
-use domain::{EndpointId, TenantId, Timestamp};
-use projections::{AuditFilter, EndpointRow, EndpointStatus, Page};
+use domain::{EndpointId, TenantId};
+use projections::{AuditFilter, Page};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -30,6 +32,10 @@ use crate::extract::{Body, Id, Limit, OptionalBody, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 use crate::quotas;
+
+use forms::{EndpointChange, EndpointChangeFields, NewEndpoint, NewEndpointFields};
+use policy::Sealed;
+use view::EndpointView;
 
 const TAG: &str = "endpoints";
 const READ_MODEL: &[&str] = &["endpoints"];
@@ -50,44 +56,6 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(needs(may::WRITE_ENDPOINTS, routes!(disable_endpoint)))
         .merge(secrets::router())
         .merge(trial::router())
-}
-
-/// An endpoint to create.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewEndpoint {
-    /// Where events are posted: http or https, without credentials or fragment.
-    #[schema(value_type = String, format = "uri", example = "https://example.org/webhooks")]
-    url: TargetUrl,
-    /// Which events it wants: types, groups such as `invoice.*`, or `*` for all.
-    #[schema(value_type = Vec<String>, min_items = 1, max_items = 1000, example = json!(["*"]))]
-    event_types: Vec<EventTypeFilter>,
-    /// What people call it: at most 500 characters.
-    #[schema(value_type = Option<String>)]
-    description: Option<Description>,
-}
-
-/// What shall change; what is not given stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(clippy::option_option, reason = "a field left away differs from null")]
-struct EndpointChange {
-    /// The new URL.
-    #[schema(value_type = Option<String>, format = "uri")]
-    url: Option<TargetUrl>,
-    /// All event types it wants from now on.
-    #[schema(value_type = Option<Vec<String>>)]
-    event_types: Option<Vec<EventTypeFilter>>,
-    /// The new description; null takes it away.
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
-    description: Option<Option<Description>>,
-}
-
-/// Tells `null` from "not given".
-#[expect(clippy::option_option, reason = "a field left away differs from null")]
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Description>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// Why it is disabled.
@@ -112,37 +80,6 @@ struct Created {
     url: String,
 }
 
-/// An endpoint.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Endpoint)]
-struct EndpointView {
-    /// The endpoint's id.
-    #[schema(value_type = String)]
-    id: EndpointId,
-    /// Where events are posted.
-    url: String,
-    /// Which events it wants.
-    event_types: Vec<String>,
-    /// What people call it.
-    description: Option<String>,
-    /// `enabled` or `disabled`: whether it gets new events.
-    #[schema(value_type = String, example = "enabled")]
-    status: EndpointStatus,
-    /// Why it was disabled, while it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_reason: Option<String>,
-    /// Until when the secret before the present one signs too, once it was rotated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "date-time")]
-    previous_secret_valid_until: Option<Timestamp>,
-    /// When it was created.
-    #[schema(value_type = String, format = "date-time")]
-    created_at: Timestamp,
-    /// When it last changed.
-    #[schema(value_type = String, format = "date-time")]
-    updated_at: Timestamp,
-}
-
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -158,7 +95,7 @@ struct EndpointQuery {
 ///
 /// The secret is kept before the endpoint exists: nothing can be sent to an endpoint that has none.
 #[utoipa::path(
-    post, path = "/v1/endpoints", tag = TAG, request_body = NewEndpoint,
+    post, path = "/v1/endpoints", tag = TAG, request_body = NewEndpointFields,
     responses(
         (status = 201, description = "The endpoint exists and gets events from now on.", body = Created),
         (status = 422, description = "`url_refused`: Receivers may not be at this address.", body = ProblemBody,
@@ -182,7 +119,7 @@ async fn create_endpoint(
     // What is there already is not judged again, nor is its secret kept again: both may be gone since.
     let receipt = match done {
         Some(receipt) => receipt,
-        None => create(&app, &member.tenant, &id, new, &secret, call).await?,
+        None => create(&app, &member, &id, new, &secret, call).await?,
     };
     let shown = Shown::endpoint_secret(&id);
     let body = Created {
@@ -193,29 +130,32 @@ async fn create_endpoint(
     Ok(Showing(Written::created(receipt.position, body), shown))
 }
 
-/// Creates an endpoint that may be there, its secret first.
+/// Creates an endpoint that may be there, its secrets first.
 async fn create(
     app: &App,
-    tenant: &TenantId,
+    member: &Member,
     id: &EndpointId,
     new: NewEndpoint,
     secret: &Secret,
     call: Call,
 ) -> Result<Receipt, Problem> {
-    app.egress.check_url(new.url.as_url())?;
-    new.url.check_host().map_err(EndpointRejection::Url)?;
-    if new.event_types.is_empty() {
-        return Err(EndpointRejection::NoEventTypes.into());
-    }
+    let tenant = &member.tenant;
+    let Sealed { change, texts } = Sealed::of(new.policy, member);
+    let settings = EndpointSettings {
+        url: new.url,
+        event_types: new.event_types,
+        description: new.description,
+        policy: Box::new(change.apply_to(Policy::default())),
+    };
+    app.egress.check_url(settings.url.as_url())?;
+    policy::check_egress(app, &settings.policy)?;
+    settings.check()?;
+    policy::keep(app, tenant, id, &texts).await?;
     app.secrets
         .keep(tenant, id, None, secret)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
-    let command = EndpointCommand::Create(EndpointSettings {
-        url: new.url,
-        event_types: new.event_types,
-        description: new.description,
-    });
+    let command = EndpointCommand::Create(settings);
     quotas::execute::<Endpoint>(app, tenant, Counted::Endpoints, id.as_str(), command, call).await
 }
 
@@ -262,7 +202,7 @@ async fn show_endpoint(
 /// Change an endpoint
 #[utoipa::path(
     patch, path = "/v1/endpoints/{id}", tag = TAG, params(("id" = String, Path, description = "The endpoint's id.")),
-    request_body = EndpointChange,
+    request_body = EndpointChangeFields,
     responses(
         (status = 204, description = "The endpoint is as asked for."),
         (status = 422, description = "`url_refused`: Receivers may not be at this address.", body = ProblemBody,
@@ -275,22 +215,65 @@ async fn change_endpoint(
     Id(id): Id<EndpointId>,
     Body(change): Body<EndpointChange>,
 ) -> Result<Done, Problem> {
-    if let Some(url) = &change.url {
+    let tenant = &member.tenant;
+    let call = member.meta("ChangeEndpoint");
+    let seals = change.policy.seals();
+    let done = app
+        .dispatcher
+        .done::<Endpoint>(tenant, id.as_str(), &call)
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
+    let receipt = match done {
+        // What it was given may have been replaced and erased since, which then stays so.
+        Some(receipt) => receipt,
+        None => self::change(&app, &member, &id, change, call).await?,
+    };
+    if seals {
+        secrets::erase_ended(&app, tenant, &id).await?;
+    }
+    Ok(Done(receipt.position))
+}
+
+/// Changes an endpoint, after what its policy keeps secret is kept.
+async fn change(
+    app: &App,
+    member: &Member,
+    id: &EndpointId,
+    asked: EndpointChange,
+    call: Call,
+) -> Result<Receipt, Problem> {
+    let tenant = &member.tenant;
+    let Sealed { change, texts } = Sealed::of(asked.policy, member);
+    if let Some(url) = &asked.url {
         app.egress.check_url(url.as_url())?;
     }
+    policy::check_egress(app, &change.clone().apply_to(Policy::default()))?;
+    if !texts.is_empty() {
+        // Nothing is kept for an endpoint that is not there.
+        let before = secrets::endpoint(app, tenant, id).await?;
+        before.settings().ok_or_else(Problem::not_found)?;
+        policy::keep(app, tenant, id, &texts).await?;
+    }
     let change = Change {
-        url: change.url,
-        event_types: change.event_types,
-        description: change.description,
+        url: asked.url,
+        event_types: asked.event_types,
+        description: asked.description,
+        policy: Box::new(change),
     };
-    execute(
-        &app,
-        &member,
-        &id,
-        EndpointCommand::Change(change),
-        "ChangeEndpoint",
-    )
-    .await
+    let command = EndpointCommand::Change(change);
+    let changed = app
+        .dispatcher
+        .execute::<Endpoint>(tenant, id.as_str(), command, call)
+        .await;
+    let changed = changed.map_err(Problem::from);
+    let refused =
+        |problem: &Problem| matches!(problem.kind(), ProblemType::NotFound | ProblemType::InvalidBody);
+    if changed.as_ref().is_err_and(refused) {
+        let names: Vec<_> = texts.iter().map(|(name, _)| Some(name)).collect();
+        // If this fails too, what is left are values nobody reads.
+        let _ = secrets::erase(app, tenant, id, &names).await;
+    }
+    changed
 }
 
 /// Remove an endpoint
@@ -406,22 +389,6 @@ pub(super) async fn recorded<T: DeserializeOwned>(
     }
 }
 
-impl From<EndpointRow> for EndpointView {
-    fn from(row: EndpointRow) -> Self {
-        Self {
-            id: row.id,
-            url: row.url,
-            event_types: row.event_types,
-            description: row.description,
-            status: row.status,
-            disabled_reason: row.disabled_reason,
-            previous_secret_valid_until: row.previous_secret_valid_until,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        }
-    }
-}
-
 impl From<EndpointRejection> for Problem {
     fn from(rejection: EndpointRejection) -> Self {
         match rejection {
@@ -429,6 +396,7 @@ impl From<EndpointRejection> for Problem {
             // Only an id drawn twice could lead here.
             EndpointRejection::AlreadyCreated => Self::new(ProblemType::Conflict, "Send the request again."),
             EndpointRejection::Url(host) => Self::invalid_body("url", host.to_string()),
+            EndpointRejection::Policy(policy) => Self::invalid_body(policy.place(), policy.to_string()),
             EndpointRejection::NoEventTypes | EndpointRejection::ListTooLong => {
                 Self::invalid_body("event_types", rejection.to_string())
             }

@@ -1,7 +1,7 @@
 //! Webhook endpoints of a tenant.
 
 use async_trait::async_trait;
-use domain::endpoint::{EndpointEvent, EndpointSettings, EventTypeFilter};
+use domain::endpoint::{EndpointEvent, EndpointSettings, EventTypeFilter, Policy};
 use domain::{EndpointId, Source, TenantId, Timestamp};
 use serde::Serialize;
 use serde_json::json;
@@ -34,6 +34,7 @@ static TABLE: Table = Table {
         Column::int("updated_at"),
         Column::int("version"),
         Column::int("previous_secret_valid_until"),
+        Column::text("policy"),
     ],
     growth: Growth::Kept,
 };
@@ -49,7 +50,7 @@ impl Projection for EndpointsProjection {
     }
 
     fn version(&self) -> i64 {
-        1
+        2
     }
 
     fn sources(&self) -> &'static [Source] {
@@ -71,12 +72,12 @@ impl Projection for EndpointsProjection {
 async fn fold(step: &Step<'_>, event: EndpointEvent, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
     let changes = match event {
         EndpointEvent::Created { settings: created } => {
-            let mut values = settings(&created);
+            let mut values = settings(step, &created)?;
             values.push(("status", "enabled".into()));
             values.push(("created_at", step.at().into()));
             return step.create(rows, &TABLE, values).await;
         }
-        EndpointEvent::Changed { to, .. } => settings(&to),
+        EndpointEvent::Changed { to, .. } => settings(step, &to)?,
         EndpointEvent::Disabled { reason } => {
             vec![
                 ("status", "disabled".into()),
@@ -99,14 +100,16 @@ async fn fold(step: &Step<'_>, event: EndpointEvent, rows: &mut Rows<'_>) -> Res
     step.change(rows, &TABLE, changes).await
 }
 
-fn settings(settings: &EndpointSettings) -> Vec<(&'static str, Value)> {
+fn settings(step: &Step<'_>, settings: &EndpointSettings) -> Result<Vec<(&'static str, Value)>, ApplyError> {
     let event_types: Vec<&str> = settings.event_types.iter().map(EventTypeFilter::as_str).collect();
     let description = settings.description.as_ref().map(|text| text.as_str().to_owned());
-    vec![
+    let policy = serde_json::to_string(&*settings.policy).map_err(|error| step.poison(error.to_string()))?;
+    Ok(vec![
         ("url", settings.url.as_str().into()),
         ("event_types", json!(event_types).to_string().into()),
         ("description", description.into()),
-    ]
+        ("policy", policy.into()),
+    ])
 }
 
 /// Whether an endpoint gets messages.
@@ -130,6 +133,8 @@ pub struct EndpointRow {
     pub event_types: Vec<String>,
     /// What people call it.
     pub description: Option<String>,
+    /// How it wants them.
+    pub policy: Policy,
     /// Whether it gets messages.
     pub status: EndpointStatus,
     /// Why it was disabled, while it is.
@@ -156,6 +161,7 @@ impl EndpointRow {
             url: text(row, "url")?,
             event_types: json_column(row, "event_types")?,
             description: optional_text(row, "description")?,
+            policy: json_column(row, "policy")?,
             status,
             disabled_reason: optional_text(row, "disabled_reason")?,
             previous_secret_valid_until: optional_time(row, "previous_secret_valid_until")?,

@@ -161,13 +161,13 @@ async fn valid_until(
     Ok(recorded.previous_valid_until)
 }
 
-/// Erases the secrets that sign no more.
-async fn erase_ended(app: &App, tenant: &TenantId, id: &EndpointId) -> Result<(), Problem> {
+/// Erases the secrets that are no longer used.
+pub(super) async fn erase_ended(app: &App, tenant: &TenantId, id: &EndpointId) -> Result<(), Problem> {
     let after = endpoint(app, tenant, id).await?;
     let ended: Vec<_> = after.secrets().into_iter().flat_map(Secrets::ended).collect();
     if let Err(error) = erase(app, tenant, id, &ended).await {
-        // The next rotation, or the removal, tries again.
-        tracing::warn!(%tenant, endpoint = %id, %error, "A secret that signs no more could not be erased yet.");
+        // The next rotation or change, or the removal, tries again.
+        tracing::warn!(%tenant, endpoint = %id, %error, "A secret that is no longer used could not be erased yet.");
     }
     Ok(())
 }
@@ -188,7 +188,7 @@ pub(super) async fn erase_all(app: &App, tenant: &TenantId, id: &EndpointId) -> 
     })
 }
 
-async fn erase(
+pub(super) async fn erase(
     app: &App,
     tenant: &TenantId,
     id: &EndpointId,

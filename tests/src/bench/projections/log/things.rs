@@ -316,6 +316,7 @@ pub(super) fn change_endpoint(tenant: &mut Tenancy, draw: &mut Draw, out: &mut O
             url: url(draw).try_into()?,
             event_types: vec!["*".to_owned().try_into()?],
             description: Some(Text::new(draw.word())?),
+            policy: Box::default(),
         });
         endpoint.act(create, tenant.meta("CreateEndpoint", draw), out)?;
         tenant.endpoints.push(endpoint);
