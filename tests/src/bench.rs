@@ -13,6 +13,7 @@ use clap::Parser;
 use futures::future::LocalBoxFuture;
 
 pub mod commands;
+pub mod delivery;
 pub mod load;
 pub mod machine;
 pub mod projections;
@@ -25,7 +26,11 @@ use report::Report;
 pub type Suite = for<'a> fn(&'a Plan, &'a mut Report) -> LocalBoxFuture<'a, anyhow::Result<()>>;
 
 /// Every suite under its name.
-pub const SUITES: &[(&str, Suite)] = &[("commands", commands::suite), ("projections", projections::suite)];
+pub const SUITES: &[(&str, Suite)] = &[
+    ("commands", commands::suite),
+    ("delivery", delivery::suite),
+    ("projections", projections::suite),
+];
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -36,6 +41,9 @@ pub struct Options {
     /// Short runs: figures to see that all works, not to publish.
     #[arg(long)]
     pub quick: bool,
+    /// How often all rows take turns, instead of three times, or once with `--quick`.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: Option<u32>,
     /// Writes every row as a line of JSON: `{"suite","row","value","unit","bar","met"}`.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -92,7 +100,7 @@ impl Plan {
         let (rounds, settle, time) = if quick { (1, 200, 800) } else { (3, 500, 4_000) };
         Self {
             quick,
-            rounds,
+            rounds: options.rounds.unwrap_or(rounds),
             settle: Duration::from_millis(settle),
             time: Duration::from_millis(time),
             only: options.only.clone(),
