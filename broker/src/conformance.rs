@@ -147,6 +147,7 @@ macro_rules! conformance_cases {
             dead_letters:
                 a_job_given_up_is_listed
                 a_redriven_letter_is_a_job_again
+                a_redriven_letter_waits_for_its_time
                 a_discarded_letter_is_gone
                 an_unknown_letter_is_no_error
                 letters_are_listed_by_tenant_lane_and_page

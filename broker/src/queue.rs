@@ -130,8 +130,8 @@ pub trait DeadLetters: Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, QueueError>;
 
-    /// Puts a dead letter back into the queue, due at once, with a new payload where one is given; `false` if there
-    /// is none of that id (so a repeated call is harmless). It counts as a new job: the two-minute rule of
+    /// Puts a dead letter back into the queue, due at its time or at once, with a new payload where one is given; `false`
+    /// if there is none of that id (so a repeated call is harmless). It counts as a new job: the two-minute rule of
     /// [`WorkQueue`] does not hold it back.
     async fn redrive(
         &self,
@@ -139,6 +139,7 @@ pub trait DeadLetters: Send + Sync + std::fmt::Debug {
         lane: &Token,
         job: &Token,
         payload: Option<Bytes>,
+        due: Option<SystemTime>,
     ) -> Result<bool, QueueError>;
 
     /// Removes a dead letter for good; `false` if there is none of that id.

@@ -41,6 +41,9 @@ impl Snapshots {
 
     /// The aggregate's snapshot, if there is one of this program's fold. One that cannot be had is none.
     pub(crate) async fn get<A: Root>(&self, tenant: &TenantId, id: &str) -> Option<Context<A>> {
+        if !A::SNAPSHOTS {
+            return None;
+        }
         let entry = self.0.get(&key::<A>(tenant, id)?).await.ok()??;
         let stored: Stored<A> = decode(&entry.value)?;
         let hash = hex::decode(stored.hash).ok()?;

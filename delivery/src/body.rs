@@ -1,6 +1,7 @@
 //! The body of a webhook, as Standard Webhooks recommends it: `{"type","timestamp","data"}`.
 
-use domain::Message;
+use domain::{Message, Sent};
+use sha2::{Digest, Sha256};
 
 /// The bytes posted for a message: `timestamp` is the time of publication, `data` the publisher's JSON to the
 /// byte, so that numbers, key order and white space arrive as they were sent.
@@ -15,6 +16,16 @@ pub(crate) fn body(message: &Message) -> Vec<u8> {
     body.extend_from_slice(&message.data);
     body.push(b'}');
     body
+}
+
+/// The body of a request that was sent for a message, made again from it; none where no form that this program knows
+/// gives the bytes that were sent, as their hash tells.
+pub fn body_again(message: &Message, sent: &Sent) -> Option<Vec<u8>> {
+    let forms: [fn(&Message) -> Vec<u8>; 1] = [body];
+    forms
+        .into_iter()
+        .map(|form| form(message))
+        .find(|body| Sha256::digest(body).as_slice() == sent.body_sha256)
 }
 
 #[cfg(test)]

@@ -99,6 +99,12 @@ impl Endpoints {
             .unwrap_or_default()
     }
 
+    /// Whether any endpoint of the message's tenant asked for such, be it disabled just now.
+    pub(crate) fn anybody_wants(&self, shard: Shard, message: &Message) -> bool {
+        let part = self.0.get(usize::from(shard));
+        part.is_some_and(|part| part.read(|index| index.anybody_wants(message)))
+    }
+
     /// Waits until everything acknowledged by the shard's log before the call is in the index: as long as that
     /// takes, if the log is away.
     pub(crate) async fn current(&self, shard: Shard) -> Result<(), ReadError> {

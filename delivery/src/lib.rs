@@ -5,7 +5,8 @@
 //! 2. [`matcher`] follows the logs of messages; each match becomes a fact in the delivery log and a job.
 //! 3. [`worker`] leases jobs into [`lanes`], posts ([`post`], [`egress`], [`body`], [`sign`], [`secrets`]), records
 //!    the attempt and settles: done, due again by the [`schedule`], or a dead letter.
-//! 4. [`requests`] carries out what was asked: redrive, discard, resend.
+//! 4. [`requests`] carries out what was asked: redrive, discard, resend. [`recovery`] delivers past messages that an
+//!    endpoint did not get; [`facts`] are published, what became of endpoints and deliveries, as messages of their own.
 //!
 //! The delivery log is the truth, the queue only wakes. Each step stores its result before it lets go of what caused
 //! it, so a crash anywhere repeats a step and loses none: at least once, always under the same `webhook-id`.
@@ -15,13 +16,16 @@ mod cursor;
 pub mod cursors;
 mod egress;
 mod endpoints;
+mod facts;
 mod health;
 mod held;
 mod lanes;
 mod master_key;
 mod matcher;
 pub mod metrics;
+mod pace;
 mod post;
+mod recovery;
 mod requests;
 mod schedule;
 mod secrets;
@@ -31,9 +35,11 @@ mod sign;
 mod work;
 mod worker;
 
+pub use body::body_again;
 pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
 pub use master_key::{InvalidMasterKey, MasterKey};
 pub use post::install_crypto;
+pub use recovery::RecoveryControl;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SecretError, SecretReader, SecretText, SecretWriter};
 pub use service::{Delivery, StartError, Status};

@@ -151,6 +151,8 @@ impl Matcher {
             run: 1,
             attempt: 1,
             trigger: Some(Trigger::message(message)),
+            last_error: None,
+            recovers: false,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use domain::{AttemptOutcome, ErrorClass};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use domain::{AttemptOutcome, ErrorClass, ResponseHead, Sent};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
@@ -13,6 +13,7 @@ use crate::egress::{CheckedResolver, EgressPolicy};
 use crate::sign::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP};
 
 mod classify;
+mod head;
 
 use classify::classify;
 
@@ -46,6 +47,7 @@ pub(crate) struct Poster {
     client: Client,
     egress: Arc<EgressPolicy>,
     timeout: Duration,
+    user_agent: String,
 }
 
 impl Poster {
@@ -57,7 +59,6 @@ impl Poster {
         install_crypto();
         let egress = Arc::new(egress);
         let client = Client::builder()
-            .user_agent(user_agent)
             .no_proxy()
             .redirect(Policy::none())
             .dns_resolver(Arc::new(CheckedResolver(egress.clone())))
@@ -71,6 +72,7 @@ impl Poster {
             client,
             egress,
             timeout,
+            user_agent: user_agent.to_owned(),
         })
     }
 
@@ -94,6 +96,8 @@ impl Poster {
                 detail,
                 response_body: answer.text(),
                 duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                response_head: answer.head,
+                sent: answer.sent,
             },
             retry_after: answer.retry_after,
         }
@@ -101,17 +105,21 @@ impl Poster {
 
     /// Fills the answer as it comes, so that a deadline in the middle loses nothing of it.
     async fn exchange(&self, post: Post<'_>, answer: &mut Answer) -> Result<(), reqwest::Error> {
-        let mut response = self
+        let request = self
             .client
             .post(post.url.clone())
+            // Said here and not left to the client, so that what is recorded is all that is sent.
+            .header(ACCEPT, "*/*")
+            .header(USER_AGENT, self.user_agent.as_str())
             .header(CONTENT_TYPE, "application/json")
             .header(HEADER_ID, post.id)
             .header(HEADER_TIMESTAMP, post.timestamp)
             .header(HEADER_SIGNATURE, post.signature)
             .body(post.body)
-            .send()
-            .await?;
-        answer.head(&response);
+            .build()?;
+        answer.sent = Some(head::sent(&request));
+        let mut response = self.client.execute(request).await?;
+        answer.begins(&response);
         let mut read = 0;
         while let Some(chunk) = response.chunk().await? {
             answer.keep(&chunk);
@@ -132,17 +140,20 @@ impl Poster {
     }
 }
 
-/// What has come of a response so far.
+/// What was sent, and what has come of a response so far.
 #[derive(Debug, Default)]
 struct Answer {
     status: Option<StatusCode>,
     retry_after: Option<Duration>,
+    head: Option<ResponseHead>,
     body: Vec<u8>,
+    sent: Option<Sent>,
 }
 
 impl Answer {
-    fn head(&mut self, response: &Response) {
+    fn begins(&mut self, response: &Response) {
         self.status = Some(response.status());
+        self.head = Some(head::received(response.headers()));
         self.retry_after = retry_after(response.headers(), SystemTime::now());
     }
 

@@ -1,4 +1,5 @@
-//! Carries out what was asked of endpoints' deliveries: redrive, discard, resend.
+//! Carries out what was asked of endpoints' deliveries: redrive, discard, resend; and publishes that endpoints were
+//! disabled and enabled.
 //!
 //! A request is an event of the endpoint; its cursor moves only when it is carried out, so a crash repeats it,
 //! and repeating must do no harm:
@@ -9,6 +10,8 @@
 //! * A dead letter whose run is not below the request's number died after the request was carried out, or by it:
 //!   it is passed over.
 //! * The fact goes to the delivery log first, the queue is told second; both recognise a repetition.
+//! * A redrive at a rate spreads its dead letters as due times in the queue ([`pace`](crate::pace)), which outlive every
+//!   process.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,18 +22,24 @@ use broker::{
     AppendError, DeadLetter, DeadLetters, Engine, EventLog, KeyValue, QueueError, ReadError, Record,
     WorkQueue,
 };
-use domain::endpoint::{EndpointEvent, Selection};
-use domain::{Commit, DeliveryFact, DeliveryId, EndpointId, TenantId, Trigger, decode_event};
+use domain::endpoint::{EndpointEvent, Matching, Rate, Selection};
+use domain::{Commit, DeliveryFact, DeliveryId, EndpointId, TenantId, Timestamp, Trigger, decode_event};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{Cursor, CursorError, OVERTAKEN_WAIT};
 use crate::endpoints;
+use crate::facts::{ENDPOINT_DISABLED, ENDPOINT_ENABLED, Fact, FactError, Facts};
 use crate::health::{Episode, Health, in_full, next, pause};
 use crate::metrics;
-use crate::work::{Work, new_record, token};
+use crate::pace::Pace;
+use crate::work::{Work, new_record, subject, token};
 
 /// What its cursor goes by.
 pub(crate) const CURSOR: &str = "requests";
+
+/// What the pace of the redrive under way goes by.
+const PACE: &str = "pace";
 
 /// How old a request about dead letters must be. A worker records that a delivery is dead, then tells the queue: who
 /// reads the record and asks at once must not find the dead letter still on its way.
@@ -48,6 +57,8 @@ enum RequestError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
+    Fact(#[from] FactError),
+    #[error(transparent)]
     Cursor(#[from] CursorError),
     #[error("the log's stream of records ended")]
     Ended,
@@ -57,6 +68,7 @@ enum RequestError {
 #[derive(Debug)]
 pub(crate) struct Requests {
     shard: Shard,
+    facts: Arc<Facts>,
     events: Arc<dyn EventLog>,
     attempts: Arc<dyn EventLog>,
     queue: Arc<dyn WorkQueue>,
@@ -72,19 +84,51 @@ struct Scope {
     run: u32,
     /// What asked for it.
     trigger: Trigger,
+    /// When.
+    at: Timestamp,
 }
 
-/// What to do with a dead letter.
-#[derive(Debug, Clone, Copy)]
+/// What to do with dead letters.
+#[derive(Debug)]
 enum Act {
-    Redrive,
+    /// At once, or at a pace.
+    Redrive(Option<Pace>),
     Discard,
 }
 
+/// Which dead letters of the endpoint are meant, made for many lookups.
+#[derive(Debug)]
+enum Selected<'s> {
+    All,
+    Deliveries(HashSet<&'s DeliveryId>),
+    Matching(&'s Matching),
+}
+
+impl<'s> Selected<'s> {
+    fn new(selection: &'s Selection) -> Self {
+        match selection {
+            Selection::All => Self::All,
+            Selection::Deliveries(list) => Self::Deliveries(list.iter().collect()),
+            Selection::Matching(matching) => Self::Matching(matching),
+        }
+    }
+
+    fn holds(&self, letter: &DeadLetter, work: &Work) -> bool {
+        match self {
+            Self::All => true,
+            Self::Deliveries(wanted) => wanted.contains(&work.delivery),
+            Self::Matching(matching) => {
+                matching.matches(&work.message.event_type, letter.since.into(), work.last_error)
+            }
+        }
+    }
+}
+
 impl Requests {
-    pub(crate) fn new(engine: &dyn Engine, shard: Shard) -> Self {
+    pub(crate) fn new(engine: &dyn Engine, shard: Shard, facts: Arc<Facts>) -> Self {
         Self {
             shard,
+            facts,
             events: engine.log(Log::Events(shard)),
             attempts: engine.log(Log::Attempts),
             queue: engine.queue(),
@@ -149,9 +193,13 @@ impl Requests {
         let mut asked = false;
         for event in events {
             asked |= match event {
-                EndpointEvent::RedriveRequested { selection } => {
+                EndpointEvent::RedriveRequested { selection, rate } => {
                     settled(record).await;
-                    self.for_each(&scope, &selection, Act::Redrive).await?;
+                    let pace = match rate {
+                        Some(rate) => Some(self.pace(record.sequence, rate).await?),
+                        None => None,
+                    };
+                    self.for_each(&scope, &selection, Act::Redrive(pace)).await?;
                     true
                 }
                 EndpointEvent::DiscardRequested { selection } => {
@@ -167,8 +215,19 @@ impl Requests {
                         run,
                         attempt,
                         trigger: Some(scope.trigger.clone()),
+                        last_error: None,
+                        recovers: false,
                     };
                     self.resend(&scope, &work).await?;
+                    true
+                }
+                EndpointEvent::Disabled { reason, .. } => {
+                    let reason = json!({ "reason": reason });
+                    self.tell(record, &scope, ENDPOINT_DISABLED, reason).await?;
+                    true
+                }
+                EndpointEvent::Enabled {} => {
+                    self.tell(record, &scope, ENDPOINT_ENABLED, json!({})).await?;
                     true
                 }
                 _ => false,
@@ -177,12 +236,34 @@ impl Requests {
         Ok(asked)
     }
 
-    /// Acts on the selected dead letters of the endpoint, page by page.
-    async fn for_each(&self, scope: &Scope, selection: &Selection, act: Act) -> Result<(), RequestError> {
-        let wanted: Option<HashSet<&DeliveryId>> = match selection {
-            Selection::All => None,
-            Selection::Deliveries(list) => Some(list.iter().collect()),
+    /// Publishes what happened to an endpoint, for the others.
+    async fn tell(
+        &self,
+        record: &Record,
+        scope: &Scope,
+        event_type: &'static str,
+        mut data: Value,
+    ) -> Result<(), RequestError> {
+        data["endpoint"] = json!(scope.endpoint);
+        data["at"] = json!(scope.at);
+        let fact = Fact {
+            tenant: &scope.tenant,
+            event_type,
+            name: format!("{}:{}", Log::Events(self.shard), record.sequence),
+            data,
+            trigger: Some(&scope.trigger),
         };
+        Ok(self.facts.publish(self.shard, fact).await?)
+    }
+
+    async fn pace(&self, sequence: u64, rate: Rate) -> Result<Pace, RequestError> {
+        let key = subject(format!("{PACE}.{}", Log::Events(self.shard)));
+        Ok(Pace::load(self.cursors.clone(), key, sequence, rate).await?)
+    }
+
+    /// Acts on the selected dead letters of the endpoint, page by page.
+    async fn for_each(&self, scope: &Scope, selection: &Selection, mut act: Act) -> Result<(), RequestError> {
+        let selected = Selected::new(selection);
         let (tenant, lane) = (token(scope.tenant.as_str()), token(scope.endpoint.as_str()));
         let mut after = 0;
         loop {
@@ -191,20 +272,23 @@ impl Requests {
                 return Ok(());
             };
             after = last.cursor;
+            let mut meant = Vec::new();
             for letter in page {
-                let work = match Work::decode(&letter.job.payload) {
-                    Ok(work) => work,
+                match Work::decode(&letter.job.payload) {
+                    Ok(work) if work.run < scope.run && selected.holds(&letter, &work) => {
+                        meant.push((letter, work));
+                    }
+                    Ok(_) => {}
                     Err(error) => {
                         tracing::error!(job = %letter.job.id, %error, "A dead letter cannot be read and stays.");
-                        continue;
                     }
-                };
-                let selected = wanted
-                    .as_ref()
-                    .is_none_or(|wanted| wanted.contains(&work.delivery));
-                if selected && work.run < scope.run {
-                    self.act(scope, letter, work, act).await?;
                 }
+            }
+            if let Act::Redrive(Some(pace)) = &mut act {
+                pace.reserve(meant.len()).await?;
+            }
+            for (letter, work) in meant {
+                self.act(scope, letter, work, &mut act).await?;
             }
         }
     }
@@ -214,18 +298,21 @@ impl Requests {
         scope: &Scope,
         letter: DeadLetter,
         mut work: Work,
-        act: Act,
+        act: &mut Act,
     ) -> Result<(), RequestError> {
         let job = letter.job;
         work.trigger = Some(scope.trigger.clone());
         match act {
-            Act::Redrive => {
+            Act::Redrive(pace) => {
                 work.run = scope.run;
                 work.attempt = 1;
+                work.last_error = None;
+                work.recovers = true;
+                let due = pace.as_mut().map(Pace::next);
                 self.note(scope, &work, DeliveryFact::Redriven).await?;
                 let payload = Some(work.encode());
                 self.dead_letters
-                    .redrive(&job.tenant, &job.lane, &job.id, payload)
+                    .redrive(&job.tenant, &job.lane, &job.id, payload, due)
                     .await?;
             }
             Act::Discard => {
@@ -240,10 +327,14 @@ impl Requests {
     /// waiting, or have ended a moment ago, when the queue takes no job of the same id.
     async fn resend(&self, scope: &Scope, work: &Work) -> Result<(), RequestError> {
         self.note(scope, work, DeliveryFact::Redriven).await?;
-        let job = work.job(work.delivery.as_str(), &scope.tenant, &scope.endpoint);
+        let dead = Work {
+            recovers: true,
+            ..work.clone()
+        };
+        let job = dead.job(work.delivery.as_str(), &scope.tenant, &scope.endpoint);
         let was_dead = self
             .dead_letters
-            .redrive(&job.tenant, &job.lane, &job.id, Some(job.payload.clone()))
+            .redrive(&job.tenant, &job.lane, &job.id, Some(job.payload.clone()), None)
             .await?;
         if !was_dead {
             let id = format!("{}-{}", work.delivery, work.run);
@@ -275,6 +366,7 @@ fn read(record: &Record) -> Result<(Scope, Vec<EndpointEvent>), Box<dyn std::err
         endpoint: commit.id.parse()?,
         run: u32::try_from(record.sequence).unwrap_or(u32::MAX),
         trigger: Trigger::command(&commit.meta),
+        at: commit.meta.at,
     };
     let events = commit.events.iter().map(decode_event);
     Ok((scope, events.collect::<Result<_, _>>()?))

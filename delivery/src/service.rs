@@ -7,13 +7,15 @@ use broker::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Settings;
 use crate::endpoints::Endpoints;
+use crate::facts::Facts;
 use crate::health::Health;
 use crate::matcher::Matcher;
 use crate::post::Poster;
+use crate::recovery::Recoveries;
 use crate::requests::Requests;
 use crate::worker::Worker;
+use crate::{RecoveryControl, Settings};
 
 /// What must be left of a lease when a try reaches its deadline: time to record and settle.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -50,10 +52,11 @@ pub struct Status {
     pub troubles: Vec<String>,
 }
 
-/// Running delivery: a matcher and a follower of requests per shard, and the workers.
+/// Running delivery: a matcher and the followers of what is asked per shard, and the workers.
 #[derive(Debug)]
 pub struct Delivery {
     endpoints: Arc<Endpoints>,
+    facts: Arc<Facts>,
     worker: Arc<Worker>,
     health: Arc<Health>,
     tasks: TaskTracker,
@@ -70,6 +73,7 @@ impl Delivery {
     pub fn start(
         settings: &Settings,
         engine: &Arc<dyn Engine>,
+        recoveries: &Arc<dyn RecoveryControl>,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
         let lease = engine.layout().lease;
@@ -78,15 +82,18 @@ impl Delivery {
             .map_err(StartError::HttpClient)?;
         let health = Arc::new(Health::default());
         let endpoints = Arc::new(Endpoints::new(engine.as_ref()));
+        let facts = Arc::new(Facts::new(engine.as_ref(), endpoints.clone()));
         let worker = Arc::new(Worker::new(
             settings,
             engine.clone(),
             endpoints.clone(),
+            facts.clone(),
             poster,
             health.clone(),
         ));
         let delivery = Self {
             endpoints,
+            facts,
             worker,
             health,
             tasks: TaskTracker::new(),
@@ -94,21 +101,24 @@ impl Delivery {
             index_stop: CancellationToken::new(),
             patience: lease + LEASE_MARGIN,
         };
-        delivery.spawn(engine.as_ref(), stop);
+        delivery.spawn(engine.as_ref(), recoveries, stop);
         Ok(delivery)
     }
 
-    fn spawn(&self, engine: &dyn Engine, stop: &CancellationToken) {
+    fn spawn(&self, engine: &dyn Engine, recoveries: &Arc<dyn RecoveryControl>, stop: &CancellationToken) {
         for shard in 0..engine.layout().shards {
             let (health, endpoints) = (self.health.clone(), self.endpoints.clone());
             let index = endpoints
                 .clone()
                 .run(shard, self.index_stop.clone(), health.clone());
             self.index_tasks.spawn(index);
-            let matcher = Matcher::new(engine, shard, endpoints);
+            let matcher = Matcher::new(engine, shard, endpoints.clone());
             self.tasks.spawn(matcher.run(stop.clone(), health.clone()));
-            let requests = Requests::new(engine, shard);
-            self.tasks.spawn(requests.run(stop.clone(), health));
+            let requests = Requests::new(engine, shard, self.facts.clone());
+            self.tasks.spawn(requests.run(stop.clone(), health.clone()));
+            let recoveries =
+                Recoveries::new(engine, shard, endpoints, self.facts.clone(), recoveries.clone());
+            self.tasks.spawn(recoveries.run(stop.clone(), health));
         }
         let worker = self.worker.clone().run(stop.clone(), self.tasks.clone());
         self.tasks.spawn(worker);

@@ -6,7 +6,8 @@
 use broker::{Job, NewRecord, Subject, Token};
 use bytes::Bytes;
 use domain::{
-    DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, MessageRef, TenantId, Timestamp, Trigger,
+    DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, ErrorClass, MessageRef, TenantId, Timestamp,
+    Trigger,
 };
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
@@ -25,6 +26,12 @@ pub(crate) struct Work {
     /// What led to the run; none in jobs of before this was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trigger: Option<Trigger>,
+    /// Of a dead letter: why its last attempt failed; none in those of before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_error: Option<ErrorClass>,
+    /// Whether the run was begun because the message had not arrived.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) recovers: bool,
 }
 
 impl Work {
@@ -67,6 +74,7 @@ impl Work {
             at: Timestamp::from(SystemTime::now()),
             fact,
             trigger: self.trigger.clone(),
+            recovers: self.recovers,
         }
     }
 }

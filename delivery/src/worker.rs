@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::endpoints::Endpoints;
+use crate::facts::Facts;
 use crate::health::{Episode, Health, pause};
 use crate::held::Held;
 use crate::lanes::{Full, Lanes};
@@ -26,6 +27,7 @@ use crate::{Schedule, SecretReader, Settings, metrics};
 mod attempt;
 mod prepare;
 mod record;
+mod tell;
 
 /// The longest a lease call waits: how long a stop can take to be noticed.
 const WAIT: Duration = Duration::from_secs(1);
@@ -45,6 +47,7 @@ pub(crate) struct Worker {
     queue: Arc<dyn WorkQueue>,
     attempts: Arc<dyn EventLog>,
     endpoints: Arc<Endpoints>,
+    facts: Arc<Facts>,
     secrets: SecretReader,
     poster: Poster,
     schedule: Schedule,
@@ -64,6 +67,7 @@ impl Worker {
         settings: &Settings,
         engine: Arc<dyn Engine>,
         endpoints: Arc<Endpoints>,
+        facts: Arc<Facts>,
         poster: Poster,
         health: Arc<Health>,
     ) -> Self {
@@ -73,6 +77,7 @@ impl Worker {
             queue: engine.queue(),
             attempts: engine.log(Log::Attempts),
             endpoints,
+            facts,
             secrets: SecretReader::new(bucket, settings.master_key.clone()),
             poster,
             schedule: settings.schedule.clone(),

@@ -4,6 +4,8 @@
 //! Facts may be recorded late or twice (delivery is at least once); whoever folds them keeps, per delivery, the
 //! fact with the greatest [`DeliveryRecord::order`].
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Actor, DecodeError, Meta, decode_record, encode_record};
@@ -46,7 +48,35 @@ pub enum ErrorClass {
     Gone,
 }
 
+/// A text that names no class of errors.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of dns, forbidden, refused, tls, timeout, reset, status, gone")]
+pub struct InvalidErrorClass;
+
+impl FromStr for ErrorClass {
+    type Err = InvalidErrorClass;
+
+    fn from_str(text: &str) -> Result<Self, InvalidErrorClass> {
+        Self::ALL
+            .into_iter()
+            .find(|class| class.as_str() == text)
+            .ok_or(InvalidErrorClass)
+    }
+}
+
 impl ErrorClass {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Dns,
+        Self::Forbidden,
+        Self::Refused,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Status,
+        Self::Gone,
+    ];
+
     /// The class as one word, as it is stored.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,8 +92,39 @@ impl ErrorClass {
     }
 }
 
-/// What one HTTP try brought.
+/// One field of an HTTP head: its name, and its value unless that is a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadField(pub String, pub Option<String>);
+
+/// The request of one HTTP try, as it was sent. Its body is not repeated here: it is made again from the message, and
+/// is what was sent if its hash says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The method.
+    pub method: String,
+    /// Where it went.
+    pub url: String,
+    /// The head's fields in their order, but for `host` and `content-length`, which follow from URL and body.
+    pub fields: Vec<HeadField>,
+    /// The length of the body, in bytes.
+    pub body_bytes: u64,
+    /// The body's SHA-256.
+    #[serde(with = "serde_bytes")]
+    pub body_sha256: Vec<u8>,
+}
+
+/// The head of a response, without its status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponseHead {
+    /// Its fields in their order; what may be a secret of the receiver has no value here.
+    pub fields: Vec<HeadField>,
+    /// Whether there were more than are kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+}
+
+/// One HTTP try: what was sent, and what it brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptOutcome {
     /// The response's status, if one came.
     pub status: Option<u16>,
@@ -75,6 +136,12 @@ pub struct AttemptOutcome {
     pub response_body: Option<String>,
     /// From the start of the try to its end, in milliseconds.
     pub duration_ms: u64,
+    /// The response's head, if one came; none in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_head: Option<ResponseHead>,
+    /// The request; none where nothing was to be sent, and in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
 }
 
 /// What happens after an attempt.
@@ -174,6 +241,9 @@ pub struct DeliveryRecord {
     /// What led to it; none in records of before this was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
+    /// Whether the run was begun because the message had not arrived: of a dead letter, or of what was missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovers: bool,
 }
 
 impl DeliveryRecord {
@@ -260,6 +330,7 @@ mod tests {
             at: Timestamp::from_millis(1_614_265_330_007),
             fact,
             trigger: None,
+            recovers: false,
         }
     }
 
@@ -272,6 +343,7 @@ mod tests {
                 detail: Some("the receiver answered 500".into()),
                 response_body: Some("oops".into()),
                 duration_ms: 12,
+                ..AttemptOutcome::default()
             },
             next: Next::Again {
                 due: Timestamp::from_millis(1_614_265_335_007),
@@ -296,6 +368,42 @@ mod tests {
         };
         let golden = golden_record("delivery.v1.triggered", &triggered.encode());
         assert_eq!(DeliveryRecord::decode(&golden).unwrap(), triggered);
+        let heads = DeliveryRecord {
+            fact: with_heads(attempt(1)),
+            recovers: true,
+            ..triggered
+        };
+        let golden = golden_record("delivery.v1.heads", &heads.encode());
+        assert_eq!(DeliveryRecord::decode(&golden).unwrap(), heads);
+    }
+
+    fn with_heads(mut fact: DeliveryFact) -> DeliveryFact {
+        let field = |name: &str, value: Option<&str>| HeadField(name.into(), value.map(Into::into));
+        if let DeliveryFact::Attempted { outcome, .. } = &mut fact {
+            outcome.response_head = Some(ResponseHead {
+                fields: vec![field("server", Some("nginx")), field("set-cookie", None)],
+                cut: true,
+            });
+            outcome.sent = Some(Sent {
+                method: "POST".into(),
+                url: "https://example.org/hook".into(),
+                fields: vec![
+                    field("webhook-id", Some("evt_00000000000000000000000008")),
+                    field("authorization", None),
+                ],
+                body_bytes: 2,
+                body_sha256: vec![7; 32],
+            });
+        }
+        fact
+    }
+
+    #[test]
+    fn a_class_reads_as_it_prints() {
+        for class in ErrorClass::ALL {
+            assert_eq!(class.as_str().parse(), Ok(class));
+        }
+        assert_eq!("broken".parse::<ErrorClass>(), Err(InvalidErrorClass));
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //!   older no longer.
 //! * What its policy keeps secret only has names here; names that a change replaces are remembered, so that what they
 //!   stand for can be erased.
-//! * Dead letters can be redriven and deliveries asked for again while it exists, and discarded even afterwards; this
-//!   is said here as a fact, and the delivery side acts on it.
+//! * Dead letters can be redriven while it is enabled, since they would only die again otherwise, deliveries asked for
+//!   again while it exists, and dead letters discarded even afterwards; this is said here as a fact, and the delivery
+//!   side acts on it.
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::settings::OverlapHours;
 use crate::{DeliveryId, MessageRef, Root, SecretId, Text, Timestamp};
 
 mod condition;
+mod dead_letters;
 mod filter;
 mod pointer;
 pub mod policy;
@@ -28,6 +30,7 @@ mod secrets;
 mod target;
 
 pub use condition::{Condition, ContentFilter, InvalidCondition, Limit, Test};
+pub use dead_letters::{Matching, Rate, Selection};
 pub use filter::{EventTypeFilter, InvalidFilter};
 pub use pointer::{InvalidPointer, JsonPointer};
 pub use policy::{InvalidPolicy, Policy, PolicyChange};
@@ -90,16 +93,6 @@ impl EndpointChange {
             policy: Box::new(self.policy.apply_to((*settings.policy).clone())),
         }
     }
-}
-
-/// Which dead letters of an endpoint are meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Selection {
-    /// All there are when the request is carried out.
-    All,
-    /// These; those that are no dead letters then are passed over.
-    Deliveries(Vec<DeliveryId>),
 }
 
 /// The state of one endpoint.
@@ -171,7 +164,12 @@ pub enum EndpointCommand {
     /// Take it away for ever.
     Remove,
     /// Put dead letters back into the queue.
-    Redrive(Selection),
+    Redrive {
+        /// Which.
+        selection: Selection,
+        /// How fast; all at once, unless given.
+        rate: Option<Rate>,
+    },
     /// Give dead letters up for good.
     Discard(Selection),
     /// Deliver a message once more, whatever became of it before.
@@ -226,6 +224,9 @@ pub enum EndpointEvent {
     RedriveRequested {
         /// Which.
         selection: Selection,
+        /// How fast; all at once, unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate: Option<Rate>,
     },
     /// Its dead letters shall be given up.
     #[serde(rename = "endpoint.discard_requested")]
@@ -250,8 +251,8 @@ domain_event!(EndpointEvent {
     Enabled => ("endpoint.enabled", 1),
     SecretRotated => ("endpoint.secret_rotated", 1),
     Removed => ("endpoint.removed", 1),
-    RedriveRequested => ("endpoint.redrive_requested", 1),
-    DiscardRequested => ("endpoint.discard_requested", 1),
+    RedriveRequested => ("endpoint.redrive_requested", 2, since 1),
+    DiscardRequested => ("endpoint.discard_requested", 2, since 1),
     ResendRequested => ("endpoint.resend_requested", 1),
 });
 
@@ -264,6 +265,9 @@ pub enum EndpointRejection {
     /// There is none, or no longer.
     #[error("there is no such endpoint")]
     NotFound,
+    /// It gets nothing while it is disabled.
+    #[error("the endpoint is disabled; enable it first")]
+    Disabled,
     /// It names no event type.
     #[error("an endpoint needs at least one event type; `*` means all")]
     NoEventTypes,
@@ -301,7 +305,7 @@ impl cqrs_es::Aggregate for Endpoint {
             // What it left behind can still be cleared away.
             (State::Removed { .. }, EndpointCommand::Discard(selection)) => {
                 Some(EndpointEvent::DiscardRequested {
-                    selection: bounded(selection)?,
+                    selection: selection.bounded()?,
                 })
             }
             (State::Absent | State::Removed { .. }, _) => return Err(EndpointRejection::NotFound),
@@ -394,11 +398,13 @@ fn decide(
         EndpointCommand::Disable { reason } => enabled.then_some(EndpointEvent::Disabled { reason }),
         EndpointCommand::Enable => (!enabled).then_some(EndpointEvent::Enabled {}),
         EndpointCommand::Remove => Some(EndpointEvent::Removed {}),
-        EndpointCommand::Redrive(selection) => Some(EndpointEvent::RedriveRequested {
-            selection: bounded(selection)?,
+        EndpointCommand::Redrive { .. } if !enabled => return Err(EndpointRejection::Disabled),
+        EndpointCommand::Redrive { selection, rate } => Some(EndpointEvent::RedriveRequested {
+            selection: selection.bounded()?,
+            rate,
         }),
         EndpointCommand::Discard(selection) => Some(EndpointEvent::DiscardRequested {
-            selection: bounded(selection)?,
+            selection: selection.bounded()?,
         }),
         EndpointCommand::Resend { delivery, message } => {
             Some(EndpointEvent::ResendRequested { delivery, message })
@@ -413,13 +419,6 @@ fn rotate(secrets: &Secrets, to: SecretId, at: Timestamp, overlap: OverlapHours)
         secret: to,
         previous_valid_until: at.saturating_add(overlap),
     })
-}
-
-fn bounded(selection: Selection) -> Result<Selection, EndpointRejection> {
-    match &selection {
-        Selection::Deliveries(list) if list.len() > MAX_LIST => Err(EndpointRejection::ListTooLong),
-        _ => Ok(selection),
-    }
 }
 
 impl Root for Endpoint {

@@ -149,6 +149,11 @@ typed_id!(
     "inv_"
 );
 typed_id!(
+    /// Names a recovery of an endpoint's messages.
+    RecoveryId,
+    "rcv_"
+);
+typed_id!(
     /// Names a replay of projections.
     ReplayId,
     "rpl_"
@@ -163,6 +168,13 @@ typed_id!(
     TokenId,
     "tok_"
 );
+
+impl EventId {
+    /// The message that Tidings itself publishes about a fact has one id, whoever makes it and however often.
+    pub fn of_fact(tenant: &TenantId, event_type: &EventType, name: &str) -> Self {
+        Self::new(digest(&["fact", tenant.as_str(), event_type.as_str(), name]))
+    }
+}
 
 impl DeliveryId {
     /// The delivery of a message to an endpoint has one id, whoever computes it and however often: matching

@@ -32,6 +32,7 @@ mod position;
 pub mod projection;
 pub mod proof;
 mod properties;
+pub mod recovery;
 pub mod replay;
 pub mod role;
 pub mod settings;
@@ -47,11 +48,14 @@ pub use bounded::{Bounded, OutOfBounds};
 pub use changes::{Change, changes};
 pub use claim::{Claim, ClaimRecord};
 pub use commit::{Actor, Commit, DecodeError, EventRecord, Meta};
-pub use delivery::{AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, MessageRef, Next, Trigger};
+pub use delivery::{
+    AttemptOutcome, DeliveryFact, DeliveryRecord, ErrorClass, HeadField, InvalidErrorClass, MessageRef, Next,
+    ResponseHead, Sent, Trigger,
+};
 pub use edit::Edit;
 pub use id::{
     AccessLogId, CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId,
-    ReplayId, RoleId, SecretId, TeamId, TenantId, TokenId, UserId,
+    RecoveryId, ReplayId, RoleId, SecretId, TeamId, TenantId, TokenId, UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

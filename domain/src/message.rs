@@ -22,10 +22,17 @@ pub struct EventType(String);
 impl EventType {
     const MAX_BYTES: usize = 128;
     const MAX_WORDS: usize = 16;
+    /// What the types of messages begin with that Tidings itself publishes.
+    pub const RESERVED: &str = "tidings.";
 
     /// The type as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether messages of this type are Tidings' own: nobody else may publish them.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(Self::RESERVED)
     }
 }
 

@@ -36,6 +36,7 @@ mod profile;
 mod proofs;
 mod quotas;
 mod rate;
+mod recoveries;
 mod remote;
 mod restore;
 mod router;

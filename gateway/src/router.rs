@@ -31,6 +31,7 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::events::router())
         .merge(routes::deliveries::router())
         .merge(routes::dead_letters::router())
+        .merge(routes::recoveries::router())
         .merge(routes::audit::router())
         .merge(routes::proofs::router())
         .merge(routes::stats::router())

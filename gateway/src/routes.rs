@@ -20,6 +20,7 @@ pub(crate) mod invitations;
 pub(crate) mod permissions;
 pub(crate) mod projections;
 pub(crate) mod proofs;
+pub(crate) mod recoveries;
 pub(crate) mod replays;
 pub(crate) mod roles;
 pub(crate) mod settings;

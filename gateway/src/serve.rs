@@ -13,7 +13,7 @@ use broker::layout::{Bucket, Log};
 use broker::trust::{Fences, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
-use delivery::{Delivery, SecretWriter};
+use delivery::{Delivery, RecoveryControl, SecretWriter};
 use projections::{Projectors, ReadModels, logs_of};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -33,6 +33,7 @@ use crate::keys::{ADMIN_FILE, Keys};
 use crate::listener::{Peer, UntilStopped};
 use crate::operations::{Operations, tell_troubles};
 use crate::proofs::Proofs;
+use crate::recoveries::Recoveries;
 use crate::routes::audit::Streams;
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
@@ -206,7 +207,8 @@ async fn start_background(
             lane_in_flight: config.sending.per_endpoint,
             ..delivery::Settings::new(keys.master.clone())
         };
-        let started = Delivery::start(&settings, engine, work).map_err(|error| {
+        let recoveries: Arc<dyn RecoveryControl> = Arc::new(Recoveries(dispatcher.clone()));
+        let started = Delivery::start(&settings, engine, &recoveries, work).map_err(|error| {
             Failure::new(
                 in_full(&error),
                 "correct the delivery settings: `tidings config` shows them",

@@ -34,14 +34,15 @@ pub mod verify;
 pub use checkpoints::Parked;
 pub use generations::{Generation, Standing};
 pub use inspect::CopiedRow;
-pub use models::{ApiKeyRow, ApiKeyStatus, ApiKeys};
+pub use models::{ApiKeyRow, ApiKeyStatus, ApiKeys, forget_deliveries};
 pub use models::{
-    AttemptRow, Audit, AuditFilter, AuditPlace, AuditRow, DeadLetterEndpoint, Deliveries, DeliveryFilter,
-    DeliveryRow, DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow, EventTypeTotal,
-    EventTypeVersionRow, EventTypes, Followed, InvalidAuditPlace, InvalidStatus, InvitationFilter,
-    InvitationRow, Invitations, LeafRow, MessageFilter, MessageRow, Messages, Outcome, RoleDetail, RoleRow,
-    RolesOf, SettingsOf, SettingsRow, Stats, StatsOf, StatusCounts, TeamFilter, TeamMemberRow, TeamRow,
-    Teams, TenantRow, Tenants, Tree, TreeSnapshot, TreeState, Usage, UsageOf, UserFilter, UserRow, Users,
+    AttemptRow, Audit, AuditFilter, AuditPlace, AuditRow, DeadLetterEndpoint, DeadLetterFilter, Deliveries,
+    DeliveryFilter, DeliveryRow, DeliveryStatus, EndpointRow, EndpointStatus, Endpoints, EventTypeRow,
+    EventTypeTotal, EventTypeVersionRow, EventTypes, Followed, InvalidAuditPlace, InvalidStatus,
+    InvitationFilter, InvitationRow, Invitations, LeafRow, MessageFilter, MessageRow, Messages, Outcome,
+    RoleDetail, RoleRow, RolesOf, SettingsOf, SettingsRow, Stats, StatsOf, StatusCounts, TeamFilter,
+    TeamMemberRow, TeamRow, Teams, TenantRow, Tenants, Tree, TreeSnapshot, TreeState, Usage, UsageOf,
+    UserFilter, UserRow, Users,
 };
 pub use models::{
     DeliveryFigures, Interval, InvalidSeries, Metric, Point, Points, Quantiles, Series, SeriesOf, SeriesQuery,

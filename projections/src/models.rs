@@ -29,8 +29,11 @@ use crate::projection::Projection;
 pub use api_keys::{ApiKeyRow, ApiKeyStatus, ApiKeys};
 pub(crate) use audit::retention;
 pub use audit::{Audit, AuditFilter, AuditPlace, AuditRow, Followed, InvalidAuditPlace, Outcome};
+pub(crate) use deliveries::retention as forgetting;
+pub use deliveries::retention::forget_deliveries;
 pub use deliveries::{
-    AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow, DeliveryStatus, InvalidStatus,
+    AttemptRow, DeadLetterEndpoint, DeadLetterFilter, Deliveries, DeliveryFilter, DeliveryRow,
+    DeliveryStatus, InvalidStatus,
 };
 pub use endpoints::{EndpointRow, EndpointStatus, Endpoints};
 pub use event_types::{EventTypeRow, EventTypeVersionRow, EventTypes};

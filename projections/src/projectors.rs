@@ -15,7 +15,7 @@ mod tail;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use broker::layout::Log;
+use broker::layout::{Log, Retention};
 use broker::{Engine, EventLog};
 use domain::{Position, Timestamp};
 use serde::Serialize;
@@ -116,7 +116,12 @@ impl Projectors {
         control: Control,
         stop: CancellationToken,
     ) -> Self {
-        Self::follow(&read_models, logs_of(engine.as_ref()), &control, &stop)
+        let mut projectors = Self::follow(&read_models, logs_of(engine.as_ref()), &control, &stop);
+        if let Retention::Age(kept) = engine.layout().attempts {
+            let forgetting = models::forgetting::run(read_models, kept, stop);
+            projectors.tasks.spawn(forgetting);
+        }
+        projectors
     }
 
     /// Starts every projection on some logs.

@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -49,6 +49,8 @@ pub enum Answer {
 /// A request that came.
 #[derive(Debug, Clone)]
 pub struct Received {
+    /// Its method.
+    pub method: Method,
     /// Its path.
     pub path: String,
     /// Its headers.
@@ -219,6 +221,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let path = head.uri.path().to_owned();
     let answer = next_answer(&shared, &path);
     let received = Received {
+        method: head.method,
         path,
         headers: head.headers,
         body,
@@ -344,6 +347,7 @@ mod tests {
         headers.insert("webhook-timestamp", now.to_string().parse()?);
         headers.insert("webhook-signature", signature.parse()?);
         let received = Received {
+            method: Method::POST,
             path: "/".to_owned(),
             headers,
             body: Bytes::from_static(b"{}"),

@@ -197,7 +197,7 @@ async fn delivery_works_the_queue(delivery: &JetStream) -> anyhow::Result<()> {
         .await?;
     let letters = delivery.dead_letters();
     assert_eq!(letters.list(&tenant, None, 0, 10).await?.len(), 1);
-    assert!(letters.redrive(&tenant, &lane, &id, None).await?);
+    assert!(letters.redrive(&tenant, &lane, &id, None, None).await?);
     let leases = queue.lease(1, DEADLINE).await?;
     queue.settle(&leases[0], Settlement::Done).await?;
     Ok(())
@@ -316,7 +316,13 @@ async fn the_gateway_writes_endpoint_secrets_and_cannot_read_them() -> anyhow::R
 async fn delivery_reads_no_answers_and_writes_no_identities_and_no_secrets() -> anyhow::Result<()> {
     let nats = Nats::start().await?;
     let mut delivery = User::connect(&nats, "delivery").await?;
-    assert!(!delivery.may_not_publish("tidings.0.ev.t.endpoint.e").await?);
+    for subject in [
+        "tidings.0.ev.t.endpoint.e",
+        "tidings.0.ev.t.recovery.r",
+        "tidings.0.msg.t.tidings.x",
+    ] {
+        assert!(!delivery.may_not_publish(subject).await?, "{subject}");
+    }
     for subject in [
         "$JS.API.DIRECT.GET.KV_tidings_receipts",
         "$JS.API.DIRECT.GET.KV_tidings_receipts.$KV.tidings_receipts.t.e",

@@ -58,6 +58,7 @@ on_both! {
     queries::pages_continue_and_foreign_cursors_are_refused,
     deliveries::deliveries_by_status,
     deliveries::attempts_and_dead_letters,
+    deliveries::deliveries_are_forgotten_by_age,
     permissions::holders_are_those_whom_the_evaluation_allows,
     series::records_are_counted_in_their_buckets,
     series::only_so_many_types_have_series_of_their_own,

@@ -74,14 +74,14 @@ pub async fn a_redriven_letter_is_a_job_again(harness: &dyn Harness) {
         give_up(queue.as_ref(), job(id)).await;
         assert_eq!(
             letters
-                .redrive(&tenant, &lane, &token(id), payload.clone())
+                .redrive(&tenant, &lane, &token(id), payload.clone(), None)
                 .await
                 .ok(),
             Some(true)
         );
         assert_eq!(list(letters.as_ref(), "t1", None, 0, 10).await, []);
         assert_eq!(
-            letters.redrive(&tenant, &lane, &token(id), None).await.ok(),
+            letters.redrive(&tenant, &lane, &token(id), None, None).await.ok(),
             Some(false)
         );
         let lease = lease_one(queue.as_ref(), id, SOON).await;
@@ -100,7 +100,7 @@ pub async fn a_redriven_letter_is_a_job_again(harness: &dyn Harness) {
             (vec![id], b"dead again".as_slice())
         );
         assert_eq!(
-            letters.redrive(&tenant, &lane, &token(id), None).await.ok(),
+            letters.redrive(&tenant, &lane, &token(id), None, None).await.ok(),
             Some(true)
         );
         let lease = lease_one(queue.as_ref(), id, SOON).await;
@@ -112,6 +112,28 @@ pub async fn a_redriven_letter_is_a_job_again(harness: &dyn Harness) {
     assert_idle(queue.as_ref(), MOMENT).await;
 }
 
+/// A dead letter that is redriven for later is no dead letter any more, and no job before its time.
+pub async fn a_redriven_letter_waits_for_its_time(harness: &dyn Harness) {
+    let engine = harness.open(Layout::default()).await;
+    let (queue, letters) = (engine.queue(), engine.dead_letters());
+    let (tenant, lane, id) = (token("t1"), token("e1"), token("j1"));
+    give_up(queue.as_ref(), job("j1")).await;
+    let due = SystemTime::now() + Duration::from_secs(2);
+    let redriven = letters.redrive(&tenant, &lane, &id, None, Some(due)).await;
+    assert_eq!(redriven.ok(), Some(true));
+    assert_eq!(list(letters.as_ref(), "t1", None, 0, 10).await, []);
+    let lease = lease_one(queue.as_ref(), "j1", SOON).await;
+    let early = due.duration_since(SystemTime::now()).unwrap_or_default();
+    assert!(
+        early <= Duration::from_millis(50),
+        "it came {early:?} before its time"
+    );
+    queue
+        .settle(&lease, Settlement::Done)
+        .await
+        .expect("the lease is held");
+}
+
 /// A discarded dead letter is gone for good.
 pub async fn a_discarded_letter_is_gone(harness: &dyn Harness) {
     let engine = harness.open(Layout::default()).await;
@@ -120,7 +142,10 @@ pub async fn a_discarded_letter_is_gone(harness: &dyn Harness) {
     give_up(queue.as_ref(), job("j1")).await;
     assert_eq!(letters.discard(&tenant, &lane, &id).await.ok(), Some(true));
     assert_eq!(letters.discard(&tenant, &lane, &id).await.ok(), Some(false));
-    assert_eq!(letters.redrive(&tenant, &lane, &id, None).await.ok(), Some(false));
+    assert_eq!(
+        letters.redrive(&tenant, &lane, &id, None, None).await.ok(),
+        Some(false)
+    );
     assert_eq!(list(letters.as_ref(), "t1", None, 0, 10).await, []);
     assert_idle(queue.as_ref(), MOMENT).await;
 }
@@ -132,7 +157,10 @@ pub async fn an_unknown_letter_is_no_error(harness: &dyn Harness) {
     give_up(queue.as_ref(), job("j1")).await;
     for (tenant, lane, id) in [("t1", "e1", "j2"), ("t1", "e2", "j1"), ("t2", "e1", "j1")] {
         let (tenant, lane, id) = (token(tenant), token(lane), token(id));
-        assert_eq!(letters.redrive(&tenant, &lane, &id, None).await.ok(), Some(false));
+        assert_eq!(
+            letters.redrive(&tenant, &lane, &id, None, None).await.ok(),
+            Some(false)
+        );
         assert_eq!(letters.discard(&tenant, &lane, &id).await.ok(), Some(false));
     }
     assert_eq!(ids(&list(letters.as_ref(), "t1", None, 0, 10).await), ["j1"]);
@@ -196,7 +224,7 @@ pub async fn letters_survive_our_restart(harness: &dyn Harness) {
     );
     let redriven = engine
         .dead_letters()
-        .redrive(&token("t1"), &token("e1"), &token("j1"), None)
+        .redrive(&token("t1"), &token("e1"), &token("j1"), None, None)
         .await;
     assert_eq!(redriven.ok(), Some(true));
     lease_one(engine.queue().as_ref(), "j1", SOON).await;

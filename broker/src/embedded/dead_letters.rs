@@ -1,5 +1,7 @@
 //! `DeadLetters` on SQLite: a table of their own, filled by the settlement that gives a job up.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
@@ -53,6 +55,7 @@ impl DeadLetters for EmbeddedDeadLetters {
         lane: &Token,
         job: &Token,
         payload: Option<Bytes>,
+        due: Option<SystemTime>,
     ) -> Result<bool, QueueError> {
         if let Some(payload) = &payload {
             check_payload(payload)?;
@@ -60,6 +63,7 @@ impl DeadLetters for EmbeddedDeadLetters {
         let task = Redrive {
             name: Name::new(tenant, lane, job),
             payload,
+            due: due.map_or_else(units::now, units::micros),
         };
         self.writer.run(task).await.map_err(unavailable)
     }
@@ -105,6 +109,8 @@ impl Name {
 struct Redrive {
     name: Name,
     payload: Option<Bytes>,
+    /// In the file's units.
+    due: i64,
 }
 
 #[async_trait]
@@ -121,7 +127,7 @@ impl Task for Redrive {
         )
         .bind(self.payload.as_deref())
         .bind(units::now())
-        .bind(units::now())
+        .bind(self.due)
         .bind(self.name.tenant.as_str())
         .bind(self.name.lane.as_str())
         .bind(self.name.job.as_str())

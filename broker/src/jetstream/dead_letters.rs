@@ -1,6 +1,7 @@
 //! The `DeadLetters` port: one message per letter, under a subject that names it.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_trait::async_trait;
@@ -116,6 +117,7 @@ impl DeadLetters for Letters {
         lane: &Token,
         job: &Token,
         payload: Option<Bytes>,
+        due: Option<SystemTime>,
     ) -> Result<bool, QueueError> {
         if let Some(payload) = &payload {
             check_size(payload)?;
@@ -133,7 +135,7 @@ impl DeadLetters for Letters {
         };
         // The id names the letter: a repeated redrive of it is one job, a redrive of a later letter another.
         self.queue
-            .put_back(again, &format!("redriven:{job}:{sequence}"))
+            .put_back(again, due, &format!("redriven:{job}:{sequence}"))
             .await?;
         self.remove(sequence).await?;
         Ok(true)

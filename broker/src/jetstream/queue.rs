@@ -158,8 +158,13 @@ impl JobQueue {
     }
 
     /// Puts a job back that was a dead letter, under an id of its own and whatever else is in the queue.
-    pub(super) async fn put_back(&self, job: Job, id: &str) -> Result<(), QueueError> {
-        let entry = self.entry(job, None, id);
+    pub(super) async fn put_back(
+        &self,
+        job: Job,
+        due: Option<SystemTime>,
+        id: &str,
+    ) -> Result<(), QueueError> {
+        let entry = self.entry(job, due, id);
         self.publish(&entry).await
     }
 

@@ -27,6 +27,14 @@ pub(crate) struct Endpoint {
     created_at: SystemTime,
 }
 
+impl Endpoint {
+    /// Whether it asked for such messages.
+    pub(crate) fn wants(&self, message: &Message) -> bool {
+        let filters = &self.settings.event_types;
+        filters.iter().any(|filter| filter.matches(&message.event_type))
+    }
+}
+
 /// What delivery knows of a shard's tenants.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -40,13 +48,7 @@ impl Index {
     /// The tenant's endpoints that want the message. Whether an endpoint is enabled is judged as of now.
     pub(super) fn matching(&self, message: &Message, stored_at: SystemTime) -> Vec<EndpointId> {
         let wanted = |endpoint: &Endpoint| {
-            endpoint.enabled
-                && endpoint.created_at <= stored_at + CLOCKS_APART
-                && endpoint
-                    .settings
-                    .event_types
-                    .iter()
-                    .any(|filter| filter.matches(&message.event_type))
+            endpoint.enabled && endpoint.created_at <= stored_at + CLOCKS_APART && endpoint.wants(message)
         };
         let endpoints = self.endpoints.get(&message.tenant);
         if let Some(only) = &message.only_for {
@@ -62,6 +64,11 @@ impl Index {
             .filter(|(_, endpoint)| wanted(endpoint))
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    pub(super) fn anybody_wants(&self, message: &Message) -> bool {
+        let endpoints = self.endpoints.get(&message.tenant);
+        endpoints.is_some_and(|endpoints| endpoints.values().any(|endpoint| endpoint.wants(message)))
     }
 
     pub(super) fn get(&self, tenant: &TenantId, id: &EndpointId) -> Option<Arc<Endpoint>> {

@@ -134,7 +134,7 @@ impl Worker {
             next,
         };
         let record = work.fact(&to.tenant, &to.endpoint, fact);
-        if !self.record(lease, &record).await {
+        if !self.record(lease, &record).await || !self.tell(lease, &record).await {
             return;
         }
         self.settle(lease, settlement).await;
@@ -153,7 +153,11 @@ impl Worker {
         }
         let wait = self.schedule.next(work.attempt, made.tried.retry_after);
         let Some(wait) = wait.filter(|_| !made.hopeless) else {
-            let payload = work.encode();
+            let dead = Work {
+                last_error: made.tried.outcome.error,
+                ..work.clone()
+            };
+            let payload = dead.encode();
             return (Next::Dead, Settlement::Dead { payload });
         };
         let due = SystemTime::now() + wait;
@@ -177,6 +181,7 @@ fn untried(why: String, hopeless: bool) -> Made {
         detail: Some(why),
         response_body: None,
         duration_ms: 0,
+        ..AttemptOutcome::default()
     };
     metrics::attempted(&outcome);
     Made {

@@ -64,7 +64,7 @@ impl Worker {
 }
 
 /// Waits for the next try; `false` if the lease would be over then.
-async fn wait_within(lease: &Lease, waits: &mut Waits) -> bool {
+pub(super) async fn wait_within(lease: &Lease, waits: &mut Waits) -> bool {
     let wait: Duration = waits.next();
     if SystemTime::now() + wait >= lease.expires {
         return false;
@@ -73,6 +73,6 @@ async fn wait_within(lease: &Lease, waits: &mut Waits) -> bool {
     true
 }
 
-fn given_up(lease: &Lease, error: &(dyn Error + 'static), what: &str) {
+pub(super) fn given_up(lease: &Lease, error: &(dyn Error + 'static), what: &str) {
     tracing::error!(job = %lease.job.id, error = %in_full(error), "{what}");
 }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use broker::embedded::Embedded;
 use broker::layout::{Bucket, Layout, Log};
 use broker::{Engine, Expect, NewRecord, Subject};
-use delivery::{Delivery, EgressPolicy, MasterKey, Secret, SecretWriter, Settings, StartError};
+use delivery::{
+    Delivery, EgressPolicy, MasterKey, RecoveryControl, Secret, SecretWriter, Settings, StartError,
+};
 use domain::endpoint::{EndpointEvent, EndpointSettings};
+use domain::recovery::RecoveryCommand;
 use domain::{
-    Actor, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, EventId, Message, Meta, SecretId,
-    TenantId, Timestamp, encode_event,
+    Actor, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, EventId, Message, Meta, RecoveryId,
+    SecretId, TenantId, Timestamp, encode_event,
 };
 use std::time::SystemTime;
 use tempfile::TempDir;
@@ -110,13 +114,13 @@ impl Installation {
             down,
         });
         let stop = CancellationToken::new();
-        let delivery = Delivery::start(&self.settings(schedule), &engine, &stop).unwrap();
+        let delivery = Delivery::start(&self.settings(schedule), &engine, &nobody(), &stop).unwrap();
         Running { delivery, stop }
     }
 
     pub(crate) fn try_start(&self, settings: &Settings) -> Result<Running, StartError> {
         let stop = CancellationToken::new();
-        let delivery = Delivery::start(settings, &self.engine, &stop)?;
+        let delivery = Delivery::start(settings, &self.engine, &nobody(), &stop)?;
         Ok(Running { delivery, stop })
     }
 
@@ -287,4 +291,24 @@ impl Installation {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// No recovery is asked for in these tests, so nobody is told of one.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl RecoveryControl for Nobody {
+    async fn tell(
+        &self,
+        _: &TenantId,
+        recovery: &RecoveryId,
+        command: RecoveryCommand,
+    ) -> Result<(), broker::Cause> {
+        Err(format!("{recovery} was told {command:?}").into())
+    }
+}
+
+fn nobody() -> Arc<dyn RecoveryControl> {
+    Arc::new(Nobody)
 }

@@ -161,7 +161,13 @@ async fn a_dead_letter_is_redriven_and_arrives() {
 
     let selection = Selection::Deliveries(vec![delivery.clone()]);
     installation
-        .say(&endpoint.id, &EndpointEvent::RedriveRequested { selection })
+        .say(
+            &endpoint.id,
+            &EndpointEvent::RedriveRequested {
+                selection,
+                rate: None,
+            },
+        )
         .await;
     let facts = installation.wait(&delivery, ended_as(&Next::Delivered)).await;
     let latest = facts.iter().max_by_key(|record| record.order()).unwrap();
@@ -196,7 +202,13 @@ async fn a_discarded_dead_letter_cannot_be_redriven_and_a_resend_arrives() {
         .wait(&delivery, |fact| *fact == DeliveryFact::Discarded)
         .await;
     installation
-        .say(&endpoint.id, &EndpointEvent::RedriveRequested { selection })
+        .say(
+            &endpoint.id,
+            &EndpointEvent::RedriveRequested {
+                selection,
+                rate: None,
+            },
+        )
         .await;
     let resend = EndpointEvent::ResendRequested {
         delivery: delivery.clone(),
@@ -308,7 +320,13 @@ async fn what_waits_for_a_disabled_endpoint_becomes_a_dead_letter_and_can_be_red
     installation.say(&endpoint.id, &EndpointEvent::Enabled {}).await;
     let selection = Selection::All;
     installation
-        .say(&endpoint.id, &EndpointEvent::RedriveRequested { selection })
+        .say(
+            &endpoint.id,
+            &EndpointEvent::RedriveRequested {
+                selection,
+                rate: None,
+            },
+        )
         .await;
     installation.wait(&delivery, ended_as(&Next::Delivered)).await;
     assert_eq!(receiver.received("/hook").len(), 2);

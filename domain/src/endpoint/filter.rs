@@ -17,8 +17,12 @@ pub struct InvalidFilter;
 pub struct EventTypeFilter(String);
 
 impl EventTypeFilter {
-    /// Whether messages of this type are wanted.
+    /// Whether messages of this type are wanted. Those that Tidings itself publishes must be asked for by their first
+    /// word: `*` means all that the tenant does.
     pub fn matches(&self, event_type: &EventType) -> bool {
+        if event_type.is_reserved() && !self.0.starts_with(EventType::RESERVED) {
+            return false;
+        }
         match self.0.strip_suffix('*') {
             Some(prefix) => event_type.as_str().starts_with(prefix),
             None => event_type.as_str() == self.0,
@@ -88,5 +92,19 @@ mod tests {
                 "{text:?} was accepted"
             );
         }
+    }
+
+    #[test]
+    fn what_tidings_itself_publishes_must_be_asked_for_by_name() {
+        let wants = |filter: &str, kind: &str| {
+            let filter = EventTypeFilter::try_from(filter.to_owned()).unwrap();
+            filter.matches(&kind.parse().unwrap())
+        };
+        let disabled = "tidings.endpoint.disabled";
+        assert!(!wants("*", disabled));
+        for filter in ["tidings.*", "tidings.endpoint.*", disabled] {
+            assert!(wants(filter, disabled), "{filter}");
+        }
+        assert!(wants("*", "tidingsx.endpoint.disabled"));
     }
 }

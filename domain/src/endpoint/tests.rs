@@ -347,7 +347,7 @@ async fn nothing_can_be_asked_of_an_endpoint_that_is_not_there() {
             EndpointCommand::Change(change_to("https://example.org/b")),
             EndpointCommand::Enable,
             EndpointCommand::Remove,
-            EndpointCommand::Redrive(Selection::All),
+            redrive(Selection::All),
         ] {
             assert_eq!(when(&history, command).await, Err(EndpointRejection::NotFound));
         }
@@ -365,13 +365,46 @@ async fn dead_letters_can_be_discarded_even_after_the_endpoint_is_removed() {
     assert_eq!(when(&[], discard).await, Err(EndpointRejection::NotFound));
 }
 
+fn redrive(selection: Selection) -> EndpointCommand {
+    let rate = Rate::try_from(20).ok();
+    EndpointCommand::Redrive { selection, rate }
+}
+
+fn redrive_requested(selection: Selection, rate: Option<u32>) -> EndpointEvent {
+    let rate = rate.map(|rate| rate.try_into().unwrap());
+    EndpointEvent::RedriveRequested { selection, rate }
+}
+
+fn matching() -> Matching {
+    Matching {
+        event_types: vec!["invoice.paid".parse().unwrap()],
+        since: Some(Timestamp::from_millis(1_614_265_330_007)),
+        until: None,
+        errors: vec![crate::ErrorClass::Timeout],
+    }
+}
+
+#[test]
+fn requests_of_before_there_were_rates_are_read() {
+    let (id, _) = delivery();
+    let some = Selection::Deliveries(vec![id]);
+    check_earlier_golden_file("endpoint.redrive_requested", 1, &redrive_requested(some, None));
+    let selection = Selection::All;
+    let discard = EndpointEvent::DiscardRequested { selection };
+    check_earlier_golden_file("endpoint.discard_requested", 1, &discard);
+}
+
 #[tokio::test]
 async fn requests_are_told_and_bounded() {
     let (id, message) = delivery();
     let some = Selection::Deliveries(vec![id.clone()]);
     assert_eq!(
-        when(&[created()], EndpointCommand::Redrive(some.clone())).await,
-        Ok(vec![EndpointEvent::RedriveRequested { selection: some }])
+        when(&[created()], redrive(some.clone())).await,
+        Ok(vec![redrive_requested(some.clone(), Some(20))])
+    );
+    assert_eq!(
+        when(&[created(), disabled()], redrive(some)).await,
+        Err(EndpointRejection::Disabled)
     );
     assert_eq!(
         when(
@@ -423,11 +456,9 @@ fn stored_events_decode_for_ever() {
             EndpointEvent::Enabled {},
             rotated(1, 1_614_265_330_007),
             EndpointEvent::Removed {},
-            EndpointEvent::RedriveRequested {
-                selection: Selection::Deliveries(vec![id.clone()]),
-            },
+            redrive_requested(Selection::Deliveries(vec![id.clone()]), Some(20)),
             EndpointEvent::DiscardRequested {
-                selection: Selection::All,
+                selection: Selection::Matching(matching()),
             },
             EndpointEvent::ResendRequested {
                 delivery: id,

@@ -1,9 +1,11 @@
 //! `/v1/deliveries`: what became of each event at each endpoint.
 
+pub(super) mod attempts;
+
 use axum::extract::State;
 use domain::endpoint::EndpointCommand;
 use domain::{DeliveryId, EndpointId, EventId, EventType, MessageRef, Timestamp};
-use projections::{AttemptRow, DeliveryFilter, DeliveryRow, DeliveryStatus, Page};
+use projections::{DeliveryFilter, DeliveryRow, DeliveryStatus, Page};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -19,7 +21,7 @@ use crate::extract::{Id, Limit, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::Problem;
 
-const TAG: &str = "deliveries";
+pub(super) const TAG: &str = "deliveries";
 
 /// The read model of deliveries, attempts and dead letters.
 pub(super) const READ_MODEL: &[&str] = &["deliveries"];
@@ -29,8 +31,8 @@ pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(needs(may::READ_DELIVERIES, routes!(list_deliveries)))
         .routes(needs(may::READ_DELIVERIES, routes!(show_delivery)))
-        .routes(needs(may::READ_DELIVERIES, routes!(list_attempts)))
         .routes(needs(may::RESEND_DELIVERIES, routes!(resend_delivery)))
+        .merge(attempts::router())
 }
 
 /// A delivery: one event for one endpoint.
@@ -73,29 +75,6 @@ pub(super) struct DeliveryView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "date-time")]
     discarded_at: Option<Timestamp>,
-}
-
-/// One HTTP try.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Attempt)]
-struct AttemptView {
-    /// Which run, from 1.
-    run: u32,
-    /// Its number within the run, from 1.
-    attempt: u32,
-    /// When.
-    #[schema(value_type = String, format = "date-time")]
-    at: Timestamp,
-    /// The response's status, if one came.
-    status: Option<i64>,
-    /// Why it failed, as one word; null for a success.
-    error: Option<String>,
-    /// The failure in words.
-    detail: Option<String>,
-    /// The beginning of the response body.
-    response_body: Option<String>,
-    /// From its start to its end, in milliseconds.
-    duration_ms: u64,
 }
 
 /// A delivery that will be sent once more.
@@ -180,27 +159,6 @@ async fn show_delivery(
     )
 }
 
-/// List a delivery's attempts
-#[utoipa::path(
-    get, path = "/v1/deliveries/{id}/attempts", tag = TAG,
-    params(("id" = String, Path, description = "The delivery's id.")),
-    responses((status = 200, description = "All attempts, in their order; there is one page.",
-        body = List<AttemptView>))
-)]
-async fn list_attempts(
-    member: Member,
-    State(app): State<App>,
-    at_least: AtLeast,
-    Id(id): Id<DeliveryId>,
-) -> Result<Found<List<AttemptView>>, Problem> {
-    at_least.reached(&app, READ_MODEL).await?;
-    let found = app.read_models.deliveries(&member.tenant).attempts(&id).await?;
-    Found::one(found, |attempts| List {
-        data: attempts.into_iter().map(AttemptView::from).collect(),
-        next_cursor: None,
-    })
-}
-
 /// Send a delivery once more
 ///
 /// Whatever became of it before; receivers see the same `webhook-id`.
@@ -246,21 +204,6 @@ impl From<DeliveryRow> for DeliveryView {
             created_at: row.created_at,
             completed_at: row.completed_at,
             discarded_at: row.discarded_at,
-        }
-    }
-}
-
-impl From<AttemptRow> for AttemptView {
-    fn from(row: AttemptRow) -> Self {
-        Self {
-            run: row.run,
-            attempt: row.attempt,
-            at: row.at,
-            status: row.status,
-            error: row.error,
-            detail: row.detail,
-            response_body: row.response_body,
-            duration_ms: row.duration_ms,
         }
     }
 }

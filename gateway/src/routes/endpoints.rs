@@ -397,6 +397,10 @@ impl From<EndpointRejection> for Problem {
             EndpointRejection::AlreadyCreated => Self::new(ProblemType::Conflict, "Send the request again."),
             EndpointRejection::Url(host) => Self::invalid_body("url", host.to_string()),
             EndpointRejection::Policy(policy) => Self::invalid_body(policy.place(), policy.to_string()),
+            EndpointRejection::Disabled => Self::new(
+                ProblemType::NotPossible,
+                format!("Nothing was changed: {rejection}."),
+            ),
             EndpointRejection::NoEventTypes | EndpointRejection::ListTooLong => {
                 Self::invalid_body("event_types", rejection.to_string())
             }

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::endpoints::recorded;
+use super::events::not_reserved;
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Member;
@@ -162,6 +163,7 @@ async fn register_event_type(
     State(app): State<App>,
     Body(new): Body<NewEventType>,
 ) -> Result<Written<VersionAdded>, Problem> {
+    not_reserved(&new.name, "name")?;
     let (name, call) = (new.name, member.meta("RegisterEventType"));
     if let Some(answer) = added_before(&app, &member, &name, &call).await? {
         return Ok(answer);

@@ -23,7 +23,7 @@ use crate::extract::{Id, Limit, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 
-pub(crate) use publish::not_too_deep;
+pub(crate) use publish::{not_reserved, not_too_deep};
 
 const TAG: &str = "events";
 const READ_MODEL: &[&str] = &["messages"];

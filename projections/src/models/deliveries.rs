@@ -4,17 +4,20 @@
 //! status; every attempt is kept as a row of its own; how many deliveries are in each status is counted along.
 
 mod queries;
+pub(crate) mod retention;
 mod state;
 
 use async_trait::async_trait;
-use domain::{DeliveryFact, DeliveryRecord, Source};
+use domain::{DeliveryFact, DeliveryRecord, ResponseHead, Source};
 
 use crate::projection::{ApplyError, Fact, Incoming, Projection};
 use crate::rows::Rows;
 use crate::table::{Column, Growth, Key, Row, Table};
 
 pub(super) use queries::counts;
-pub use queries::{AttemptRow, DeadLetterEndpoint, Deliveries, DeliveryFilter, DeliveryRow};
+pub use queries::{
+    AttemptRow, DeadLetterEndpoint, DeadLetterFilter, Deliveries, DeliveryFilter, DeliveryRow,
+};
 pub use state::{DeliveryStatus, InvalidStatus};
 use state::{State, TABLE};
 
@@ -34,6 +37,8 @@ static ATTEMPTS: Table = Table {
         Column::text("detail"),
         Column::text("response_body"),
         Column::int("duration_ms"),
+        Column::text("response_head"),
+        Column::int("sequence"),
     ],
     growth: Growth::First,
 };
@@ -59,7 +64,7 @@ impl Projection for DeliveriesProjection {
     }
 
     fn version(&self) -> i64 {
-        1
+        2
     }
 
     fn sources(&self) -> &'static [Source] {
@@ -119,7 +124,14 @@ fn attempt(incoming: &Incoming, record: &DeliveryRecord) -> Option<Row> {
         ("detail", outcome.detail.clone().into()),
         ("response_body", outcome.response_body.clone().into()),
         ("duration_ms", outcome.duration_ms.into()),
+        ("response_head", outcome.response_head.as_ref().map(head).into()),
+        ("sequence", incoming.position.sequence.into()),
     ]))
+}
+
+/// A response's head as JSON. PostgreSQL's texts hold no NUL, and neither do fields of HTTP.
+fn head(head: &ResponseHead) -> String {
+    serde_json::to_string(head).unwrap_or_default()
 }
 
 /// Counts a delivery where it has come to another status.

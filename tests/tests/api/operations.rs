@@ -61,6 +61,7 @@ struct Ids {
     endpoint: String,
     event: String,
     delivery: String,
+    recovery: String,
     tenant: String,
     key: String,
 }
@@ -75,7 +76,8 @@ impl Ids {
             Some("invitations") => &self.invitation,
             Some("endpoints") => &self.endpoint,
             Some("events") => &self.event,
-            Some("deliveries") => &self.delivery,
+            Some("deliveries" | "dead-letters") => &self.delivery,
+            Some("recoveries") => &self.recovery,
             _ => &self.tenant,
         };
         let name = if path.starts_with("/v1/projections") {
@@ -91,6 +93,7 @@ impl Ids {
             .replace("{version}", "1")
             .replace("{generation}", "0")
             .replace("{position}", "e0-1")
+            .replace("{attempt}", "d0-1")
     }
 }
 
@@ -132,7 +135,13 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
     let event = published.expect(202)?;
     get_after(&api, "/v1/events", &published).await?.expect(200)?;
     let found = crate::world::until(&api, "/v1/deliveries", |body| body["data"][0].is_object()).await?;
+    let path = format!("/v1/endpoints/{}/recover", text(&endpoint, "id")?);
+    let recovery = api
+        .post(&path, &json!({ "since": "2020-01-01T00:00:00Z" }))
+        .await?
+        .expect(202)?;
     Ok(Ids {
+        recovery: text(&recovery, "id")?.to_owned(),
         user: text(&user, "id")?.to_owned(),
         role: text(&role, "id")?.to_owned(),
         team: text(&team, "id")?.to_owned(),
@@ -241,6 +250,7 @@ impl Trial<'_> {
             "/v1/teams/{id}/members" => json!({ "members": [{ "user": "usr_01ARZ3NDEKTSV4RRFFQ69G5FAV" }] }),
             "/v1/teams/{id}/members/{user}" => json!({ "role": "lead" }),
             "/v1/endpoints/{id}" => json!({ "description": "Mallory's" }),
+            "/v1/endpoints/{id}/recover" => json!({ "since": "2020-01-01T00:00:00Z" }),
             _ => json!({}),
         };
         let foreign = call(self.right, self.operation, &self.path, &body).await?;
@@ -257,7 +267,8 @@ impl Trial<'_> {
                 .replace("{id}", id)
                 .replace("{name}", id)
                 .replace("{version}", "1")
-                .replace("{position}", id);
+                .replace("{position}", id)
+                .replace("{attempt}", id);
             let unknown = call(self.right, self.operation, &path, &body).await?;
             assert_eq!(
                 unknown.problem(404).context(self.name.clone())?,

@@ -1,8 +1,12 @@
 //! Queries on deliveries, attempts and dead letters, after facts that came late and twice.
 
-use domain::{DeliveryFact, DeliveryId, Next};
+use std::time::Duration;
+
+use domain::{DeliveryFact, DeliveryId, ErrorClass, Next};
 use projections::DeliveryStatus::{Dead, Delivered, Failed, Pending};
-use projections::{DeliveryFilter, DeliveryRow, ReadModels, StatusCounts};
+use projections::{
+    DeadLetterFilter, DeliveryFilter, DeliveryRow, ReadModels, StatusCounts, forget_deliveries,
+};
 
 use crate::queries::{folded, page};
 use crate::world::{Store, World, at, delivery, endpoint_id, event_id, tenant, tried};
@@ -93,14 +97,50 @@ pub(crate) async fn attempts_and_dead_letters(store: Store) -> anyhow::Result<()
     let read_models = lived(&mut world).await?;
     let (acme, other) = (tenant(1), tenant(2));
     let deliveries = read_models.deliveries(&acme);
-    for endpoint in [None, Some(&endpoint_id(1))] {
-        let dead = deliveries.dead_letters(endpoint, &page(50)).await?.data.data;
+    let (all, kind) = (DeadLetterFilter::default(), "invoice.paid".parse()?);
+    let one = DeadLetterFilter {
+        endpoint: Some(endpoint_id(1)),
+        event_types: vec!["user.left".parse()?, kind],
+        errors: vec![ErrorClass::Dns, ErrorClass::Status],
+        ..DeadLetterFilter::default()
+    };
+    for filter in [&all, &one] {
+        let dead = deliveries.dead_letters(filter, &page(50)).await?.data.data;
         assert_eq!(
             dead.iter().map(|row| row.id.clone()).collect::<Vec<_>>(),
             [id_of(2)]
         );
     }
-    let lanes = deliveries.dead_letter_endpoints().await?.data;
+    let died = deliveries
+        .get(&id_of(2))
+        .await?
+        .data
+        .expect("the delivery")
+        .completed_at;
+    let died = died.expect("the time of its end");
+    let others = [
+        DeadLetterFilter {
+            event_types: vec!["user.left".parse()?],
+            ..all.clone()
+        },
+        DeadLetterFilter {
+            errors: vec![ErrorClass::Dns],
+            ..all.clone()
+        },
+        DeadLetterFilter {
+            until: Some(died),
+            ..all.clone()
+        },
+        DeadLetterFilter {
+            since: Some(died.saturating_add(Duration::from_millis(1))),
+            ..all.clone()
+        },
+    ];
+    for filter in others {
+        let dead = deliveries.dead_letters(&filter, &page(50)).await?.data.data;
+        assert!(dead.is_empty(), "{filter:?}: {dead:?}");
+    }
+    let lanes = deliveries.dead_letter_endpoints(&one).await?.data;
     assert_eq!((lanes.len(), lanes[0].dead_letters), (1, 1));
     let discarded = deliveries.get(&id_of(3)).await?.data.expect("the delivery");
     assert!(discarded.discarded_at.is_some());
@@ -111,5 +151,31 @@ pub(crate) async fn attempts_and_dead_letters(store: Store) -> anyhow::Result<()
     assert_eq!(attempts[0].response_body.as_deref(), Some("a NUL\u{fffd} in it"));
     assert_eq!(deliveries.attempts(&id_of(9)).await?.data, None);
     assert_eq!(read_models.deliveries(&other).get(&id_of(1)).await?.data, None);
+    Ok(())
+}
+
+/// What came to its end is forgotten with its attempts once it is old; dead letters and what is under way are not.
+pub(crate) async fn deliveries_are_forgotten_by_age(store: Store) -> anyhow::Result<()> {
+    let mut world = World::new(store).await?;
+    let read_models = lived(&mut world).await?;
+    let acme = tenant(1);
+    let deliveries = read_models.deliveries(&acme);
+    assert_eq!(forget_deliveries(&read_models, at(0)).await?, 0);
+    assert!(deliveries.attempts(&id_of(1)).await?.data.is_some());
+    // 1 arrived and 3 was discarded; 2 is a dead letter, 4 and 5 are under way.
+    assert_eq!(forget_deliveries(&read_models, at(1_000_000)).await?, 2);
+    for (event, there) in [(1, false), (2, true), (3, false), (4, true), (5, true)] {
+        let found = deliveries.get(&id_of(event)).await?.data;
+        assert_eq!(found.is_some(), there, "{event}");
+    }
+    let attempts = deliveries.attempts(&id_of(2)).await?.data.expect("the delivery");
+    assert_eq!(attempts.len(), 1);
+    let left = "SELECT count(*) FROM attempts WHERE delivery NOT IN (SELECT id FROM deliveries)";
+    assert_eq!(
+        world.count(left).await?,
+        0,
+        "attempts of forgotten deliveries are left"
+    );
+    assert_eq!(forget_deliveries(&read_models, at(1_000_000)).await?, 0);
     Ok(())
 }

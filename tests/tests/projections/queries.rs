@@ -229,7 +229,10 @@ pub(crate) async fn pages_continue_and_foreign_cursors_are_refused(store: Store)
             .list(&MessageFilter::default(), &page)
             .await;
         assert!(matches!(refused, Err(QueryError::BadCursor)), "{refused:?}");
-        let refused = read_models.deliveries(&acme).dead_letters(None, &page).await;
+        let refused = read_models
+            .deliveries(&acme)
+            .dead_letters(&projections::DeadLetterFilter::default(), &page)
+            .await;
         assert!(matches!(refused, Err(QueryError::BadCursor)), "{refused:?}");
     }
     Ok(())

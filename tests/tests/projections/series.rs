@@ -69,6 +69,7 @@ fn tried(millis: u64, next: Next) -> DeliveryFact {
             detail: None,
             response_body: None,
             duration_ms: millis,
+            ..AttemptOutcome::default()
         },
         next,
     }

@@ -380,6 +380,7 @@ pub(crate) fn delivery(
         at: at(when),
         fact,
         trigger: None,
+        recovers: false,
     }
 }
 
@@ -393,6 +394,7 @@ pub(crate) fn tried(attempt: u32, next: Next) -> DeliveryFact {
             detail: failed.then(|| "the receiver answered 503".to_owned()),
             response_body: Some("a NUL\0 in it".to_owned()),
             duration_ms: 7,
+            ..AttemptOutcome::default()
         },
         next,
     }

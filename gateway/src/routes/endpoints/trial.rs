@@ -18,7 +18,7 @@ use crate::auth::Member;
 use crate::extract::{Id, OptionalBody};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
-use crate::routes::events::not_too_deep;
+use crate::routes::events::{not_reserved, not_too_deep};
 use crate::schemas::Subject;
 
 /// The type of a test event, unless given.
@@ -121,6 +121,7 @@ async fn must_be_sendable(
     }
     not_too_deep(data, "data")?;
     if let Some(event_type) = event_type {
+        not_reserved(event_type, "type")?;
         let subject = Subject {
             event_type,
             data,

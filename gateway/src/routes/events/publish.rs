@@ -113,6 +113,7 @@ async fn publish_event(
     State(app): State<App>,
     Body(new): Body<NewEvent>,
 ) -> Result<Written<Accepted>, Problem> {
+    not_reserved(&new.event_type, "type")?;
     not_too_deep(new.data.get(), "data")?;
     let drawn = EventId::new(member.ulid("event"));
     let subject = Subject {
@@ -158,6 +159,7 @@ async fn publish_events(
         ));
     }
     for (index, Item(event)) in new.events.iter().enumerate() {
+        not_reserved(&event.event_type, &format!("events[{index}].type"))?;
         not_too_deep(event.data.get(), &format!("events[{index}].data"))?;
     }
     let subjects = new.events.iter().enumerate().map(|(index, Item(event))| Subject {
@@ -183,6 +185,18 @@ async fn publish_events(
         results: results.into_iter().map(BulkResult::from).collect(),
     };
     Ok(Written::accepted(last.into_iter().collect(), body))
+}
+
+/// Refuses types of events that only Tidings itself publishes, or receivers could not trust them.
+pub(crate) fn not_reserved(event_type: &EventType, place: &str) -> Result<(), Problem> {
+    if event_type.is_reserved() {
+        let message = format!(
+            "types that begin with `{}` are published by the service itself",
+            EventType::RESERVED
+        );
+        return Err(Problem::invalid_body(place, message));
+    }
+    Ok(())
 }
 
 /// Refuses events that do not fit their types. What a repeated request stored when it was here before is not judged

@@ -1,6 +1,9 @@
 //! Queries on deliveries, attempts and dead letters.
 
-use domain::{DeliveryId, EndpointId, EventId, EventType, Position, Source, TenantId, Timestamp};
+use domain::{
+    DeliveryId, EndpointId, ErrorClass, EventId, EventType, Position, ResponseHead, Source, TenantId,
+    Timestamp,
+};
 use serde::Serialize;
 use sqlx::any::AnyRow;
 
@@ -8,7 +11,9 @@ use super::{DeliveryStatus, NAME};
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::read_models::{Keyset, Query};
-use crate::sql::{Statement, number, optional_int, optional_text, optional_time, parsed, text, time};
+use crate::sql::{
+    Statement, number, optional_int, optional_text, optional_time, parsed, text, time, unreadable,
+};
 use crate::table::Column;
 
 /// A delivery as the API shows it.
@@ -90,11 +95,23 @@ pub struct AttemptRow {
     pub response_body: Option<String>,
     /// From the start of the try to its end, in milliseconds.
     pub duration_ms: u64,
+    /// The response's head, if one came and was kept.
+    pub response_head: Option<ResponseHead>,
+    /// Where its record stands in the delivery log.
+    pub position: Position,
 }
 
 impl AttemptRow {
     fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        let head = optional_text(row, "response_head")?;
+        let head = head.map(|head| serde_json::from_str(&head)).transpose();
         Ok(Self {
+            response_head: head.map_err(|error| unreadable("response_head", error))?,
+            position: Position {
+                source: Source::Deliveries,
+                shard: 0,
+                sequence: number(row, "sequence")?,
+            },
             run: number(row, "run")?,
             attempt: number(row, "attempt")?,
             at: time(row, "at")?,
@@ -127,6 +144,59 @@ pub struct DeliveryFilter {
     pub status: Option<DeliveryStatus>,
 }
 
+/// Which dead letters are wanted; all that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// For this endpoint.
+    pub endpoint: Option<EndpointId>,
+    /// Of messages of one of these types; none: of all.
+    pub event_types: Vec<EventType>,
+    /// Given up at this time or later.
+    pub since: Option<Timestamp>,
+    /// Given up before this time.
+    pub until: Option<Timestamp>,
+    /// Whose last attempt failed in one of these ways; none: in whichever.
+    pub errors: Vec<ErrorClass>,
+}
+
+impl DeadLetterFilter {
+    fn narrow(&self, select: &mut Statement) {
+        select.push(" AND d.status = 'dead' AND d.discarded_at IS NULL");
+        if let Some(endpoint) = &self.endpoint {
+            select.push(" AND d.endpoint = ").bind(endpoint.as_str());
+        }
+        one_of(
+            select,
+            "d.event_type",
+            self.event_types.iter().map(EventType::as_str),
+        );
+        one_of(
+            select,
+            "d.last_error",
+            self.errors.iter().map(|error| error.as_str()),
+        );
+        if let Some(since) = self.since {
+            select.push(" AND d.completed_at >= ").bind(since);
+        }
+        if let Some(until) = self.until {
+            select.push(" AND d.completed_at < ").bind(until);
+        }
+    }
+}
+
+/// Narrows to rows with one of these values; none: to all.
+fn one_of<'v>(select: &mut Statement, column: &str, values: impl Iterator<Item = &'v str>) {
+    let mut before = format!(" AND {column} IN (");
+    let mut any = false;
+    for value in values {
+        select.push(&before).bind(value);
+        (before, any) = (", ".to_owned(), true);
+    }
+    if any {
+        select.push(")");
+    }
+}
+
 /// Queries on a tenant's deliveries.
 #[derive(Debug, Clone, Copy)]
 pub struct Deliveries<'a> {
@@ -155,31 +225,29 @@ impl Deliveries<'_> {
         self.page(narrow, NAME, page).await
     }
 
-    /// The dead letters (of one endpoint, if one is given), those of the newest message first; discarded ones are
-    /// no longer among them.
+    /// The dead letters, those of the newest message first; discarded ones are no longer among them.
     pub async fn dead_letters(
         &self,
-        endpoint: Option<&EndpointId>,
+        filter: &DeadLetterFilter,
         page: &Page,
     ) -> Result<Answer<Listing<DeliveryRow>>, QueryError> {
-        let narrow = |select: &mut Statement| {
-            select.push(" AND d.status = 'dead' AND d.discarded_at IS NULL");
-            if let Some(endpoint) = endpoint {
-                select.push(" AND d.endpoint = ").bind(endpoint.as_str());
-            }
-        };
-        self.page(narrow, "dead-letters", page).await
+        self.page(|select| filter.narrow(select), "dead-letters", page)
+            .await
     }
 
-    /// The endpoints that have dead letters, in order of their ids.
-    pub async fn dead_letter_endpoints(&self) -> Result<Answer<Vec<DeadLetterEndpoint>>, QueryError> {
+    /// The endpoints that have such dead letters, in order of their ids.
+    pub async fn dead_letter_endpoints(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Answer<Vec<DeadLetterEndpoint>>, QueryError> {
         let mut query = self.read_models.query(self.tenant, &[NAME]).await?;
-        let select = Statement::new(format!(
-            "SELECT endpoint, count(*) AS dead_letters FROM {}
-             WHERE tenant = $1 AND status = 'dead' AND discarded_at IS NULL GROUP BY endpoint ORDER BY endpoint",
+        let mut select = Statement::new(format!(
+            "SELECT d.endpoint, count(*) AS dead_letters FROM {} d WHERE d.tenant = ",
             query.table("deliveries")
-        ))
-        .with(self.tenant.as_str());
+        ));
+        select.bind(self.tenant.as_str());
+        filter.narrow(&mut select);
+        select.push(" GROUP BY d.endpoint ORDER BY d.endpoint");
         let rows = query.rows(select).await?;
         let found = rows.iter().map(|row| {
             Ok(DeadLetterEndpoint {

@@ -251,6 +251,7 @@ mod tests {
             at: Timestamp::from_millis(at),
             fact,
             trigger: None,
+            recovers: false,
         }
     }
 
@@ -262,6 +263,7 @@ mod tests {
             detail: None,
             response_body: None,
             duration_ms: 1,
+            ..AttemptOutcome::default()
         };
         DeliveryFact::Attempted {
             attempt,

@@ -339,12 +339,12 @@ pub(super) fn change_endpoint(tenant: &mut Tenancy, draw: &mut Draw, out: &mut O
             ("DisableEndpoint", EndpointCommand::Disable { reason })
         }
         2..=4 if !enabled => ("EnableEndpoint", EndpointCommand::Enable),
-        5 => ("RedriveDeadLetters", EndpointCommand::Redrive(Selection::All)),
-        6 => {
+        5 if enabled => ("RedriveDeadLetters", redrive(Selection::All)),
+        6 if enabled => {
             let endpoint: EndpointId = tenant.endpoints[place].id().parse()?;
             let some = (0..3).map(|_| DeliveryId::derive(&tenant.id, &EventId::new(draw.ulid()), &endpoint));
             let selection = Selection::Deliveries(some.collect());
-            ("RedriveDeadLetters", EndpointCommand::Redrive(selection))
+            ("RedriveDeadLetters", redrive(selection))
         }
         _ => {
             let change = EndpointChange {
@@ -386,4 +386,11 @@ pub(super) fn change_tenant(tenant: &mut Tenancy, draw: &mut Draw, out: &mut Out
         .account
         .act(TenantCommand::Change { change, at }, meta, out)?;
     Ok(())
+}
+
+fn redrive(selection: Selection) -> EndpointCommand {
+    EndpointCommand::Redrive {
+        selection,
+        rate: None,
+    }
 }

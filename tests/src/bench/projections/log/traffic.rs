@@ -152,6 +152,7 @@ impl Traffic {
                 at: self.draw.now(),
                 fact,
                 trigger: Some(Trigger::message(message)),
+                recovers: false,
             };
             let unique = self.draw.ulid().to_string();
             facts.push(NewRecord {
@@ -174,6 +175,7 @@ impl Traffic {
                 detail: None,
                 response_body: Some(body.to_owned()),
                 duration_ms: 20 + self.draw.below(400) as u64,
+                ..AttemptOutcome::default()
             },
             next,
         }
