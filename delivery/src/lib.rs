@@ -38,7 +38,7 @@ mod worker;
 pub use body::body_again;
 pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
 pub use master_key::{InvalidMasterKey, MasterKey};
-pub use post::install_crypto;
+pub use post::{InvalidCertificate, check_certificate, install_crypto};
 pub use recovery::RecoveryControl;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SecretError, SecretReader, SecretText, SecretWriter};

@@ -1,37 +1,34 @@
-//! One HTTP try: the POST, its deadline, and what came of it.
+//! One HTTP try: the request, its deadline, and what came of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use domain::{AttemptOutcome, ErrorClass, ResponseHead, Sent};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
 use crate::egress::{CheckedResolver, EgressPolicy};
-use crate::sign::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP};
 
+mod certificates;
 mod classify;
 mod head;
+mod proof;
+mod request;
+mod tokens;
 
+use certificates::Certificates;
+pub use certificates::{InvalidCertificate, check_certificate};
 use classify::classify;
+pub(crate) use proof::{Proof, sensitive};
+pub(crate) use request::{Request, Stamp, timeout};
+use tokens::Tokens;
 
 /// How much of a response is read, in bytes; the rest is left on the line and the connection closed.
 const READ: usize = 64 * 1024;
 /// How much of it is kept, in bytes.
 const KEPT: usize = 1024;
-
-/// A signed message, ready to go.
-#[derive(Debug)]
-pub(crate) struct Post<'a> {
-    pub(crate) url: &'a Url,
-    pub(crate) id: &'a str,
-    /// Seconds since the Unix epoch.
-    pub(crate) timestamp: i64,
-    pub(crate) signature: &'a str,
-    pub(crate) body: Vec<u8>,
-}
 
 /// What a try brought.
 #[derive(Debug)]
@@ -41,13 +38,19 @@ pub(crate) struct Tried {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The HTTP client: no proxy, no redirects, checked addresses, connections kept and shared.
+/// Why a try failed, and in words.
+type Failure = (ErrorClass, String);
+
+/// The HTTP clients: no proxy, no redirects, checked addresses, connections kept and shared; tokens and certificates
+/// with which endpoints are told who posts.
 #[derive(Debug, Clone)]
 pub(crate) struct Poster {
     client: Client,
     egress: Arc<EgressPolicy>,
     timeout: Duration,
     user_agent: String,
+    tokens: Tokens,
+    certificates: Certificates,
 }
 
 impl Poster {
@@ -58,34 +61,28 @@ impl Poster {
     ) -> Result<Self, reqwest::Error> {
         install_crypto();
         let egress = Arc::new(egress);
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .dns_resolver(Arc::new(CheckedResolver(egress.clone())))
-            .referer(false)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(16)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .build()?;
+        let client = builder(&egress).build()?;
         Ok(Self {
             client,
             egress,
             timeout,
             user_agent: user_agent.to_owned(),
+            tokens: Tokens::new(),
+            certificates: Certificates::new(),
         })
     }
 
-    /// Posts, and waits for the whole answer, all within one deadline.
-    pub(crate) async fn post(&self, post: Post<'_>) -> Tried {
+    /// Sends the request, and waits for the whole answer, all within one deadline: asking for a token, too.
+    pub(crate) async fn post(&self, url: &Url, request: Request) -> Tried {
         let started = Instant::now();
+        let timeout = request.timeout.unwrap_or(self.timeout);
         let mut answer = Answer::default();
-        let failure = match self.egress.check_url(post.url) {
+        let failure = match self.egress.check_url(url) {
             Err(forbidden) => Some((ErrorClass::Forbidden, forbidden.to_string())),
-            Ok(()) => match tokio::time::timeout(self.timeout, self.exchange(post, &mut answer)).await {
+            Ok(()) => match tokio::time::timeout(timeout, self.exchange(url, request, &mut answer)).await {
                 Ok(Ok(())) => answer.failure(),
-                Ok(Err(error)) => Some(classify(&error)),
-                Err(_) => Some((ErrorClass::Timeout, self.late(&answer))),
+                Ok(Err(failure)) => Some(failure),
+                Err(_) => Some((ErrorClass::Timeout, answer.late(timeout))),
             },
         };
         let (error, detail) = failure.unzip();
@@ -104,24 +101,38 @@ impl Poster {
     }
 
     /// Fills the answer as it comes, so that a deadline in the middle loses nothing of it.
-    async fn exchange(&self, post: Post<'_>, answer: &mut Answer) -> Result<(), reqwest::Error> {
-        let request = self
-            .client
-            .post(post.url.clone())
-            // Said here and not left to the client, so that what is recorded is all that is sent.
-            .header(ACCEPT, "*/*")
+    async fn exchange(&self, url: &Url, request: Request, answer: &mut Answer) -> Result<(), Failure> {
+        let client = match &request.proof {
+            Proof::Certificate(certificate) => self
+                .certificates
+                .client(certificate, || builder(&self.egress))
+                .map_err(|error| (ErrorClass::Authentication, error.to_string()))?,
+            Proof::None | Proof::Header(_) | Proof::Token(_) => self.client.clone(),
+        };
+        let authorization = self.authorization(&request.proof, answer).await?;
+        let mut headers = request.headers;
+        if let Some(value) = &authorization {
+            headers.insert(AUTHORIZATION, value.clone());
+        }
+        // Said here and not left to the client, so that what is recorded is all that is sent.
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        let outgoing = client
+            .request(request.method, url.clone())
             .header(USER_AGENT, self.user_agent.as_str())
-            .header(CONTENT_TYPE, "application/json")
-            .header(HEADER_ID, post.id)
-            .header(HEADER_TIMESTAMP, post.timestamp)
-            .header(HEADER_SIGNATURE, post.signature)
-            .body(post.body)
-            .build()?;
-        answer.sent = Some(head::sent(&request));
-        let mut response = self.client.execute(request).await?;
+            .headers(headers)
+            .body(request.body)
+            .build()
+            .map_err(|error| classify(&error))?;
+        answer.sent = Some(head::sent(&outgoing));
+        let mut response = client.execute(outgoing).await.map_err(|error| classify(&error))?;
         answer.begins(&response);
+        if let (StatusCode::UNAUTHORIZED, Proof::Token(source), Some(token)) =
+            (response.status(), &request.proof, &authorization)
+        {
+            self.tokens.drop_refused(source, token).await;
+        }
         let mut read = 0;
-        while let Some(chunk) = response.chunk().await? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
             answer.keep(&chunk);
             read += chunk.len();
             if read >= READ {
@@ -131,18 +142,45 @@ impl Poster {
         Ok(())
     }
 
-    fn late(&self, answer: &Answer) -> String {
-        let seconds = self.timeout.as_secs_f64();
-        match answer.status {
-            None => format!("no answer within {seconds} s"),
-            Some(status) => format!("the answer ({status}) was not complete within {seconds} s"),
+    /// What the header `authorization` says, if there is one.
+    async fn authorization(
+        &self,
+        proof: &Proof,
+        answer: &mut Answer,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        match proof {
+            Proof::None | Proof::Certificate(_) => Ok(None),
+            Proof::Header(value) => Ok(Some(value.clone())),
+            Proof::Token(source) => {
+                answer.awaits_token = true;
+                let token = self
+                    .tokens
+                    .get(source, &self.client, &self.egress, &self.user_agent)
+                    .await;
+                answer.awaits_token = false;
+                token.map(Some).map_err(|why| (ErrorClass::Authentication, why))
+            }
         }
     }
+}
+
+fn builder(egress: &Arc<EgressPolicy>) -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .dns_resolver(Arc::new(CheckedResolver(egress.clone())))
+        .referer(false)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(16)
+        .http2_keep_alive_interval(Duration::from_secs(20))
 }
 
 /// What was sent, and what has come of a response so far.
 #[derive(Debug, Default)]
 struct Answer {
+    /// The receiver has not been asked yet: the token is not there.
+    awaits_token: bool,
     status: Option<StatusCode>,
     retry_after: Option<Duration>,
     head: Option<ResponseHead>,
@@ -160,6 +198,15 @@ impl Answer {
     fn keep(&mut self, chunk: &[u8]) {
         let room = KEPT.saturating_sub(self.body.len()).min(chunk.len());
         self.body.extend_from_slice(&chunk[..room]);
+    }
+
+    fn late(&self, timeout: Duration) -> String {
+        let seconds = timeout.as_secs_f64();
+        match self.status {
+            None if self.awaits_token => format!("the token endpoint gave no token within {seconds} s"),
+            None => format!("no answer within {seconds} s"),
+            Some(status) => format!("the answer ({status}) was not complete within {seconds} s"),
+        }
     }
 
     fn text(&self) -> Option<String> {

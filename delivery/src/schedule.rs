@@ -7,46 +7,54 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use domain::endpoint::policy::{InvalidWait, RetryPolicy, RetrySchedule, TooManyWaits, Wait};
+
 use backoff::SystemClock;
 use backoff::backoff::Backoff as _;
 use backoff::exponential::ExponentialBackoff;
 
-/// How far a wait may lie from the schedule, to either side: retries of one moment spread out.
-const JITTER: f64 = 0.15;
+/// How far a wait may lie from the schedule, to either side, in per cent: retries of one moment spread out.
+const JITTER: u32 = 15;
 /// The latest a receiver's `Retry-After` can put an attempt off.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
-/// The longest step.
-const LONGEST_STEP: Duration = Duration::from_hours(30 * 24);
-const MOST_STEPS: usize = 50;
 
 /// Why a text is not a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSchedule {
-    /// A step that is not a whole number and a unit.
-    #[error("`{0}` is not a wait: write a whole number and one of ms, s, m, h, d, such as 5s")]
-    Step(String),
-    /// A step above 30 days.
-    #[error("`{0}` is longer than 30 days")]
-    TooLong(String),
+    /// A step that is no wait.
+    #[error(transparent)]
+    Step(#[from] InvalidWait),
     /// Too many steps.
-    #[error("a schedule has at most {MOST_STEPS} waits")]
-    TooMany,
+    #[error(transparent)]
+    TooMany(#[from] TooManyWaits),
 }
 
 /// The waits between the attempts of a delivery: after `n` waits there are `n + 1` attempts.
 ///
 /// In text `5s,5m,30m,2h`; the empty text is a schedule without retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule(Vec<Duration>);
+pub struct Schedule(Vec<Wait>);
 
 impl Schedule {
     /// How long to wait after the attempt of this number (from 1) failed; none when it was the last.
     ///
     /// A receiver's `Retry-After` can put the next attempt off, by a day at most, never bring it forward: or one
     /// that answers `Retry-After: 0` would be called at once, over and over.
-    pub fn next(&self, attempt: u32, retry_after: Option<Duration>) -> Option<Duration> {
+    ///
+    /// What the endpoint's policy says of waits comes before this schedule.
+    pub fn next(
+        &self,
+        policy: &RetryPolicy,
+        attempt: u32,
+        retry_after: Option<Duration>,
+    ) -> Option<Duration> {
+        let waits = policy
+            .schedule
+            .as_ref()
+            .map_or(self.0.as_slice(), RetrySchedule::waits);
         let index = usize::try_from(attempt).ok()?.checked_sub(1)?;
-        let wait = jittered(*self.0.get(index)?);
+        let jitter = policy.jitter.map_or(JITTER, u32::from);
+        let wait = jittered(waits.get(index)?.get(), jitter);
         Some(retry_after.map_or(wait, |asked| wait.max(asked.min(LONGEST_RETRY_AFTER))))
     }
 }
@@ -67,7 +75,7 @@ impl Default for Schedule {
             20 * HOUR,
             24 * HOUR,
         ];
-        Self(seconds.map(Duration::from_secs).to_vec())
+        Self(seconds.map(Wait::seconds).to_vec())
     }
 }
 
@@ -78,57 +86,30 @@ impl FromStr for Schedule {
         if text.trim().is_empty() {
             return Ok(Self(Vec::new()));
         }
-        let steps = text.split(',').map(step).collect::<Result<Vec<_>, _>>()?;
-        if steps.len() > MOST_STEPS {
-            return Err(InvalidSchedule::TooMany);
-        }
-        Ok(Self(steps))
+        let waits = text
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<Vec<Wait>, _>>()?;
+        Ok(Self(RetrySchedule::try_from(waits)?.into()))
     }
-}
-
-fn step(text: &str) -> Result<Duration, InvalidSchedule> {
-    let text = text.trim();
-    let invalid = || InvalidSchedule::Step(text.chars().take(32).collect());
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| invalid())?;
-    let millis_per_unit = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(invalid()),
-    };
-    let wait = Duration::from_millis(number.saturating_mul(millis_per_unit));
-    if wait > LONGEST_STEP {
-        return Err(InvalidSchedule::TooLong(text.to_owned()));
-    }
-    Ok(wait)
 }
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, wait) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { "," };
-            let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-            let millis = wait.as_millis();
-            let (size, unit) = units
-                .into_iter()
-                .find(|(size, _)| millis > 0 && millis.is_multiple_of(*size))
-                .unwrap_or((1, "ms"));
-            write!(f, "{separator}{}{unit}", millis / size)?;
+            write!(f, "{separator}{wait}")?;
         }
         Ok(())
     }
 }
 
-fn jittered(wait: Duration) -> Duration {
+fn jittered(wait: Duration, per_cent: u32) -> Duration {
     let mut policy = ExponentialBackoff::<SystemClock> {
         current_interval: wait,
         initial_interval: wait,
         max_interval: wait,
-        randomization_factor: JITTER,
+        randomization_factor: f64::from(per_cent) / 100.0,
         multiplier: 1.0,
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
@@ -169,6 +150,11 @@ impl Waits {
 mod tests {
     use super::*;
 
+    /// As the installation has it.
+    fn installation() -> RetryPolicy {
+        RetryPolicy::default()
+    }
+
     #[test]
     fn a_schedule_reads_as_it_prints() {
         for text in ["", "5s", "5s,5m,30m,2h", "250ms,1d", "0ms", "90s"] {
@@ -192,17 +178,20 @@ mod tests {
             "99999999999999999999s",
         ] {
             assert!(
-                matches!(text.parse::<Schedule>(), Err(InvalidSchedule::Step(_))),
+                matches!(
+                    text.parse::<Schedule>(),
+                    Err(InvalidSchedule::Step(InvalidWait::Malformed(_)))
+                ),
                 "{text:?} was accepted"
             );
         }
         assert_eq!(
             "31d".parse::<Schedule>(),
-            Err(InvalidSchedule::TooLong("31d".into()))
+            Err(InvalidSchedule::Step(InvalidWait::TooLong("31d".into())))
         );
         assert_eq!(
             ["1s"; 51].join(",").parse::<Schedule>(),
-            Err(InvalidSchedule::TooMany)
+            Err(InvalidSchedule::TooMany(TooManyWaits))
         );
         assert!(["1s"; 50].join(",").parse::<Schedule>().is_ok());
     }
@@ -211,20 +200,43 @@ mod tests {
     fn waits_lie_around_the_step_and_end_after_the_last() {
         let schedule: Schedule = "10s,1h".parse().unwrap();
         let waits: Vec<f64> = (0..200)
-            .map(|_| schedule.next(1, None).unwrap().as_secs_f64())
+            .map(|_| schedule.next(&installation(), 1, None).unwrap().as_secs_f64())
             .collect();
         assert!(waits.iter().all(|wait| (8.5..=11.51).contains(wait)), "{waits:?}");
         assert!(waits.iter().any(|wait| *wait < 9.5) && waits.iter().any(|wait| *wait > 10.5));
-        assert!(schedule.next(2, None).unwrap() > Duration::from_mins(50));
-        assert_eq!(schedule.next(3, None), None);
-        assert_eq!(schedule.next(0, None), None);
-        assert_eq!(schedule.next(u32::MAX, Some(Duration::from_secs(1))), None);
+        assert!(schedule.next(&installation(), 2, None).unwrap() > Duration::from_mins(50));
+        assert_eq!(schedule.next(&installation(), 3, None), None);
+        assert_eq!(schedule.next(&installation(), 0, None), None);
+        assert_eq!(
+            schedule.next(&installation(), u32::MAX, Some(Duration::from_secs(1))),
+            None
+        );
+    }
+
+    #[test]
+    fn a_policy_of_waits_comes_before_the_schedule() {
+        let schedule: Schedule = "10s,1h".parse().unwrap();
+        let exact: RetryPolicy =
+            serde_json::from_value(serde_json::json!({ "retry_schedule": ["7s"], "retry_jitter": 0 }))
+                .unwrap();
+        assert_eq!(schedule.next(&exact, 1, None), Some(Duration::from_secs(7)));
+        assert_eq!(schedule.next(&exact, 2, None), None);
+        let wide: RetryPolicy = serde_json::from_value(serde_json::json!({ "retry_jitter": 50 })).unwrap();
+        let waits: Vec<f64> = (0..200)
+            .map(|_| schedule.next(&wide, 1, None).unwrap().as_secs_f64())
+            .collect();
+        assert!(waits.iter().all(|wait| (5.0..=15.01).contains(wait)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait < 8.0) && waits.iter().any(|wait| *wait > 12.0));
     }
 
     #[test]
     fn retry_after_puts_off_within_bounds_and_never_brings_forward() {
         let schedule: Schedule = "10s".parse().unwrap();
-        let next = |seconds| schedule.next(1, Some(Duration::from_secs(seconds))).unwrap();
+        let next = |seconds| {
+            schedule
+                .next(&installation(), 1, Some(Duration::from_secs(seconds)))
+                .unwrap()
+        };
         assert!(next(0) >= Duration::from_millis(8_500));
         assert_eq!(next(600), Duration::from_mins(10));
         assert_eq!(next(u64::MAX), LONGEST_RETRY_AFTER);

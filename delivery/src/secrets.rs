@@ -30,14 +30,14 @@ const CACHED: u64 = 100_000;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// There is none for this endpoint.
-    #[error("the endpoint has no signing secret")]
+    #[error("a secret of the endpoint is not there")]
     Missing,
     /// What is stored is of another form, was tampered with, belongs to another endpoint, or was sealed under
     /// another master key.
-    #[error("the endpoint's signing secret cannot be opened with this master key")]
+    #[error("a secret of the endpoint cannot be opened with this master key")]
     Unreadable,
     /// The bucket could not be reached; trying again may help.
-    #[error("the signing secrets are unavailable")]
+    #[error("the endpoints' secrets are unavailable")]
     Unavailable(#[from] KvError),
 }
 
@@ -125,19 +125,17 @@ pub struct SecretReader {
     bucket: Arc<dyn KeyValue>,
     master: MasterKey,
     cache: Cache<Subject, Secret>,
+    texts: Cache<Subject, SecretText>,
 }
 
 impl SecretReader {
     /// Over the bucket `EndpointSecrets`.
     pub fn new(bucket: Arc<dyn KeyValue>, master: MasterKey) -> Self {
-        let cache = Cache::builder()
-            .max_capacity(CACHED)
-            .time_to_live(CACHED_FOR)
-            .build();
         Self {
             bucket,
             master,
-            cache,
+            cache: half_a_minute(),
+            texts: half_a_minute(),
         }
     }
 
@@ -154,10 +152,39 @@ impl SecretReader {
         }
         let entry = self.bucket.get(&key).await?;
         let sealed = entry.ok_or(SecretError::Missing)?.value;
-        let secret = unseal(&self.master, tenant, &key, &sealed).ok_or(SecretError::Unreadable)?;
+        let opened = unseal(&self.master, tenant, &key, &sealed);
+        let secret = opened.and_then(|opened| Secret::from_bytes(opened).ok());
+        let secret = secret.ok_or(SecretError::Unreadable)?;
         self.cache.insert(key, secret.clone());
         Ok(secret)
     }
+
+    /// What an endpoint's policy keeps secret, by its name.
+    pub async fn open_text(
+        &self,
+        tenant: &TenantId,
+        endpoint: &EndpointId,
+        name: &SecretId,
+    ) -> Result<SecretText, SecretError> {
+        let key = key(tenant, endpoint, Some(name));
+        if let Some(text) = self.texts.get(&key) {
+            return Ok(text);
+        }
+        let entry = self.bucket.get(&key).await?;
+        let sealed = entry.ok_or(SecretError::Missing)?.value;
+        let opened = unseal(&self.master, tenant, &key, &sealed);
+        let text = opened.and_then(|opened| String::from_utf8(opened).ok());
+        let text = SecretText::new(text.ok_or(SecretError::Unreadable)?);
+        self.texts.insert(key, text.clone());
+        Ok(text)
+    }
+}
+
+fn half_a_minute<T: Clone + Send + Sync + 'static>() -> Cache<Subject, T> {
+    Cache::builder()
+        .max_capacity(CACHED)
+        .time_to_live(CACHED_FOR)
+        .build()
 }
 
 /// Where a secret lies, which is also what its sealed form is bound to.
@@ -188,7 +215,7 @@ fn seal(master: &MasterKey, tenant: &TenantId, key: &Subject, secret: &[u8]) -> 
     [&[VERSION], &nonce[..], &ciphertext].concat().into()
 }
 
-fn unseal(master: &MasterKey, tenant: &TenantId, key: &Subject, sealed: &[u8]) -> Option<Secret> {
+fn unseal(master: &MasterKey, tenant: &TenantId, key: &Subject, sealed: &[u8]) -> Option<Vec<u8>> {
     let (&version, sealed) = sealed.split_first()?;
     let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE>()?;
     if version != VERSION {
@@ -198,10 +225,9 @@ fn unseal(master: &MasterKey, tenant: &TenantId, key: &Subject, sealed: &[u8]) -
         msg: ciphertext,
         aad: key.as_str().as_bytes(),
     };
-    let opened = cipher(master, tenant)
+    cipher(master, tenant)
         .decrypt(&XNonce::from(*nonce), payload)
-        .ok()?;
-    Secret::from_bytes(opened).ok()
+        .ok()
 }
 
 #[cfg(test)]
@@ -223,7 +249,8 @@ mod tests {
         let name: SecretId = "sec_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let (master, secret) = (MasterKey::generate(), Secret::generate());
         let sealed = seal(&master, &tenant, &endpoint, secret.as_bytes());
-        assert_eq!(unseal(&master, &tenant, &endpoint, &sealed), Some(secret));
+        let opened = unseal(&master, &tenant, &endpoint, &sealed);
+        assert_eq!(opened.as_deref(), Some(secret.as_bytes()));
         for another in [key(&tenant, &other, None), key(&tenant, &same, Some(&name))] {
             assert_eq!(unseal(&master, &tenant, &another, &sealed), None);
         }

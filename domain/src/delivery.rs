@@ -46,6 +46,8 @@ pub enum ErrorClass {
     Status,
     /// The message or the endpoint's secret is no longer there.
     Gone,
+    /// What the receiver wants to know Tidings by could not be had: no token, or no usable certificate.
+    Authentication,
 }
 
 /// A text that names no class of errors.
@@ -88,6 +90,7 @@ impl ErrorClass {
             Self::Reset => "reset",
             Self::Status => "status",
             Self::Gone => "gone",
+            Self::Authentication => "authentication",
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::tls::TlsListener;
 use crate::tools;
 
 /// The largest body it takes.
@@ -44,6 +45,8 @@ pub enum Answer {
     Redirect(String),
     /// 200 with a body of so many bytes.
     Huge(usize),
+    /// This status with a JSON body.
+    Json(u16, serde_json::Value),
 }
 
 /// A request that came.
@@ -135,6 +138,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Receiver {
     address: std::net::SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
@@ -143,7 +147,24 @@ impl Receiver {
     /// Starts one that answers 200 to everything.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
+        Self::serving("http", listener.local_addr()?, listener)
+    }
+
+    /// Starts one that speaks TLS.
+    pub async fn start_tls(config: rustls::ServerConfig) -> anyhow::Result<Self> {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::serving(
+            "https",
+            listener.local_addr()?,
+            TlsListener::new(listener, config),
+        )
+    }
+
+    fn serving<L>(scheme: &'static str, address: std::net::SocketAddr, listener: L) -> anyhow::Result<Self>
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(receive).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
@@ -152,6 +173,7 @@ impl Receiver {
         });
         Ok(Self {
             address,
+            scheme,
             shared,
             server,
         })
@@ -159,7 +181,7 @@ impl Receiver {
 
     /// The address of a path, as `http://127.0.0.1:1234/hook`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Sets how a path answers from now on: in this order, then for ever as the last.
@@ -258,6 +280,7 @@ async fn respond(answer: Answer) -> Response {
         Answer::Drip(interval) => Response::new(dripping(interval)),
         Answer::Redirect(target) => (StatusCode::FOUND, [(header::LOCATION, target)]).into_response(),
         Answer::Huge(size) => Response::new(huge(size)),
+        Answer::Json(code, body) => (status(code), axum::Json(body)).into_response(),
     }
 }
 

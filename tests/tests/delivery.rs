@@ -1,15 +1,23 @@
 //! Delivery from outside: the real binary on both engines against a receiver that behaves as it likes. A module per
 //! idea; each case is written once and runs on both engines ([`tests::for_each_engine`]).
 
+#[path = "delivery/authentication.rs"]
+mod authentication;
 #[path = "delivery/facts.rs"]
 mod facts;
+#[path = "delivery/forms.rs"]
+mod forms;
 #[path = "delivery/letters.rs"]
 mod letters;
 #[path = "delivery/log.rs"]
 mod log;
+#[path = "delivery/matching.rs"]
+mod matching;
 #[path = "delivery/policies.rs"]
 mod policies;
 #[path = "delivery/recovery.rs"]
 mod recovery;
+#[path = "delivery/waits.rs"]
+mod waits;
 #[path = "delivery/world.rs"]
 mod world;

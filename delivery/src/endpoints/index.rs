@@ -1,6 +1,7 @@
 //! The endpoints of one shard's tenants, and on the platform's shard the tenants' standings, folded from their
 //! events.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,7 @@ use broker::Record;
 use domain::endpoint::{EndpointEvent, EndpointSettings, Secrets};
 use domain::tenant::{Standing, TenantEvent};
 use domain::{Commit, EndpointId, Message, TenantId, decode_event};
+use serde_json::Value;
 
 use crate::health::in_full;
 use crate::metrics;
@@ -27,11 +29,25 @@ pub(crate) struct Endpoint {
     created_at: SystemTime,
 }
 
+/// A message's data, read for the first endpoint that looks at them; none where they hold a number or a depth that this
+/// program cannot: nobody looks at those, for to lose a message would be worse.
+type Data = OnceCell<Option<Value>>;
+
 impl Endpoint {
     /// Whether it asked for such messages.
     pub(crate) fn wants(&self, message: &Message) -> bool {
+        self.wants_with(message, &Data::new())
+    }
+
+    /// The same, with what has been read of the message for other endpoints.
+    fn wants_with(&self, message: &Message, data: &Data) -> bool {
         let filters = &self.settings.event_types;
-        filters.iter().any(|filter| filter.matches(&message.event_type))
+        let wanted = filters.iter().any(|filter| filter.matches(&message.event_type));
+        wanted
+            && self.settings.policy.filter.as_ref().is_none_or(|filter| {
+                let data = data.get_or_init(|| serde_json::from_slice(&message.data).ok());
+                data.as_ref().is_none_or(|data| filter.lets_through(data))
+            })
     }
 }
 
@@ -47,8 +63,11 @@ pub(super) struct Index {
 impl Index {
     /// The tenant's endpoints that want the message. Whether an endpoint is enabled is judged as of now.
     pub(super) fn matching(&self, message: &Message, stored_at: SystemTime) -> Vec<EndpointId> {
+        let data = Data::new();
         let wanted = |endpoint: &Endpoint| {
-            endpoint.enabled && endpoint.created_at <= stored_at + CLOCKS_APART && endpoint.wants(message)
+            endpoint.enabled
+                && endpoint.created_at <= stored_at + CLOCKS_APART
+                && endpoint.wants_with(message, &data)
         };
         let endpoints = self.endpoints.get(&message.tenant);
         if let Some(only) = &message.only_for {
@@ -67,8 +86,12 @@ impl Index {
     }
 
     pub(super) fn anybody_wants(&self, message: &Message) -> bool {
-        let endpoints = self.endpoints.get(&message.tenant);
-        endpoints.is_some_and(|endpoints| endpoints.values().any(|endpoint| endpoint.wants(message)))
+        let (endpoints, data) = (self.endpoints.get(&message.tenant), Data::new());
+        endpoints.is_some_and(|endpoints| {
+            endpoints
+                .values()
+                .any(|endpoint| endpoint.wants_with(message, &data))
+        })
     }
 
     pub(super) fn get(&self, tenant: &TenantId, id: &EndpointId) -> Option<Arc<Endpoint>> {
@@ -277,6 +300,36 @@ mod tests {
         assert_eq!(matches_after(&created), 1);
         assert_eq!(matches_after(&EndpointEvent::Removed {}), 0);
         assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn a_filter_looks_at_the_data_and_lets_through_what_cannot_be_read() {
+        let now = SystemTime::now();
+        let mut index = Index::default();
+        let settings = serde_json::from_value(serde_json::json!({
+            "url": "https://example.org/", "event_types": ["*"], "description": null,
+            "filter": { "path": "/amount", "at_least": 100 }
+        }));
+        let created = EndpointEvent::Created {
+            settings: settings.unwrap(),
+        };
+        index.apply(&record(&created, now));
+        let matches = |data: &str| {
+            let message = Message {
+                data: data.into(),
+                ..message()
+            };
+            index.matching(&message, now).len()
+        };
+        assert_eq!(matches(r#"{"amount":100}"#), 1);
+        assert_eq!(matches(r#"{"amount":99}"#), 0);
+        assert_eq!(matches("{}"), 0);
+        assert_eq!(matches(r#"{"amount":1e999}"#), 1);
+        let for_it = Message {
+            only_for: Some(ID.parse().unwrap()),
+            ..message()
+        };
+        assert_eq!(index.matching(&for_it, now).len(), 1);
     }
 
     #[test]

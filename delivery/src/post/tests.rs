@@ -12,16 +12,22 @@ fn poster() -> Poster {
 }
 
 async fn post(poster: &Poster, url: &str) -> Tried {
-    let url = url.parse().unwrap();
-    poster
-        .post(Post {
-            url: &url,
-            id: "evt_1",
-            timestamp: 1_700_000_000,
-            signature: "v1,abc",
-            body: b"{}".to_vec(),
-        })
-        .await
+    post_under(poster, url, &domain::endpoint::Policy::default()).await
+}
+
+async fn post_under(poster: &Poster, url: &str, policy: &domain::endpoint::Policy) -> Tried {
+    let body = crate::body::Body {
+        content_type: "application/json",
+        attributes: Vec::new(),
+        bytes: b"{}".to_vec(),
+    };
+    let stamp = Stamp {
+        id: "evt_1",
+        timestamp: 1_700_000_000,
+        signature: "v1,abc",
+    };
+    let request = Request::new(policy, Vec::new(), Proof::None, body, stamp).unwrap();
+    poster.post(&url.parse().unwrap(), request).await
 }
 
 /// Reads one request and answers what is given, then leaves the connection open for as long as the test runs.
@@ -96,6 +102,24 @@ async fn the_deadline_covers_silence_and_an_answer_that_never_ends() {
     );
     assert_eq!(endless.response_body.as_deref(), Some("abc"));
     assert!(started.elapsed() < 10 * TIMEOUT);
+}
+
+#[tokio::test]
+async fn an_endpoint_can_have_a_deadline_of_its_own() {
+    let policy = serde_json::from_value(serde_json::json!({ "timeout_ms": 100 })).unwrap();
+    let patient = Poster::new(
+        EgressPolicy::public().with_loopback(),
+        Duration::from_mins(1),
+        "Tidings/test",
+    )
+    .unwrap();
+    let started = Instant::now();
+    let outcome = post_under(&patient, &receiver(Vec::new()).await, &policy)
+        .await
+        .outcome;
+    assert_eq!(outcome.error, Some(ErrorClass::Timeout));
+    assert_eq!(outcome.detail.as_deref(), Some("no answer within 0.1 s"));
+    assert!(started.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]

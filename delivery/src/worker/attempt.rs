@@ -1,9 +1,11 @@
 //! One attempt, from the job to its settlement.
 
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use broker::{Lease, Settlement};
+use domain::endpoint::policy::RetryPolicy;
 use domain::{AttemptOutcome, DeliveryFact, ErrorClass, Next, Timestamp};
 use tokio::sync::SemaphorePermit;
 
@@ -12,7 +14,7 @@ use super::prepare::{Hindrance, Receiver};
 use crate::health::in_full;
 use crate::lanes::Place;
 use crate::metrics::{self, InFlight};
-use crate::post::{Post, Tried};
+use crate::post::{self, Tried};
 use crate::work::Work;
 
 /// When a job comes back that could not be tried because a part of Tidings was away.
@@ -29,6 +31,8 @@ struct Made {
     tried: Tried,
     hopeless: bool,
     published_at: Option<SystemTime>,
+    /// What the endpoint says of waits.
+    retry: RetryPolicy,
 }
 
 impl Worker {
@@ -85,18 +89,16 @@ impl Worker {
             Err(Hindrance::Hopeless(why)) => return Ok(untried(why.to_owned(), true)),
             Err(away) => return Err(away),
         };
-        self.hold(lease).await?;
+        let timeout = post::timeout(&prepared.endpoint.settings.policy).unwrap_or(self.timeout);
+        self.hold(lease, timeout).await?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let in_flight = InFlight::begin();
         place.begin();
-        let post = Post {
-            url: prepared.endpoint.settings.url.as_url(),
-            id: work.message.id.as_str(),
-            timestamp: prepared.timestamp,
-            signature: &prepared.signature,
-            body: prepared.body,
+        let url = prepared.endpoint.settings.url.as_url();
+        let tried = tokio::select! {
+            tried = self.poster.post(url, prepared.request) => tried,
+            never = self.lengthen(lease) => match never {},
         };
-        let tried = self.poster.post(post).await;
         // The receiver is free for the next; recording needs no place.
         drop((in_flight, place));
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -105,16 +107,17 @@ impl Worker {
             tried,
             hopeless: false,
             published_at: Some(prepared.published_at),
+            retry: prepared.endpoint.settings.policy.retry.clone(),
         })
     }
 
     /// Makes sure that the lease outlives the POST, or another worker would send the same beside this one.
-    async fn hold(&self, lease: &Lease) -> Result<(), Hindrance> {
+    async fn hold(&self, lease: &Lease, timeout: Duration) -> Result<(), Hindrance> {
         let left = lease
             .expires
             .duration_since(SystemTime::now())
             .unwrap_or_default();
-        if left < self.timeout + MARGIN {
+        if left < timeout + MARGIN {
             let extended = self.queue.extend(lease).await;
             extended.map_err(|cause| Hindrance::Away {
                 what: "the lease",
@@ -122,6 +125,17 @@ impl Worker {
             })?;
         }
         Ok(())
+    }
+
+    /// Starts the lease's time anew, over and over, for tries that may take longer than one lease.
+    async fn lengthen(&self, lease: &Lease) -> Infallible {
+        let third = self.engine.layout().lease / 3;
+        loop {
+            tokio::time::sleep(third).await;
+            if let Err(error) = self.queue.extend(lease).await {
+                tracing::debug!(job = %lease.job.id, error = %in_full(&error), "A lease could not be lengthened.");
+            }
+        }
     }
 
     async fn conclude(&self, lease: &Lease, work: &Work, to: &Receiver, made: Made) {
@@ -151,7 +165,9 @@ impl Worker {
         if made.tried.outcome.error.is_none() {
             return (Next::Delivered, Settlement::Done);
         }
-        let wait = self.schedule.next(work.attempt, made.tried.retry_after);
+        let wait = self
+            .schedule
+            .next(&made.retry, work.attempt, made.tried.retry_after);
         let Some(wait) = wait.filter(|_| !made.hopeless) else {
             let dead = Work {
                 last_error: made.tried.outcome.error,
@@ -191,5 +207,6 @@ fn untried(why: String, hopeless: bool) -> Made {
         },
         hopeless,
         published_at: None,
+        retry: RetryPolicy::default(),
     }
 }

@@ -2,18 +2,21 @@
 
 use std::time::{Duration, SystemTime};
 
-use broker::layout::Log;
+use broker::layout::{Log, Shard};
 use broker::{Lease, ReadError};
+use domain::endpoint::policy::HeaderValue as Value;
 use domain::tenant::Standing;
-use domain::{EndpointId, InvalidId, Message, TenantId, Timestamp};
+use domain::{EndpointId, InvalidId, Message, SecretId, TenantId, Timestamp};
+use reqwest::header::{HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use std::sync::Arc;
 
 use super::Worker;
 use crate::body::body;
 use crate::endpoints::Endpoint;
+use crate::post::{Proof, Request, Stamp, sensitive};
 use crate::sign::sign;
 use crate::work::Work;
-use crate::{Secret, SecretError};
+use crate::{Secret, SecretError, SecretText};
 
 /// How long an attempt waits for the index of endpoints to catch up.
 const INDEX_PATIENCE: Duration = Duration::from_secs(5);
@@ -39,10 +42,36 @@ impl Receiver {
 pub(super) struct Prepared {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) published_at: SystemTime,
-    /// Seconds since the Unix epoch.
-    pub(super) timestamp: i64,
-    pub(super) signature: String,
-    pub(super) body: Vec<u8>,
+    pub(super) request: Request,
+}
+
+/// What an endpoint's policy sends with each request, its secrets opened.
+struct Opened {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    proof: Proof,
+}
+
+/// What is kept of a policy cannot be sent: only another program could have kept it.
+#[derive(Debug, thiserror::Error)]
+#[error("a header of the endpoint cannot be sent")]
+struct Unsendable;
+
+impl From<InvalidHeaderName> for Unsendable {
+    fn from(_: InvalidHeaderName) -> Self {
+        Self
+    }
+}
+
+impl From<InvalidHeaderValue> for Unsendable {
+    fn from(_: InvalidHeaderValue) -> Self {
+        Self
+    }
+}
+
+impl From<Unsendable> for Hindrance {
+    fn from(unsendable: Unsendable) -> Self {
+        Self::Failed(unsendable.to_string())
+    }
 }
 
 /// Why nothing can be sent.
@@ -68,7 +97,7 @@ pub(super) enum Hindrance {
 
 impl Worker {
     pub(super) async fn prepare(&self, work: &Work, to: &Receiver) -> Result<Prepared, Hindrance> {
-        let endpoint = self.endpoint(work, to).await?;
+        let (endpoint, opened) = self.endpoint_opened(work, to).await?;
         self.admit(&to.tenant)
             .map_err(|suspended| Hindrance::Suspended(suspended.0))?;
         if let Standing::Terminated(_) = self.endpoints.standing(&to.tenant) {
@@ -81,14 +110,79 @@ impl Worker {
         let now = Timestamp::from(SystemTime::now());
         let secrets = self.secrets(&endpoint, to, now).await?;
         let timestamp = now.as_seconds();
-        let body = body(&message);
+        let policy = &endpoint.settings.policy;
+        let body = body(&message, policy.format);
+        let id = work.message.id.as_str();
+        let signature = sign(&secrets, id, timestamp, &body.bytes);
+        let stamp = Stamp {
+            id,
+            timestamp,
+            signature: &signature,
+        };
+        let request =
+            Request::new(policy, opened.headers, opened.proof, body, stamp).map_err(Unsendable::from)?;
         Ok(Prepared {
             endpoint,
             published_at: message.published_at.into(),
-            timestamp,
-            signature: sign(&secrets, work.message.id.as_str(), timestamp, &body),
-            body,
+            request,
         })
+    }
+
+    /// The endpoint, with what its policy keeps secret. A secret that is not there may have been replaced, which the
+    /// index then learns of.
+    async fn endpoint_opened(
+        &self,
+        work: &Work,
+        to: &Receiver,
+    ) -> Result<(Arc<Endpoint>, Opened), Hindrance> {
+        let known = self.endpoint(work, to).await?;
+        if let Some(opened) = self.open(&known, to).await? {
+            return Ok((known, opened));
+        }
+        self.index_current(work.message.position.shard).await?;
+        let now = self.endpoint(work, to).await?;
+        match self.open(&now, to).await? {
+            Some(opened) => Ok((now, opened)),
+            None => Err(Hindrance::Failed(SecretError::Missing.to_string())),
+        }
+    }
+
+    /// What the policy sends; none where a secret of it is not there.
+    async fn open(&self, endpoint: &Endpoint, to: &Receiver) -> Result<Option<Opened>, Hindrance> {
+        let policy = &endpoint.settings.policy;
+        let mut headers = Vec::with_capacity(policy.headers.len());
+        for header in &policy.headers {
+            let value = match &header.value {
+                Value::Plain(text) => HeaderValue::from_str(text.as_str()),
+                Value::Secret(name) => match self.open_text(to, name).await? {
+                    Some(text) => sensitive(text.reveal()),
+                    None => return Ok(None),
+                },
+            };
+            let name = HeaderName::try_from(header.name.as_str()).map_err(Unsendable::from)?;
+            headers.push((name, value.map_err(Unsendable::from)?));
+        }
+        let Some(setting) = &policy.authentication else {
+            let proof = Proof::None;
+            return Ok(Some(Opened { headers, proof }));
+        };
+        let Some(secret) = self.open_text(to, setting.secret()).await? else {
+            return Ok(None);
+        };
+        let proof = Proof::new(setting, secret).map_err(Unsendable::from)?;
+        Ok(Some(Opened { headers, proof }))
+    }
+
+    async fn open_text(&self, to: &Receiver, name: &SecretId) -> Result<Option<SecretText>, Hindrance> {
+        match self.secrets.open_text(&to.tenant, &to.endpoint, name).await {
+            Ok(text) => Ok(Some(text)),
+            Err(SecretError::Missing) => Ok(None),
+            Err(error @ SecretError::Unreadable) => Err(Hindrance::Failed(error.to_string())),
+            Err(SecretError::Unavailable(cause)) => Err(Hindrance::Away {
+                what: "a secret of the endpoint",
+                cause: cause.into(),
+            }),
+        }
     }
 
     /// What to sign with: the endpoint's secret, and during a rotation the one before it too.
@@ -125,6 +219,15 @@ impl Worker {
         if let Some(endpoint) = find().filter(|endpoint| endpoint.enabled) {
             return Ok(endpoint);
         }
+        self.index_current(shard).await?;
+        match find() {
+            None => Err(Hindrance::Hopeless("the endpoint was removed")),
+            Some(endpoint) if !endpoint.enabled => Err(Hindrance::Hopeless("the endpoint is disabled")),
+            Some(endpoint) => Ok(endpoint),
+        }
+    }
+
+    async fn index_current(&self, shard: Shard) -> Result<(), Hindrance> {
         let away = |cause| Hindrance::Away {
             what: "the endpoint's settings",
             cause,
@@ -132,12 +235,7 @@ impl Worker {
         tokio::time::timeout(INDEX_PATIENCE, self.endpoints.current(shard))
             .await
             .map_err(|late| away(late.into()))?
-            .map_err(|error| away(error.into()))?;
-        match find() {
-            None => Err(Hindrance::Hopeless("the endpoint was removed")),
-            Some(endpoint) if !endpoint.enabled => Err(Hindrance::Hopeless("the endpoint is disabled")),
-            Some(endpoint) => Ok(endpoint),
-        }
+            .map_err(|error| away(error.into()))
     }
 
     async fn message(&self, work: &Work) -> Result<Message, Hindrance> {

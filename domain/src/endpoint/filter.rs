@@ -8,10 +8,13 @@ use crate::EventType;
 
 /// A text that is not an event-type filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be an event type such as `invoice.paid`, a group such as `invoice.*`, or `*` for all")]
+#[error(
+    "must be an event type such as `invoice.paid`, one with `*` in the place of words such as `invoice.*` or `invoice.*.paid`, or `*` for all"
+)]
 pub struct InvalidFilter;
 
-/// `*` (all), `invoice.*` (all whose type begins with `invoice.`), or one type.
+/// `*` (all), `invoice.*` (all whose type begins with `invoice.`), `invoice.*.paid` (one word, whatever it is), or one
+/// type: a `*` at the end stands for one word or more, anywhere else for exactly one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventTypeFilter(String);
@@ -23,10 +26,18 @@ impl EventTypeFilter {
         if event_type.is_reserved() && !self.0.starts_with(EventType::RESERVED) {
             return false;
         }
-        match self.0.strip_suffix('*') {
-            Some(prefix) => event_type.as_str().starts_with(prefix),
-            None => event_type.as_str() == self.0,
+        let mut words = event_type.as_str().split('.');
+        let mut wanted = self.0.split('.').peekable();
+        while let Some(pattern) = wanted.next() {
+            let word = words.next();
+            if pattern == "*" && wanted.peek().is_none() {
+                return word.is_some();
+            }
+            if word.is_none_or(|word| pattern != "*" && pattern != word) {
+                return false;
+            }
         }
+        words.next().is_none()
     }
 
     /// The filter as text.
@@ -39,8 +50,10 @@ impl TryFrom<String> for EventTypeFilter {
     type Error = InvalidFilter;
 
     fn try_from(text: String) -> Result<Self, InvalidFilter> {
-        let plain = text.strip_suffix(".*").unwrap_or(&text);
-        if text == "*" || plain.parse::<EventType>().is_ok() {
+        let words = text.split('.').map(|word| if word == "*" { "x" } else { word });
+        // A type of this form and length.
+        let example = words.collect::<Vec<_>>().join(".");
+        if example.parse::<EventType>().is_ok() {
             Ok(Self(text))
         } else {
             Err(InvalidFilter)
@@ -78,15 +91,15 @@ mod tests {
         assert!(!matches("invoice.*", "invoices.paid"));
         assert!(matches("invoice.paid", "invoice.paid"));
         assert!(!matches("invoice.paid", "invoice.paid.late"));
-        for text in [
-            "",
-            "**",
-            "*.paid",
-            "invoice.*.paid",
-            "invoice*",
-            ".*",
-            "invoice.>",
-        ] {
+        assert!(matches("invoice.*.paid", "invoice.7.paid"));
+        assert!(!matches("invoice.*.paid", "invoice.paid"));
+        assert!(!matches("invoice.*.paid", "invoice.7.8.paid"));
+        assert!(!matches("invoice.*.paid", "invoice.7.paid.late"));
+        assert!(matches("*.paid", "invoice.paid"));
+        assert!(matches("*.*", "invoice.paid.late"));
+        assert!(!matches("*.*", "invoice"));
+        assert!(matches("invoice.*.*", "invoice.7.paid"));
+        for text in ["", "**", "invoice*", "invoice.*x.paid", ".*", "invoice.>"] {
             assert!(
                 EventTypeFilter::try_from(text.to_owned()).is_err(),
                 "{text:?} was accepted"

@@ -140,7 +140,7 @@ async fn create(
     call: Call,
 ) -> Result<Receipt, Problem> {
     let tenant = &member.tenant;
-    let Sealed { change, texts } = Sealed::of(new.policy, member);
+    let Sealed { change, texts } = Sealed::of(new.policy, member)?;
     let settings = EndpointSettings {
         url: new.url,
         event_types: new.event_types,
@@ -243,7 +243,7 @@ async fn change(
     call: Call,
 ) -> Result<Receipt, Problem> {
     let tenant = &member.tenant;
-    let Sealed { change, texts } = Sealed::of(asked.policy, member);
+    let Sealed { change, texts } = Sealed::of(asked.policy, member)?;
     if let Some(url) = &asked.url {
         app.egress.check_url(url.as_url())?;
     }

@@ -1,9 +1,9 @@
 //! From a policy as it is asked for to one with names in the place of secrets, and what these names stand for.
 
-use delivery::SecretText;
+use delivery::{SecretText, check_certificate};
 use domain::endpoint::policy::{Authentication, Header, HeaderValue};
 use domain::endpoint::{Policy, PolicyChange};
-use domain::{EndpointId, SecretId, TenantId};
+use domain::{Edit, EndpointId, SecretId, TenantId};
 
 use super::forms::{AuthenticationForm, HeaderForm, PolicyForm};
 use crate::app::App;
@@ -19,7 +19,7 @@ pub(super) struct Sealed {
 
 impl Sealed {
     /// Names are drawn from the request, so that one that is repeated names them the same.
-    pub(super) fn of(form: PolicyForm, member: &Member) -> Self {
+    pub(super) fn of(form: PolicyForm, member: &Member) -> Result<Self, Problem> {
         let mut texts = Vec::new();
         let mut seal = |what: &str, text: SecretText| {
             let name = SecretId::new(member.ulid(what));
@@ -31,9 +31,11 @@ impl Sealed {
             let sealed = headers.map(|(number, Strict(form))| header(number, form, &mut seal));
             sealed.collect()
         });
-        let authentication = form
-            .authentication
-            .map(|Strict(form)| authentication(form, &mut seal));
+        let authentication = match form.authentication {
+            Edit::Keep => Edit::Keep,
+            Edit::Reset => Edit::Reset,
+            Edit::Set(Strict(form)) => Edit::Set(authentication(form, &mut seal)?),
+        };
         let change = PolicyChange {
             filter: form.filter,
             retry_schedule: form.retry_schedule,
@@ -50,7 +52,7 @@ impl Sealed {
             signature: form.signature,
             ordering: form.ordering.map(|Strict(ordering)| ordering),
         };
-        Self { change, texts }
+        Ok(Self { change, texts })
     }
 }
 
@@ -69,9 +71,9 @@ fn header(number: usize, form: HeaderForm, seal: &mut impl FnMut(&str, SecretTex
 fn authentication(
     form: AuthenticationForm,
     seal: &mut impl FnMut(&str, SecretText) -> SecretId,
-) -> Authentication {
+) -> Result<Authentication, Problem> {
     let mut seal = |text| seal("endpoint authentication", text);
-    match form {
+    Ok(match form {
         AuthenticationForm::Basic { username, password } => Authentication::Basic {
             username,
             password: seal(password.seal()),
@@ -90,11 +92,16 @@ fn authentication(
             client_secret: seal(client_secret.seal()),
             scope,
         },
-        AuthenticationForm::Mtls { certificate, key } => Authentication::Mtls {
-            certificate,
-            key: seal(key.seal()),
-        },
-    }
+        AuthenticationForm::Mtls { certificate, key } => {
+            let key = key.seal();
+            check_certificate(&certificate, key.reveal())
+                .map_err(|error| Problem::invalid_body("authentication.certificate", error.to_string()))?;
+            Authentication::Mtls {
+                certificate,
+                key: seal(key),
+            }
+        }
+    })
 }
 
 /// Refuses addresses that receivers may not have, where tokens are asked for.
