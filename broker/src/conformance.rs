@@ -142,6 +142,7 @@ macro_rules! conformance_cases {
                 an_id_that_waits_is_enqueued_once
                 a_job_comes_again_when_due
                 a_job_comes_again_at_once
+                a_job_that_waits_can_be_hastened
                 due_times_are_kept
                 waiting_ends_with_a_job_or_empty;
             dead_letters:

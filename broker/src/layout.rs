@@ -62,6 +62,8 @@ pub enum Bucket {
     Cursors,
     /// Keyed hashes of API keys, read only by the gateway.
     Credentials,
+    /// What delivery must remember between attempts: since when endpoints fail, and what of an order is under way.
+    Deliveries,
     /// Encrypted signing secrets of endpoints, read only by delivery.
     EndpointSecrets,
     /// What was answered to a repeated request: idempotency keys, client-chosen event ids.
@@ -72,8 +74,9 @@ pub enum Bucket {
 
 impl Bucket {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Cursors,
+        Self::Deliveries,
         Self::Credentials,
         Self::EndpointSecrets,
         Self::Receipts,
@@ -84,6 +87,7 @@ impl Bucket {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cursors => "cursors",
+            Self::Deliveries => "deliveries",
             Self::Credentials => "credentials",
             Self::EndpointSecrets => "endpoint-secrets",
             Self::Receipts => "receipts",

@@ -116,6 +116,10 @@ pub trait WorkQueue: Send + Sync + std::fmt::Debug {
     ///
     /// A worker that dies inside `settle` may leave the job both settled and leased; it then comes once more.
     async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<(), QueueError>;
+
+    /// Makes a job that waits for its time due at once; `false` where none of that id waits for one, as when it is
+    /// leased or due already. A caller who dies here may have left the job twice in the queue; it then comes once more.
+    async fn hasten(&self, tenant: &Token, lane: &Token, job: &Token) -> Result<bool, QueueError>;
 }
 
 /// The dead letters of a [`WorkQueue`]; kept until redriven or discarded.

@@ -37,6 +37,7 @@ mod worker;
 
 pub use body::body_again;
 pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
+pub use lanes::{BreakerRules, LaneRules, Rate};
 pub use master_key::{InvalidMasterKey, MasterKey};
 pub use post::{InvalidCertificate, check_certificate, install_crypto};
 pub use recovery::RecoveryControl;

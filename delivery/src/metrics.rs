@@ -19,10 +19,18 @@ pub const MESSAGES_MATCHED: &str = "tidings_delivery_messages_matched_total";
 pub const DELIVERIES_CREATED: &str = "tidings_delivery_deliveries_created_total";
 /// Counter: records of a log that could not be read and were passed over, by `log`.
 pub const UNREADABLE: &str = "tidings_delivery_unreadable_records_total";
-/// Counter: jobs sent back to the queue because their endpoint had enough in flight.
-pub const LANE_FULL: &str = "tidings_delivery_lane_full_total";
-/// Counter: jobs sent back to the queue because every try of the process was taken.
-pub const TRIES_TAKEN: &str = "tidings_delivery_tries_taken_total";
+/// Counter: jobs sent back to the queue as they came, by `why`: `full` (every place of the endpoint's lane is taken),
+/// `rate` (it has begun as many tries as its rate allows), `open` (its breaker is), `resting` (its receiver asked for
+/// it), `busy` (this process has as much under way as it may).
+pub const SENT_AWAY: &str = "tidings_delivery_sent_away_total";
+/// Counter: how often the breaker of an endpoint opened.
+pub const BREAKERS_OPENED: &str = "tidings_delivery_breakers_opened_total";
+/// Gauge: endpoints whose breaker is not closed.
+pub const BREAKERS_OPEN: &str = "tidings_delivery_breakers_open";
+/// Gauge: jobs in hand that wait before their lane.
+pub const WAITING: &str = "tidings_delivery_waiting";
+/// Gauge: HTTP tries under way that have lasted for half a second or more, or are to an endpoint that is as slow.
+pub const SLOW_IN_FLIGHT: &str = "tidings_delivery_slow_in_flight";
 /// Counter: jobs sent back to the queue because their tenant is suspended.
 pub const TENANT_SUSPENDED: &str = "tidings_delivery_tenant_suspended_total";
 /// Gauge: HTTP tries under way.
@@ -51,12 +59,23 @@ pub(crate) fn unreadable(log: &str) {
     counter!(UNREADABLE, "log" => log.to_owned()).increment(1);
 }
 
-pub(crate) fn lane_full() {
-    counter!(LANE_FULL).increment(1);
+pub(crate) fn sent_away(why: &'static str) {
+    counter!(SENT_AWAY, "why" => why).increment(1);
 }
 
-pub(crate) fn tries_taken() {
-    counter!(TRIES_TAKEN).increment(1);
+pub(crate) fn breaker_opened() {
+    counter!(BREAKERS_OPENED).increment(1);
+}
+
+/// Jobs that wait, tries that last, and open breakers.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are floats, and these numbers small"
+)]
+pub(crate) fn lanes((waiting, slow, open): (usize, u32, usize)) {
+    gauge!(WAITING).set(waiting as f64);
+    gauge!(SLOW_IN_FLIGHT).set(f64::from(slow));
+    gauge!(BREAKERS_OPEN).set(open as f64);
 }
 
 pub(crate) fn tenant_suspended() {

@@ -166,8 +166,12 @@ fn check(settings: &Settings, lease: Duration) -> Result<(), StartError> {
     let numbers = [
         ("the delivery concurrency", settings.concurrency),
         (
+            "the delivery concurrency of slow tries",
+            settings.slow_concurrency,
+        ),
+        (
             "the number of tries in flight for one endpoint",
-            settings.lane_in_flight,
+            settings.lanes.in_flight as usize,
         ),
     ];
     match numbers.into_iter().find(|(_, number)| *number == 0) {

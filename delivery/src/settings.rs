@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{EgressPolicy, MasterKey, Schedule};
+use crate::{EgressPolicy, LaneRules, MasterKey, Schedule};
 
 /// The settings of delivery.
 #[derive(Debug, Clone)]
@@ -16,16 +16,19 @@ pub struct Settings {
     /// The deadline of one HTTP try, over connect, headers and body. With five seconds to spare it must fit into
     /// the lease of the engine's layout.
     pub timeout: Duration,
-    /// HTTP tries under way at once in this process.
+    /// HTTP tries under way at once in this process that are quick: younger than half a second.
     pub concurrency: usize,
-    /// Those of them for one endpoint.
-    pub lane_in_flight: usize,
+    /// Those beside them that last, or are to endpoints known to be slow.
+    pub slow_concurrency: usize,
+    /// What endpoints' lanes keep to where an endpoint has no wish of its own.
+    pub lanes: LaneRules,
     /// How Tidings names itself to receivers.
     pub user_agent: String,
 }
 
 impl Settings {
-    /// The defaults: public receivers, the default schedule, 15 s, 64 tries at once, 8 for one endpoint.
+    /// The defaults: public receivers, the default schedule, 15 s, 64 quick tries at once, 256 that last, the
+    /// default lanes.
     pub fn new(master_key: MasterKey) -> Self {
         Self {
             master_key,
@@ -33,7 +36,8 @@ impl Settings {
             egress: EgressPolicy::public(),
             timeout: Duration::from_secs(15),
             concurrency: 64,
-            lane_in_flight: 8,
+            slow_concurrency: 256,
+            lanes: LaneRules::default(),
             user_agent: concat!("Tidings/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -18,10 +18,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::endpoints::Endpoints;
 use crate::facts::Facts;
-use crate::health::{Episode, Health, pause};
+use crate::health::{Episode, Health, in_full, pause};
 use crate::held::Held;
-use crate::lanes::{Full, Lanes};
+use crate::lanes::{Away, Entrant, LaneRules, Lanes};
 use crate::post::Poster;
+use crate::work::Work;
 use crate::{Schedule, SecretReader, Settings, metrics};
 
 mod attempt;
@@ -29,9 +30,11 @@ mod prepare;
 mod record;
 mod tell;
 
+use prepare::Receiver;
+
 /// The longest a lease call waits: how long a stop can take to be noticed.
 const WAIT: Duration = Duration::from_secs(1);
-/// For each try under way, how many jobs may be in hand, most of them standing before their lanes.
+/// For each quick try under way, how many jobs may be in hand, most of them standing before their lanes.
 const IN_HAND: usize = 16;
 /// The most jobs taken at once.
 const AT_ONCE: usize = 64;
@@ -53,9 +56,9 @@ pub(crate) struct Worker {
     schedule: Schedule,
     timeout: Duration,
     lanes: Arc<Lanes>,
+    rules: LaneRules,
     held: Held,
     hands: Arc<Semaphore>,
-    tries: Arc<Semaphore>,
     in_flight: AtomicUsize,
     health: Arc<Health>,
     /// What attempts need besides the receiver: logs, secrets, the index.
@@ -72,7 +75,7 @@ impl Worker {
         health: Arc<Health>,
     ) -> Self {
         let bucket = engine.bucket(Bucket::EndpointSecrets);
-        let hands = settings.concurrency * IN_HAND;
+        let hands = settings.concurrency * IN_HAND + settings.slow_concurrency;
         Self {
             queue: engine.queue(),
             attempts: engine.log(Log::Attempts),
@@ -82,10 +85,10 @@ impl Worker {
             poster,
             schedule: settings.schedule.clone(),
             timeout: settings.timeout,
-            lanes: Lanes::new(settings.lane_in_flight, hands / 2),
+            lanes: Lanes::new(settings.concurrency, settings.slow_concurrency),
+            rules: settings.lanes,
             held: Held::default(),
             hands: Arc::new(Semaphore::new(hands)),
-            tries: Arc::new(Semaphore::new(settings.concurrency)),
             in_flight: AtomicUsize::new(0),
             surroundings: Mutex::new(Episode::new("worker: attempts", health.clone())),
             health,
@@ -135,19 +138,39 @@ impl Worker {
     }
 
     async fn work(self: Arc<Self>, lease: Lease, _hand: OwnedSemaphorePermit) {
-        if let Ok(tenant) = lease.job.tenant.as_str().parse()
-            && let Err(suspended) = self.admit(&tenant)
-        {
+        let Some((work, to)) = self.read(&lease).await else {
+            return;
+        };
+        if let Err(suspended) = self.admit(&to.tenant) {
             self.later(&lease, suspended.0).await;
             return;
         }
-        match self.lanes.enter(&lease.job.lane).await {
-            Ok(place) => self.attempt(lease, place).await,
-            Err(Full(wait)) => {
-                metrics::lane_full();
+        let entrant = Entrant {
+            tenant: &lease.job.tenant,
+            lane: &lease.job.lane,
+            rules: self.rules,
+            retry: work.attempt > 1,
+        };
+        match self.lanes.enter(entrant).await {
+            Ok(place) => self.attempt(&lease, &work, &to, place).await,
+            Err(Away { wait, why }) => {
+                metrics::sent_away(why.as_str());
                 self.later(&lease, wait).await;
             }
         }
+    }
+
+    /// What a job says, and who it is for. One that cannot be read becomes a dead letter.
+    async fn read(&self, lease: &Lease) -> Option<(Work, Receiver)> {
+        let error = match (Work::decode(&lease.job.payload), Receiver::of(lease)) {
+            (Ok(work), Ok(to)) => return Some((work, to)),
+            (Err(error), _) => in_full(&error),
+            (_, Err(error)) => in_full(&error),
+        };
+        tracing::error!(job = %lease.job.id, error, "A job cannot be read and becomes a dead letter.");
+        let payload = lease.job.payload.clone();
+        self.settle(lease, Settlement::Dead { payload }).await;
+        None
     }
 
     /// Whether a tenant's deliveries may go on just now.

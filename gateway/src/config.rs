@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use broker::Token;
 use broker::layout::{Layout, Retention, Waiting};
-use delivery::{EgressPolicy, Schedule};
+use delivery::{BreakerRules, EgressPolicy, Schedule};
 
 use crate::cli::Failure;
 
@@ -132,10 +132,14 @@ pub(crate) struct Sending {
     pub(crate) egress: EgressPolicy,
     /// The deadline of one try.
     pub(crate) timeout: Duration,
-    /// Tries at the same time, at most.
+    /// Quick tries at the same time, at most.
     pub(crate) concurrency: usize,
+    /// Tries that last beside them, at most.
+    pub(crate) slow_concurrency: usize,
     /// Tries at the same time for one endpoint, at most.
     pub(crate) per_endpoint: usize,
+    /// When an endpoint that fails is left alone for a while; none: never.
+    pub(crate) breaker: Option<BreakerRules>,
 }
 
 /// What is logged and how.
@@ -333,13 +337,17 @@ fn read_sending(reader: &mut Reader<'_>) -> Option<Sending> {
     let egress = reader.get("egress_allow", parse::egress);
     let timeout = reader.get("delivery_timeout", parse::duration);
     let concurrency = reader.get("delivery_concurrency", parse::count);
+    let slow_concurrency = reader.get("delivery_slow_concurrency", parse::count);
     let per_endpoint = reader.get("delivery_per_endpoint", parse::count);
+    let breaker = reader.get("delivery_breaker", parse::breaker);
     Some(Sending {
         retry_schedule: retry_schedule?,
         egress: egress?,
         timeout: timeout?,
         concurrency: concurrency?,
+        slow_concurrency: slow_concurrency?,
         per_endpoint: per_endpoint?,
+        breaker: breaker?,
     })
 }
 

@@ -13,7 +13,7 @@ use broker::layout::{Bucket, Log};
 use broker::trust::{Fences, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
-use delivery::{Delivery, RecoveryControl, SecretWriter};
+use delivery::{Delivery, LaneRules, RecoveryControl, SecretWriter};
 use projections::{Projectors, ReadModels, logs_of};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -204,7 +204,12 @@ async fn start_background(
             egress: egress(config),
             timeout: config.sending.timeout,
             concurrency: config.sending.concurrency,
-            lane_in_flight: config.sending.per_endpoint,
+            slow_concurrency: config.sending.slow_concurrency,
+            lanes: LaneRules {
+                in_flight: u32::try_from(config.sending.per_endpoint).unwrap_or(u32::MAX),
+                breaker: config.sending.breaker,
+                ..LaneRules::default()
+            },
             ..delivery::Settings::new(keys.master.clone())
         };
         let recoveries: Arc<dyn RecoveryControl> = Arc::new(Recoveries(dispatcher.clone()));

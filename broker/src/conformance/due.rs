@@ -83,6 +83,44 @@ pub async fn a_job_comes_again_at_once(harness: &dyn Harness) {
     assert_idle(queue.as_ref(), MOMENT).await;
 }
 
+/// A job that waits for its time comes at once when it is hastened, as it was, and once only.
+pub async fn a_job_that_waits_can_be_hastened(harness: &dyn Harness) {
+    let queue = queue(harness, 30).await;
+    let waiting = job("j1");
+    enqueue(
+        queue.as_ref(),
+        waiting.clone(),
+        Some(from_now(Duration::from_hours(1))),
+    )
+    .await;
+    let hasten = async || queue.hasten(&waiting.tenant, &waiting.lane, &waiting.id).await;
+    assert!(hasten().await.expect("the queue answers"));
+    let lease = lease_one(queue.as_ref(), "j1", SOON).await;
+    assert_eq!(lease.job, waiting);
+    assert!(
+        !hasten().await.expect("the queue answers"),
+        "a leased job was hastened"
+    );
+    let again = Settlement::Again {
+        due: from_now(Duration::from_hours(1)),
+        payload: Bytes::from_static(b"again"),
+    };
+    queue.settle(&lease, again).await.expect("the lease is held");
+    assert_idle(queue.as_ref(), MOMENT).await;
+    assert!(hasten().await.expect("the queue answers"));
+    let lease = lease_one(queue.as_ref(), "j1", SOON).await;
+    assert_eq!(lease.job.payload.as_ref(), b"again");
+    queue
+        .settle(&lease, Settlement::Done)
+        .await
+        .expect("the lease is held");
+    assert!(
+        !hasten().await.expect("the queue answers"),
+        "a job that is gone was hastened"
+    );
+    assert_idle(queue.as_ref(), MOMENT).await;
+}
+
 /// A job enqueued for later comes then; one whose time has passed comes at once.
 pub async fn due_times_are_kept(harness: &dyn Harness) {
     let queue = queue(harness, 30).await;

@@ -19,7 +19,7 @@ use super::writer::Writer;
 mod tasks;
 
 pub(super) use tasks::ForgetRecent;
-use tasks::{Enqueue, Extend, Settle, TakeJobs};
+use tasks::{Enqueue, Extend, Hasten, Settle, TakeJobs};
 
 /// The largest payload of a job: 64 KiB.
 pub(super) const MAX_PAYLOAD: usize = 64 << 10;
@@ -109,6 +109,15 @@ impl WorkQueue for EmbeddedQueue {
         } else {
             Err(QueueError::LeaseLost(lease.job.id.clone()))
         }
+    }
+
+    async fn hasten(&self, tenant: &Token, lane: &Token, job: &Token) -> Result<bool, QueueError> {
+        let task = Hasten {
+            tenant: tenant.clone(),
+            lane: lane.clone(),
+            id: job.clone(),
+        };
+        self.writer.run(task).await.map_err(unavailable)
     }
 }
 

@@ -275,6 +275,25 @@ impl WorkQueue for JobQueue {
         self.table().remove(&lease.token.0);
         Ok(())
     }
+
+    async fn hasten(&self, tenant: &Token, lane: &Token, job: &Token) -> Result<bool, QueueError> {
+        let waits = self.space.wire(&place("later", tenant, lane, job));
+        let found = self.connection.last_on(&self.stream, &waits).await;
+        let Some(message) = found.map_err(QueueError::Unavailable)? else {
+            return Ok(false);
+        };
+        let ready = Job {
+            id: job.clone(),
+            tenant: tenant.clone(),
+            lane: lane.clone(),
+            payload: message.payload,
+        };
+        // The id names the message that waited: hastening it again makes no second job.
+        let id = format!("hastened:{job}:{}", message.sequence);
+        self.put_back(ready, &id).await?;
+        let deleted = self.connection.delete(&self.stream, message.sequence).await;
+        deleted.map(|_| true).map_err(QueueError::Unavailable)
+    }
 }
 
 /// The subject of a job in one of its states: `job`, `later`, `dead`, or `*` for any.

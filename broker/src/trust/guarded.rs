@@ -9,7 +9,7 @@ use futures::{StreamExt, future, stream};
 use crate::layout::{Bucket, Layout, Log, Shard};
 use crate::{
     AppendError, Appended, Cause, DeadLetters, Engine, EventLog, Filter, Finding, Job, KeyValue, Lease,
-    LogState, NewRecord, QueueError, ReadError, Record, RecordStream, Settlement, Subject, WorkQueue,
+    LogState, NewRecord, QueueError, ReadError, Record, RecordStream, Settlement, Subject, Token, WorkQueue,
 };
 
 use super::{Distrust, Fence, Trust};
@@ -276,5 +276,9 @@ impl WorkQueue for Queue {
 
     async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<(), QueueError> {
         self.inner.settle(lease, settlement).await
+    }
+
+    async fn hasten(&self, tenant: &Token, lane: &Token, job: &Token) -> Result<bool, QueueError> {
+        self.inner.hasten(tenant, lane, job).await
     }
 }

@@ -1,28 +1,24 @@
 //! One attempt, from the job to its settlement.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use broker::{Lease, Settlement};
 use domain::endpoint::policy::RetryPolicy;
 use domain::{AttemptOutcome, DeliveryFact, ErrorClass, Next, Timestamp};
-use tokio::sync::SemaphorePermit;
 
 use super::Worker;
 use super::prepare::{Hindrance, Receiver};
 use crate::health::in_full;
-use crate::lanes::Place;
+use crate::lanes::{Place, SLOW, Verdict};
 use crate::metrics::{self, InFlight};
 use crate::post::{self, Tried};
 use crate::work::Work;
 
 /// When a job comes back that could not be tried because a part of Tidings was away.
 const AWAY_WAIT: Duration = Duration::from_secs(2);
-/// When a job comes back that found every try of this process taken for as long as its lease allowed.
-const BUSY_WAIT: Duration = Duration::from_secs(1);
-/// The least time it waits for one.
-const BUSY_PATIENCE: Duration = Duration::from_millis(100);
 /// What must be left of a lease besides the deadline of the POST when it begins.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -36,43 +32,16 @@ struct Made {
 }
 
 impl Worker {
-    pub(super) async fn attempt(&self, lease: Lease, place: Place) {
-        let (work, to) = match (Work::decode(&lease.job.payload), Receiver::of(&lease)) {
-            (Ok(work), Ok(to)) => (work, to),
-            (work, _) => {
-                let error = work.err().map(|error| in_full(&error)).unwrap_or_default();
-                tracing::error!(job = %lease.job.id, error, "A job cannot be read and becomes a dead letter.");
-                let payload = lease.job.payload.clone();
-                self.settle(&lease, Settlement::Dead { payload }).await;
-                return;
-            }
-        };
-        let Some(permit) = self.take_try(&lease).await else {
-            metrics::tries_taken();
-            self.later(&lease, BUSY_WAIT).await;
-            return;
-        };
-        let made = self.make(&lease, &work, &to, place).await;
-        // Recording takes no try.
-        drop(permit);
-        match made {
-            Ok(made) => self.conclude(&lease, &work, &to, made).await,
+    pub(super) async fn attempt(&self, lease: &Lease, work: &Work, to: &Receiver, place: Place) {
+        match self.make(lease, work, to, place).await {
+            Ok(made) => self.conclude(lease, work, to, made).await,
             // No attempt: nobody was asked, and it is no fault of the receiver.
-            Err(Hindrance::Suspended(wait)) => self.later(&lease, wait).await,
+            Err(Hindrance::Suspended(wait)) => self.later(lease, wait).await,
             Err(hindrance) => {
                 let wait = self.surroundings(Some(&hindrance));
-                self.later(&lease, wait.max(AWAY_WAIT)).await;
+                self.later(lease, wait.max(AWAY_WAIT)).await;
             }
         }
-    }
-
-    /// One of this process's tries, unless all are taken for so long that the lease would end under the POST. Slow
-    /// receivers can do that: it is no trouble of ours, and another process may have a try free.
-    async fn take_try(&self, lease: &Lease) -> Option<SemaphorePermit<'_>> {
-        let left = lease.expires.duration_since(SystemTime::now());
-        let patience = left.unwrap_or_default().saturating_sub(self.timeout + MARGIN);
-        let taken = tokio::time::timeout(patience.max(BUSY_PATIENCE), self.tries.acquire()).await;
-        taken.ok()?.ok()
     }
 
     /// Tries once. An error means that nothing was tried and nothing is to be recorded.
@@ -96,11 +65,12 @@ impl Worker {
         place.begin();
         let url = prepared.endpoint.settings.url.as_url();
         let tried = tokio::select! {
-            tried = self.poster.post(url, prepared.request) => tried,
+            tried = lasting(self.poster.post(url, prepared.request), &mut place) => tried,
             never = self.lengthen(lease) => match never {},
         };
         // The receiver is free for the next; recording needs no place.
-        drop((in_flight, place));
+        place.end(verdict(&tried));
+        drop(in_flight);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         metrics::attempted(&tried.outcome);
         Ok(Made {
@@ -186,6 +156,30 @@ impl Worker {
         };
         let payload = again.encode();
         (next, Settlement::Again { due, payload })
+    }
+}
+
+/// Waits for a try, and tells its place when it lasts.
+async fn lasting(post: impl Future<Output = Tried>, place: &mut Place) -> Tried {
+    let mut post = pin!(post);
+    if let Ok(tried) = tokio::time::timeout(SLOW, &mut post).await {
+        return tried;
+    }
+    place.lasts();
+    post.await
+}
+
+/// What a try says of its receiver.
+fn verdict(tried: &Tried) -> Verdict {
+    let asked = tried.retry_after;
+    match (tried.outcome.error, tried.outcome.status) {
+        (None, _) => Verdict::Arrived,
+        (Some(ErrorClass::Timeout), _) => Verdict::TooMuch { asked },
+        (Some(ErrorClass::Status), Some(429 | 502 | 503 | 504)) => Verdict::TooMuch { asked },
+        (Some(ErrorClass::Status), Some(status)) if status != 408 && status < 500 => Verdict::Refused,
+        // Nobody was asked.
+        (Some(ErrorClass::Forbidden | ErrorClass::Gone), _) => Verdict::Untried,
+        (Some(_), _) => Verdict::Failed,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use delivery::Settings;
+use delivery::{LaneRules, Settings};
 use domain::{DeliveryFact, ErrorClass, Next};
 
 use crate::installation::Installation;
@@ -66,6 +66,7 @@ async fn many_slow_receivers_are_no_trouble_of_ours() {
     let message = installation.publish("invoice.paid", "{}").await;
     let settings = Settings {
         concurrency: 1,
+        slow_concurrency: 1,
         ..installation.settings("1h")
     };
     // One at a time, each to its deadline, they take longer than a lease.
@@ -98,7 +99,10 @@ async fn a_receiver_that_hangs_holds_up_nobody_else() {
         .await;
     let settings = Settings {
         concurrency: 8,
-        lane_in_flight: 2,
+        lanes: LaneRules {
+            in_flight: 2,
+            ..LaneRules::default()
+        },
         ..installation.settings("1h")
     };
     let running = installation.start_with(&settings);

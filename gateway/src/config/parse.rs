@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use broker::Token;
-use delivery::{EgressPolicy, InvalidSchedule, MasterKey, Schedule};
+use delivery::{BreakerRules, EgressPolicy, InvalidSchedule, MasterKey, Schedule};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -42,6 +42,27 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
         Ok(number) if (1..=100_000).contains(&number) => Ok(number),
         _ => Err(format!("{text:?} is not a whole number from 1 to 100000")),
     }
+}
+
+/// Four values of a breaker separated by commas, or `off`.
+pub(super) fn breaker(text: &str) -> Result<Option<BreakerRules>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let expected = || format!("{text:?} is neither off nor four values such as 50%,10,1m,30s");
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [percent, minimum, window, open] = parts[..] else {
+        return Err(expected());
+    };
+    let percent = percent.strip_suffix('%').and_then(|percent| percent.parse().ok());
+    let failure_percent = percent.filter(|percent| (1..=100).contains(percent));
+    let minimum = minimum.parse().ok().filter(|minimum| *minimum > 0);
+    Ok(Some(BreakerRules {
+        failure_percent: failure_percent.ok_or_else(expected)?,
+        minimum: minimum.ok_or_else(expected)?,
+        window: duration(window)?,
+        open: duration(open)?,
+    }))
 }
 
 pub(super) fn replicas(text: &str) -> Result<usize, String> {

@@ -135,12 +135,23 @@ pub(super) const SETTINGS: &[Setting] = &[
     plain(
         "delivery_concurrency",
         "64",
-        "Attempts at the same time, at most, in this process.",
+        "Attempts at the same time, at most, in this process; those that last for half a second or more do not count here.",
+    ),
+    plain(
+        "delivery_slow_concurrency",
+        "256",
+        "Attempts at the same time beside those that last for half a second or more, or are to endpoints known to be slow.",
     ),
     plain(
         "delivery_per_endpoint",
         "8",
-        "Attempts at the same time for one endpoint, at most, in this process.",
+        "Attempts at the same time for one endpoint, at most, in this process, where the endpoint asks for no other number.",
+    ),
+    plain(
+        "delivery_breaker",
+        "50%,10,1m,30s",
+        "When an endpoint is left alone for a while, where it asks for nothing else: so many of its attempts failed, of \
+         at least so many, within this time; and for how long, which doubles each time in a row. Or off.",
     ),
     plain("messages_max_age", "30d", "How long published events are kept."),
     plain("attempts_max_age", "90d", "How long the delivery log is kept."),

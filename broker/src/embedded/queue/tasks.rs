@@ -265,6 +265,36 @@ impl Task for Settle {
     }
 }
 
+/// Makes a job due that waits; answers whether it waited. One that is leased is left alone.
+#[derive(Debug)]
+pub(super) struct Hasten {
+    pub(super) tenant: Token,
+    pub(super) lane: Token,
+    pub(super) id: Token,
+}
+
+#[async_trait]
+impl Task for Hasten {
+    type Answer = bool;
+
+    async fn run(&mut self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        let hastened = sqlx::query(
+            "UPDATE jobs SET free_at = ?1 WHERE id = ?2 AND tenant = ?3 AND lane = ?4 AND token IS NULL AND free_at > ?1",
+        )
+        .bind(units::now())
+        .bind(self.id.as_str())
+        .bind(self.tenant.as_str())
+        .bind(self.lane.as_str())
+        .execute(connection)
+        .await?;
+        Ok(hastened.rows_affected() > 0)
+    }
+
+    fn frees_jobs(&self) -> bool {
+        true
+    }
+}
+
 /// Forgets ids that were enqueued long enough ago.
 #[derive(Debug)]
 pub(in crate::embedded) struct ForgetRecent;
