@@ -5,6 +5,8 @@
 //! 2. [`matcher`] follows the logs of messages; each match becomes a fact in the delivery log and a job.
 //! 3. [`worker`] leases jobs into [`lanes`], posts ([`post`], [`egress`], [`body`], [`sign`], [`secrets`]), records
 //!    the attempt and settles: done, due again by the [`schedule`], or a dead letter.
+//!    Those of an endpoint that asks for it are sent in their [`ordering`]. Endpoints that are gone or have been
+//!    [`failing`] for long are disabled through a port ([`control`]).
 //! 4. [`requests`] carries out what was asked: redrive, discard, resend. [`recovery`] delivers past messages that an
 //!    endpoint did not get; [`facts`] are published, what became of endpoints and deliveries, as messages of their own.
 //!
@@ -12,17 +14,20 @@
 //! it, so a crash anywhere repeats a step and loses none: at least once, always under the same `webhook-id`.
 
 mod body;
+mod control;
 mod cursor;
 pub mod cursors;
 mod egress;
 mod endpoints;
 mod facts;
+mod failing;
 mod health;
 mod held;
 mod lanes;
 mod master_key;
 mod matcher;
 pub mod metrics;
+mod ordering;
 mod pace;
 mod post;
 mod recovery;
@@ -36,6 +41,7 @@ mod work;
 mod worker;
 
 pub use body::body_again;
+pub use control::EndpointControl;
 pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
 pub use lanes::{BreakerRules, LaneRules, Rate};
 pub use master_key::{InvalidMasterKey, MasterKey};

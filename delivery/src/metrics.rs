@@ -33,6 +33,12 @@ pub const WAITING: &str = "tidings_delivery_waiting";
 pub const SLOW_IN_FLIGHT: &str = "tidings_delivery_slow_in_flight";
 /// Counter: jobs sent back to the queue because their tenant is suspended.
 pub const TENANT_SUSPENDED: &str = "tidings_delivery_tenant_suspended_total";
+/// Counter: jobs of an order that found the one before them not ended, and lay down behind it.
+pub const OUT_OF_TURN: &str = "tidings_delivery_out_of_turn_total";
+/// Counter: deliveries of an order that became dead letters behind one.
+pub const PARKED: &str = "tidings_delivery_parked_total";
+/// Counter: endpoints disabled by Tidings itself, by `why`: `gone` or `failing`.
+pub const DISABLED: &str = "tidings_delivery_endpoints_disabled_total";
 /// Gauge: HTTP tries under way.
 pub const IN_FLIGHT: &str = "tidings_delivery_in_flight";
 
@@ -61,6 +67,18 @@ pub(crate) fn unreadable(log: &str) {
 
 pub(crate) fn sent_away(why: &'static str) {
     counter!(SENT_AWAY, "why" => why).increment(1);
+}
+
+pub(crate) fn out_of_turn() {
+    counter!(OUT_OF_TURN).increment(1);
+}
+
+pub(crate) fn parked() {
+    counter!(PARKED).increment(1);
+}
+
+pub(crate) fn disabled(why: &'static str) {
+    counter!(DISABLED, "why" => why).increment(1);
 }
 
 pub(crate) fn breaker_opened() {

@@ -32,6 +32,7 @@ use crate::endpoints;
 use crate::facts::{ENDPOINT_DISABLED, ENDPOINT_ENABLED, Fact, FactError, Facts};
 use crate::health::{Episode, Health, in_full, next, pause};
 use crate::metrics;
+use crate::ordering::{OrderError, Orders};
 use crate::pace::Pace;
 use crate::work::{Work, new_record, subject, token};
 
@@ -59,6 +60,8 @@ enum RequestError {
     #[error(transparent)]
     Fact(#[from] FactError),
     #[error(transparent)]
+    Order(#[from] OrderError),
+    #[error(transparent)]
     Cursor(#[from] CursorError),
     #[error("the log's stream of records ended")]
     Ended,
@@ -74,6 +77,7 @@ pub(crate) struct Requests {
     queue: Arc<dyn WorkQueue>,
     dead_letters: Arc<dyn DeadLetters>,
     cursors: Arc<dyn KeyValue>,
+    ordering: Orders,
 }
 
 /// Whose request, and the run it begins.
@@ -134,6 +138,7 @@ impl Requests {
             queue: engine.queue(),
             dead_letters: engine.dead_letters(),
             cursors: engine.bucket(Bucket::Cursors),
+            ordering: Orders::new(engine),
         }
     }
 
@@ -217,13 +222,14 @@ impl Requests {
                         trigger: Some(scope.trigger.clone()),
                         last_error: None,
                         recovers: false,
+                        order: None,
                     };
                     self.resend(&scope, &work).await?;
                     true
                 }
-                EndpointEvent::Disabled { reason, .. } => {
-                    let reason = json!({ "reason": reason });
-                    self.tell(record, &scope, ENDPOINT_DISABLED, reason).await?;
+                EndpointEvent::Disabled { reason, automatic } => {
+                    let why = json!({ "reason": reason, "automatic": automatic });
+                    self.tell(record, &scope, ENDPOINT_DISABLED, why).await?;
                     true
                 }
                 EndpointEvent::Enabled {} => {
@@ -317,6 +323,11 @@ impl Requests {
             }
             Act::Discard => {
                 self.note(scope, &work, DeliveryFact::Discarded).await?;
+                if let Some(order) = &work.order {
+                    self.ordering
+                        .give_up(&scope.tenant, &scope.endpoint, order)
+                        .await?;
+                }
                 self.dead_letters.discard(&job.tenant, &job.lane, &job.id).await?;
             }
         }

@@ -15,7 +15,7 @@ use crate::post::Poster;
 use crate::recovery::Recoveries;
 use crate::requests::Requests;
 use crate::worker::Worker;
-use crate::{RecoveryControl, Settings};
+use crate::{EndpointControl, RecoveryControl, Settings};
 
 /// What must be left of a lease when a try reaches its deadline: time to record and settle.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -74,6 +74,7 @@ impl Delivery {
         settings: &Settings,
         engine: &Arc<dyn Engine>,
         recoveries: &Arc<dyn RecoveryControl>,
+        control: &Arc<dyn EndpointControl>,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
         let lease = engine.layout().lease;
@@ -89,6 +90,7 @@ impl Delivery {
             endpoints.clone(),
             facts.clone(),
             poster,
+            control.clone(),
             health.clone(),
         ));
         let delivery = Self {

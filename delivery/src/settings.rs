@@ -22,13 +22,16 @@ pub struct Settings {
     pub slow_concurrency: usize,
     /// What endpoints' lanes keep to where an endpoint has no wish of its own.
     pub lanes: LaneRules,
+    /// After how long a time of failure without one success an endpoint is disabled that asks for nothing else; none:
+    /// never.
+    pub disable_after: Option<Duration>,
     /// How Tidings names itself to receivers.
     pub user_agent: String,
 }
 
 impl Settings {
     /// The defaults: public receivers, the default schedule, 15 s, 64 quick tries at once, 256 that last, the
-    /// default lanes.
+    /// default lanes, five days of failure.
     pub fn new(master_key: MasterKey) -> Self {
         Self {
             master_key,
@@ -38,6 +41,7 @@ impl Settings {
             concurrency: 64,
             slow_concurrency: 256,
             lanes: LaneRules::default(),
+            disable_after: Some(Duration::from_hours(5 * 24)),
             user_agent: concat!("Tidings/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -10,6 +10,8 @@ use domain::{
     Trigger,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::ordering::Order;
 use std::time::SystemTime;
 
 /// The payload of a job, JSON.
@@ -32,6 +34,9 @@ pub(crate) struct Work {
     /// Whether the run was begun because the message had not arrived.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) recovers: bool,
+    /// Its place in an order, where the endpoint asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) order: Option<Order>,
 }
 
 impl Work {

@@ -18,18 +18,23 @@ use tokio_util::task::TaskTracker;
 
 use crate::endpoints::Endpoints;
 use crate::facts::Facts;
+use crate::failing::Failing;
 use crate::health::{Episode, Health, in_full, pause};
 use crate::held::Held;
 use crate::lanes::{Away, Entrant, LaneRules, Lanes};
+use crate::ordering::Orders;
 use crate::post::Poster;
 use crate::work::Work;
-use crate::{Schedule, SecretReader, Settings, metrics};
+use crate::{EndpointControl, Schedule, SecretReader, Settings, metrics};
 
 mod attempt;
+mod judge;
+mod order;
 mod prepare;
 mod record;
 mod tell;
 
+use order::Go;
 use prepare::Receiver;
 
 /// The longest a lease call waits: how long a stop can take to be noticed.
@@ -57,6 +62,10 @@ pub(crate) struct Worker {
     timeout: Duration,
     lanes: Arc<Lanes>,
     rules: LaneRules,
+    ordering: Orders,
+    failing: Failing,
+    disable_after: Option<Duration>,
+    control: Arc<dyn EndpointControl>,
     held: Held,
     hands: Arc<Semaphore>,
     in_flight: AtomicUsize,
@@ -72,6 +81,7 @@ impl Worker {
         endpoints: Arc<Endpoints>,
         facts: Arc<Facts>,
         poster: Poster,
+        control: Arc<dyn EndpointControl>,
         health: Arc<Health>,
     ) -> Self {
         let bucket = engine.bucket(Bucket::EndpointSecrets);
@@ -87,6 +97,10 @@ impl Worker {
             timeout: settings.timeout,
             lanes: Lanes::new(settings.concurrency, settings.slow_concurrency),
             rules: settings.lanes,
+            ordering: Orders::new(engine.as_ref()),
+            failing: Failing::new(engine.bucket(Bucket::Deliveries)),
+            disable_after: settings.disable_after,
+            control,
             held: Held::default(),
             hands: Arc::new(Semaphore::new(hands)),
             in_flight: AtomicUsize::new(0),
@@ -145,14 +159,30 @@ impl Worker {
             self.later(&lease, suspended.0).await;
             return;
         }
+        let shard = work.message.position.shard;
+        let endpoint = self.endpoints.get(shard, &to.tenant, &to.endpoint);
+        let Some(go) = self.go(&lease, &work, &to, endpoint.as_deref()).await else {
+            return;
+        };
+        if let Go::Parked(_) = go {
+            self.park(&lease, &work, &to, &go).await;
+            return;
+        }
+        if self
+            .is_in_vain(&lease, &work, &to, endpoint.as_deref(), &go)
+            .await
+        {
+            return;
+        }
+        let rules = endpoint.map(|endpoint| self.rules.for_endpoint(&endpoint.settings.policy));
         let entrant = Entrant {
             tenant: &lease.job.tenant,
             lane: &lease.job.lane,
-            rules: self.rules,
+            rules: rules.unwrap_or(self.rules),
             retry: work.attempt > 1,
         };
         match self.lanes.enter(entrant).await {
-            Ok(place) => self.attempt(&lease, &work, &to, place).await,
+            Ok(place) => self.attempt(&lease, &work, &to, place, go).await,
             Err(Away { wait, why }) => {
                 metrics::sent_away(why.as_str());
                 self.later(&lease, wait).await;

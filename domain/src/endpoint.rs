@@ -21,6 +21,7 @@ use crate::aggregate::domain_event;
 use crate::settings::OverlapHours;
 use crate::{DeliveryId, MessageRef, Root, SecretId, Text, Timestamp};
 
+mod automatic;
 mod condition;
 mod dead_letters;
 mod filter;
@@ -29,6 +30,7 @@ pub mod policy;
 mod secrets;
 mod target;
 
+pub use automatic::Automatic;
 pub use condition::{Condition, ContentFilter, InvalidCondition, Limit, Test};
 pub use dead_letters::{Matching, Rate, Selection};
 pub use filter::{EventTypeFilter, InvalidFilter};
@@ -150,6 +152,8 @@ pub enum EndpointCommand {
         /// Why.
         reason: Reason,
     },
+    /// The same, decided by Tidings itself.
+    DisableItself(Automatic),
     /// Send it messages again, from now on.
     Enable,
     /// Sign with another secret from now on.
@@ -204,6 +208,9 @@ pub enum EndpointEvent {
     Disabled {
         /// Why.
         reason: Reason,
+        /// Why Tidings itself did it; none where somebody asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        automatic: Option<Automatic>,
     },
     /// It gets messages again.
     #[serde(rename = "endpoint.enabled")]
@@ -247,7 +254,7 @@ pub enum EndpointEvent {
 domain_event!(EndpointEvent {
     Created => ("endpoint.created", 2, since 1),
     Changed => ("endpoint.changed", 2, since 1),
-    Disabled => ("endpoint.disabled", 1),
+    Disabled => ("endpoint.disabled", 2, since 1),
     Enabled => ("endpoint.enabled", 1),
     SecretRotated => ("endpoint.secret_rotated", 1),
     Removed => ("endpoint.removed", 1),
@@ -395,7 +402,14 @@ fn decide(
                 to,
             })
         }
-        EndpointCommand::Disable { reason } => enabled.then_some(EndpointEvent::Disabled { reason }),
+        EndpointCommand::Disable { reason } => enabled.then_some(EndpointEvent::Disabled {
+            reason,
+            automatic: None,
+        }),
+        EndpointCommand::DisableItself(why) => enabled.then(|| EndpointEvent::Disabled {
+            reason: why.reason(),
+            automatic: Some(why),
+        }),
         EndpointCommand::Enable => (!enabled).then_some(EndpointEvent::Enabled {}),
         EndpointCommand::Remove => Some(EndpointEvent::Removed {}),
         EndpointCommand::Redrive { .. } if !enabled => return Err(EndpointRejection::Disabled),

@@ -140,6 +140,8 @@ pub(crate) struct Sending {
     pub(crate) per_endpoint: usize,
     /// When an endpoint that fails is left alone for a while; none: never.
     pub(crate) breaker: Option<BreakerRules>,
+    /// After how long a time of failure an endpoint is disabled; none: never.
+    pub(crate) disable_after: Option<Duration>,
 }
 
 /// What is logged and how.
@@ -340,6 +342,7 @@ fn read_sending(reader: &mut Reader<'_>) -> Option<Sending> {
     let slow_concurrency = reader.get("delivery_slow_concurrency", parse::count);
     let per_endpoint = reader.get("delivery_per_endpoint", parse::count);
     let breaker = reader.get("delivery_breaker", parse::breaker);
+    let disable_after = reader.get("delivery_disable_after", parse::duration_or_never);
     Some(Sending {
         retry_schedule: retry_schedule?,
         egress: egress?,
@@ -348,6 +351,7 @@ fn read_sending(reader: &mut Reader<'_>) -> Option<Sending> {
         slow_concurrency: slow_concurrency?,
         per_endpoint: per_endpoint?,
         breaker: breaker?,
+        disable_after: disable_after?,
     })
 }
 

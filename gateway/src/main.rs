@@ -17,6 +17,7 @@ mod credentials;
 mod demo;
 mod doctor;
 mod draw;
+mod endpoint_control;
 mod extract;
 mod gifts;
 mod guard;

@@ -13,7 +13,7 @@ use broker::layout::{Bucket, Log};
 use broker::trust::{Fences, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
-use delivery::{Delivery, LaneRules, RecoveryControl, SecretWriter};
+use delivery::{Delivery, EndpointControl, LaneRules, RecoveryControl, SecretWriter};
 use projections::{Projectors, ReadModels, logs_of};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -25,6 +25,7 @@ use crate::auth::Authority;
 use crate::cli::Failure;
 use crate::config::{Config, EngineChoice, Role, Secret};
 use crate::credentials::Credentials;
+use crate::endpoint_control::Control;
 use crate::health::{Background, Health};
 use crate::idempotency::Receipts;
 use crate::installation::{Installation, egress, in_full, open_read_models};
@@ -210,10 +211,12 @@ async fn start_background(
                 breaker: config.sending.breaker,
                 ..LaneRules::default()
             },
+            disable_after: config.sending.disable_after,
             ..delivery::Settings::new(keys.master.clone())
         };
         let recoveries: Arc<dyn RecoveryControl> = Arc::new(Recoveries(dispatcher.clone()));
-        let started = Delivery::start(&settings, engine, &recoveries, work).map_err(|error| {
+        let control: Arc<dyn EndpointControl> = Arc::new(Control::new(dispatcher.clone()));
+        let started = Delivery::start(&settings, engine, &recoveries, &control, work).map_err(|error| {
             Failure::new(
                 in_full(&error),
                 "correct the delivery settings: `tidings config` shows them",

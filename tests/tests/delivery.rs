@@ -7,17 +7,25 @@ mod authentication;
 mod facts;
 #[path = "delivery/forms.rs"]
 mod forms;
+#[path = "delivery/lanes.rs"]
+mod lanes;
 #[path = "delivery/letters.rs"]
 mod letters;
 #[path = "delivery/log.rs"]
 mod log;
 #[path = "delivery/matching.rs"]
 mod matching;
+#[path = "delivery/order.rs"]
+mod order;
+#[path = "delivery/outcomes.rs"]
+mod outcomes;
 #[path = "delivery/policies.rs"]
 mod policies;
 #[path = "delivery/recovery.rs"]
 mod recovery;
 #[path = "delivery/waits.rs"]
 mod waits;
+#[path = "delivery/workers.rs"]
+mod workers;
 #[path = "delivery/world.rs"]
 mod world;

@@ -293,6 +293,8 @@ async fn the_gateway_writes_endpoint_secrets_and_cannot_read_them() -> anyhow::R
         "$JS.API.CONSUMER.DURABLE.CREATE.KV_tidings_endpoint-secrets.c",
         "$JS.API.CONSUMER.MSG.NEXT.KV_tidings_endpoint-secrets.c",
         "$KV.tidings_cursors.t",
+        "$KV.tidings_deliveries.failing.t.e",
+        "$JS.API.STREAM.MSG.GET.KV_tidings_deliveries",
         "tidings.job.t.e.j",
         "tidings.later.t.e.j",
         "tidings.dead.t.e.j",
@@ -323,6 +325,12 @@ async fn delivery_reads_no_answers_and_writes_no_identities_and_no_secrets() -> 
     ] {
         assert!(!delivery.may_not_publish(subject).await?, "{subject}");
     }
+    assert!(!delivery.may_not_publish("tidings.0.ev.t.endpoint.e").await?);
+    assert!(
+        !delivery
+            .may_not_publish("$KV.tidings_deliveries.failing.t.e")
+            .await?
+    );
     for subject in [
         "$JS.API.DIRECT.GET.KV_tidings_receipts",
         "$JS.API.DIRECT.GET.KV_tidings_receipts.$KV.tidings_receipts.t.e",

@@ -290,7 +290,7 @@ impl WorkQueue for JobQueue {
         };
         // The id names the message that waited: hastening it again makes no second job.
         let id = format!("hastened:{job}:{}", message.sequence);
-        self.put_back(ready, &id).await?;
+        self.put_back(ready, None, &id).await?;
         let deleted = self.connection.delete(&self.stream, message.sequence).await;
         deleted.map(|_| true).map_err(QueueError::Unavailable)
     }

@@ -26,6 +26,8 @@ pub(crate) struct Endpoint {
     pub(crate) settings: EndpointSettings,
     pub(crate) enabled: bool,
     pub(crate) secrets: Secrets,
+    /// When it was last created, changed or enabled.
+    pub(crate) since: SystemTime,
     created_at: SystemTime,
 }
 
@@ -175,6 +177,7 @@ fn step(
                 settings: settings.clone(),
                 enabled: true,
                 secrets: Secrets::default(),
+                since: at,
                 created_at: at,
             };
             endpoints.insert(id.clone(), Arc::new(endpoint));
@@ -184,9 +187,15 @@ fn step(
             endpoints.remove(id);
             return;
         }
-        EndpointEvent::Changed { to, .. } => &|endpoint| endpoint.settings = to.clone(),
+        EndpointEvent::Changed { to, .. } => &|endpoint| {
+            endpoint.settings = to.clone();
+            endpoint.since = at;
+        },
         EndpointEvent::Disabled { .. } => &|endpoint| endpoint.enabled = false,
-        EndpointEvent::Enabled {} => &|endpoint| endpoint.enabled = true,
+        EndpointEvent::Enabled {} => &|endpoint| {
+            endpoint.enabled = true;
+            endpoint.since = at;
+        },
         EndpointEvent::SecretRotated {
             secret,
             previous_valid_until,
@@ -283,6 +292,7 @@ mod tests {
         };
         let disabled = EndpointEvent::Disabled {
             reason: Text::new("testing").unwrap(),
+            automatic: None,
         };
         let changed = EndpointEvent::Changed {
             from: settings("invoice.*"),
@@ -352,7 +362,13 @@ mod tests {
         let another = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAW";
         assert_eq!(index.matching(&for_endpoint(another), now), []);
         let reason = Text::new("testing").unwrap();
-        index.apply(&record(&EndpointEvent::Disabled { reason }, now));
+        index.apply(&record(
+            &EndpointEvent::Disabled {
+                reason,
+                automatic: None,
+            },
+            now,
+        ));
         assert_eq!(index.matching(&for_endpoint(ID), now), []);
     }
 

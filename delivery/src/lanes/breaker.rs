@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::rules::BreakerRules;
 
 /// Into how many parts a window is cut; the oldest part is forgotten as a whole.
-const PARTS: usize = 10;
+const PARTS: u32 = 10;
 /// How many probes in a row must go well.
 const PROBES: u32 = 2;
 /// The longest it opens by growing; one that is set longer opens for that.
@@ -48,7 +48,7 @@ pub(super) struct Breaker {
     state: State,
     /// How often it has opened since it was last closed.
     opened: u32,
-    parts: [Part; PARTS],
+    parts: [Part; PARTS as usize],
     /// The part that counts now, and since when.
     part: usize,
     since: Instant,
@@ -149,13 +149,13 @@ impl Breaker {
     }
 
     fn count(&mut self, rules: &BreakerRules, health: Health, now: Instant) {
-        let length = (rules.window / PARTS as u32).max(Duration::from_millis(1));
+        let length = (rules.window / PARTS).max(Duration::from_millis(1));
         if now.saturating_duration_since(self.since) >= rules.window + length {
             self.parts = Default::default();
             self.since = now;
         }
         while now.saturating_duration_since(self.since) >= length {
-            self.part = (self.part + 1) % PARTS;
+            self.part = (self.part + 1) % self.parts.len();
             self.parts[self.part] = Part::default();
             self.since += length;
         }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use domain::Bounded;
+use domain::endpoint::Policy;
+use domain::endpoint::policy::{BreakerPolicy, BreakerRule, RateLimit};
+
 /// How fast, how many at once, and when to leave a receiver alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LaneRules {
@@ -11,6 +15,42 @@ pub struct LaneRules {
     pub rate: Option<Rate>,
     /// When the lane is closed for a while; none: never.
     pub breaker: Option<BreakerRules>,
+}
+
+impl LaneRules {
+    /// The same, but for what an endpoint asks for.
+    #[must_use]
+    pub(crate) fn for_endpoint(self, policy: &Policy) -> Self {
+        Self {
+            in_flight: policy.lane.max_in_flight.map_or(self.in_flight, Bounded::get),
+            rate: policy.lane.rate_limit.map(Rate::from).or(self.rate),
+            breaker: match policy.breaker {
+                None => self.breaker,
+                Some(BreakerPolicy::Off) => None,
+                Some(BreakerPolicy::On(rule)) => Some(rule.into()),
+            },
+        }
+    }
+}
+
+impl From<RateLimit> for Rate {
+    fn from(limit: RateLimit) -> Self {
+        Self {
+            per_second: limit.per_second.get().into(),
+            burst: limit.burst().into(),
+        }
+    }
+}
+
+impl From<BreakerRule> for BreakerRules {
+    fn from(rule: BreakerRule) -> Self {
+        Self {
+            failure_percent: rule.failure_percent.get(),
+            minimum: rule.minimum.get(),
+            window: Duration::from_secs(rule.window_seconds.get().into()),
+            open: Duration::from_secs(rule.open_seconds.get().into()),
+        }
+    }
 }
 
 impl Default for LaneRules {
@@ -62,5 +102,32 @@ impl Default for BreakerRules {
             window: Duration::from_mins(1),
             open: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_endpoint_asks_for_stands_over_the_defaults() {
+        let policy = |text: &str| serde_json::from_str::<Policy>(text).unwrap();
+        let defaults = LaneRules::default();
+        assert_eq!(defaults.for_endpoint(&policy("{}")), defaults);
+        let asked = policy(
+            r#"{"max_in_flight":3,"rate_limit":{"per_second":5},"breaker":{"minimum":4,"open_seconds":2}}"#,
+        );
+        let rules = defaults.for_endpoint(&asked);
+        let rate = Rate {
+            per_second: 5.0,
+            burst: 5.0,
+        };
+        assert_eq!((rules.in_flight, rules.rate), (3, Some(rate)));
+        let breaker = rules.breaker.unwrap();
+        assert_eq!((breaker.minimum, breaker.open), (4, Duration::from_secs(2)));
+        assert_eq!(
+            defaults.for_endpoint(&policy(r#"{"breaker":false}"#)).breaker,
+            None
+        );
     }
 }

@@ -181,6 +181,7 @@ impl Plan {
             trigger: Some(running.trigger.clone()),
             last_error: None,
             recovers: missing,
+            order: None,
         };
         self.works.push((work, id, fact, due));
     }

@@ -7,10 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use broker::{Lease, Settlement};
 use domain::endpoint::policy::RetryPolicy;
+use domain::tenant::Standing;
 use domain::{AttemptOutcome, DeliveryFact, ErrorClass, Next, Timestamp};
 
 use super::Worker;
+use super::judge::GONE;
+use super::order::Go;
 use super::prepare::{Hindrance, Receiver};
+use crate::endpoints::Endpoint;
 use crate::health::in_full;
 use crate::lanes::{Place, SLOW, Verdict};
 use crate::metrics::{self, InFlight};
@@ -18,23 +22,27 @@ use crate::post::{self, Tried};
 use crate::work::Work;
 
 /// When a job comes back that could not be tried because a part of Tidings was away.
-const AWAY_WAIT: Duration = Duration::from_secs(2);
+pub(super) const AWAY_WAIT: Duration = Duration::from_secs(2);
 /// What must be left of a lease besides the deadline of the POST when it begins.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// What an attempt brought, and when its message was published.
-struct Made {
-    tried: Tried,
+pub(super) struct Made {
+    pub(super) tried: Tried,
+    /// When it began.
+    pub(super) started: SystemTime,
+    /// Whether anything was sent.
+    pub(super) sent: bool,
     hopeless: bool,
     published_at: Option<SystemTime>,
-    /// What the endpoint says of waits.
+    /// When the endpoint wants it tried again.
     retry: RetryPolicy,
 }
 
 impl Worker {
-    pub(super) async fn attempt(&self, lease: &Lease, work: &Work, to: &Receiver, place: Place) {
+    pub(super) async fn attempt(&self, lease: &Lease, work: &Work, to: &Receiver, place: Place, go: Go) {
         match self.make(lease, work, to, place).await {
-            Ok(made) => self.conclude(lease, work, to, made).await,
+            Ok(made) => self.conclude(lease, work, to, made, &go).await,
             // No attempt: nobody was asked, and it is no fault of the receiver.
             Err(Hindrance::Suspended(wait)) => self.later(lease, wait).await,
             Err(hindrance) => {
@@ -42,6 +50,28 @@ impl Worker {
                 self.later(lease, wait.max(AWAY_WAIT)).await;
             }
         }
+    }
+
+    /// Ends a delivery whose endpoint gets nothing any more: it has no reason to wait for its lane.
+    pub(super) async fn is_in_vain(
+        &self,
+        lease: &Lease,
+        work: &Work,
+        to: &Receiver,
+        endpoint: Option<&Endpoint>,
+        go: &Go,
+    ) -> bool {
+        let terminated = matches!(self.endpoints.standing(&to.tenant), Standing::Terminated(_));
+        if endpoint.is_some_and(|endpoint| endpoint.enabled) && !terminated {
+            return false;
+        }
+        let started = SystemTime::now();
+        let Err(Hindrance::Hopeless(why)) = self.prepare(work, to).await else {
+            return false;
+        };
+        let made = untried(why.to_owned(), true, started);
+        self.conclude(lease, work, to, made, go).await;
+        true
     }
 
     /// Tries once. An error means that nothing was tried and nothing is to be recorded.
@@ -52,10 +82,11 @@ impl Worker {
         to: &Receiver,
         mut place: Place,
     ) -> Result<Made, Hindrance> {
+        let started = SystemTime::now();
         let prepared = match self.prepare(work, to).await {
             Ok(prepared) => prepared,
-            Err(Hindrance::Failed(why)) => return Ok(untried(why, false)),
-            Err(Hindrance::Hopeless(why)) => return Ok(untried(why.to_owned(), true)),
+            Err(Hindrance::Failed(why)) => return Ok(untried(why, false, started)),
+            Err(Hindrance::Hopeless(why)) => return Ok(untried(why.to_owned(), true, started)),
             Err(away) => return Err(away),
         };
         let timeout = post::timeout(&prepared.endpoint.settings.policy).unwrap_or(self.timeout);
@@ -74,8 +105,11 @@ impl Worker {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         metrics::attempted(&tried.outcome);
         Ok(Made {
+            // Who says that it wants nothing any more need not be asked again.
+            hopeless: tried.outcome.status == Some(GONE),
             tried,
-            hopeless: false,
+            started,
+            sent: true,
             published_at: Some(prepared.published_at),
             retry: prepared.endpoint.settings.policy.retry.clone(),
         })
@@ -108,17 +142,21 @@ impl Worker {
         }
     }
 
-    async fn conclude(&self, lease: &Lease, work: &Work, to: &Receiver, made: Made) {
+    pub(super) async fn conclude(&self, lease: &Lease, work: &Work, to: &Receiver, made: Made, go: &Go) {
         let (next, settlement) = self.what_next(work, &made);
         let delivered = next == Next::Delivered;
         let dead = next == Next::Dead;
         let fact = DeliveryFact::Attempted {
             attempt: work.attempt,
-            outcome: made.tried.outcome,
-            next,
+            outcome: made.tried.outcome.clone(),
+            next: next.clone(),
         };
         let record = work.fact(&to.tenant, &to.endpoint, fact);
         if !self.record(lease, &record).await || !self.tell(lease, &record).await {
+            return;
+        }
+        self.judge(work, to, &made).await;
+        if !self.move_on(lease, work, to, go, &next).await {
             return;
         }
         self.settle(lease, settlement).await;
@@ -174,8 +212,9 @@ fn verdict(tried: &Tried) -> Verdict {
     let asked = tried.retry_after;
     match (tried.outcome.error, tried.outcome.status) {
         (None, _) => Verdict::Arrived,
-        (Some(ErrorClass::Timeout), _) => Verdict::TooMuch { asked },
-        (Some(ErrorClass::Status), Some(429 | 502 | 503 | 504)) => Verdict::TooMuch { asked },
+        (Some(ErrorClass::Timeout), _) | (Some(ErrorClass::Status), Some(429 | 502 | 503 | 504)) => {
+            Verdict::TooMuch { asked }
+        }
         (Some(ErrorClass::Status), Some(status)) if status != 408 && status < 500 => Verdict::Refused,
         // Nobody was asked.
         (Some(ErrorClass::Forbidden | ErrorClass::Gone), _) => Verdict::Untried,
@@ -184,7 +223,7 @@ fn verdict(tried: &Tried) -> Verdict {
 }
 
 /// An attempt that failed before anything was sent.
-fn untried(why: String, hopeless: bool) -> Made {
+pub(super) fn untried(why: String, hopeless: bool, started: SystemTime) -> Made {
     let outcome = AttemptOutcome {
         status: None,
         error: Some(ErrorClass::Gone),
@@ -199,6 +238,8 @@ fn untried(why: String, hopeless: bool) -> Made {
             outcome,
             retry_after: None,
         },
+        started,
+        sent: false,
         hopeless,
         published_at: None,
         retry: RetryPolicy::default(),

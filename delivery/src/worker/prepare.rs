@@ -238,7 +238,7 @@ impl Worker {
             .map_err(|error| away(error.into()))
     }
 
-    async fn message(&self, work: &Work) -> Result<Message, Hindrance> {
+    pub(super) async fn message(&self, work: &Work) -> Result<Message, Hindrance> {
         let away = |error: ReadError| Hindrance::Away {
             what: "the message",
             cause: error.into(),

@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker::embedded::Embedded;
 use broker::layout::{Bucket, Layout, Log};
-use broker::{Engine, Expect, NewRecord, Subject};
+use broker::{Cause, Engine, Expect, NewRecord, Subject};
 use delivery::{
-    Delivery, EgressPolicy, MasterKey, RecoveryControl, Secret, SecretWriter, Settings, StartError,
+    Delivery, EgressPolicy, EndpointControl, MasterKey, RecoveryControl, Secret, SecretWriter, Settings,
+    StartError,
 };
-use domain::endpoint::{EndpointEvent, EndpointSettings};
+use domain::endpoint::{Automatic, EndpointEvent, EndpointSettings};
 use domain::recovery::RecoveryCommand;
 use domain::{
     Actor, Commit, DeliveryFact, DeliveryId, DeliveryRecord, EndpointId, EventId, Message, Meta, RecoveryId,
@@ -57,6 +58,21 @@ impl Running {
         self.stop.cancel();
         self.delivery.join().await;
     }
+}
+
+/// Decides nothing about endpoints.
+#[derive(Debug)]
+struct Undecided;
+
+#[async_trait]
+impl EndpointControl for Undecided {
+    async fn disable(&self, _: &TenantId, _: &EndpointId, _: Automatic) -> Result<(), Cause> {
+        Ok(())
+    }
+}
+
+fn undecided() -> Arc<dyn EndpointControl> {
+    Arc::new(Undecided)
 }
 
 async fn open(folder: &TempDir) -> Arc<dyn Engine> {
@@ -114,13 +130,14 @@ impl Installation {
             down,
         });
         let stop = CancellationToken::new();
-        let delivery = Delivery::start(&self.settings(schedule), &engine, &nobody(), &stop).unwrap();
+        let delivery =
+            Delivery::start(&self.settings(schedule), &engine, &nobody(), &undecided(), &stop).unwrap();
         Running { delivery, stop }
     }
 
     pub(crate) fn try_start(&self, settings: &Settings) -> Result<Running, StartError> {
         let stop = CancellationToken::new();
-        let delivery = Delivery::start(settings, &self.engine, &nobody(), &stop)?;
+        let delivery = Delivery::start(settings, &self.engine, &nobody(), &undecided(), &stop)?;
         Ok(Running { delivery, stop })
     }
 
@@ -299,12 +316,7 @@ struct Nobody;
 
 #[async_trait]
 impl RecoveryControl for Nobody {
-    async fn tell(
-        &self,
-        _: &TenantId,
-        recovery: &RecoveryId,
-        command: RecoveryCommand,
-    ) -> Result<(), broker::Cause> {
+    async fn tell(&self, _: &TenantId, recovery: &RecoveryId, command: RecoveryCommand) -> Result<(), Cause> {
         Err(format!("{recovery} was told {command:?}").into())
     }
 }

@@ -311,7 +311,13 @@ async fn what_waits_for_a_disabled_endpoint_becomes_a_dead_letter_and_can_be_red
     receiver.wait("/hook", 1).await;
     let reason = Text::new("testing").unwrap();
     installation
-        .say(&endpoint.id, &EndpointEvent::Disabled { reason })
+        .say(
+            &endpoint.id,
+            &EndpointEvent::Disabled {
+                reason,
+                automatic: None,
+            },
+        )
         .await;
     let delivery = installation.delivery_id(&message, &endpoint);
     let facts = installation.wait(&delivery, ended_as(&Next::Dead)).await;

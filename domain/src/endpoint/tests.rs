@@ -29,6 +29,7 @@ fn created() -> EndpointEvent {
 fn disabled() -> EndpointEvent {
     EndpointEvent::Disabled {
         reason: Text::new("asked for").unwrap(),
+        automatic: None,
     }
 }
 
@@ -252,6 +253,29 @@ fn secrets_that_a_policy_no_longer_names_are_remembered_to_be_erased() {
 }
 
 #[tokio::test]
+async fn disabled_by_tidings_itself_it_says_why() {
+    let gone = Automatic::Gone {
+        delivery: delivery().0,
+    };
+    let by_itself = EndpointEvent::Disabled {
+        reason: Text::new("the receiver answered 410 Gone").unwrap(),
+        automatic: Some(gone.clone()),
+    };
+    let disable = EndpointCommand::DisableItself(gone);
+    assert_eq!(when(&[created()], disable.clone()).await, Ok(vec![by_itself]));
+    assert_eq!(when(&[created(), disabled()], disable.clone()).await, Ok(vec![]));
+    let removed = [created(), EndpointEvent::Removed {}];
+    assert_eq!(when(&removed, disable).await, Err(EndpointRejection::NotFound));
+    let failing = Automatic::Failing {
+        since: Timestamp::from_millis(1_614_265_330_007),
+    };
+    assert_eq!(
+        failing.reason().as_str(),
+        "no attempt since 2021-02-25T15:02:10.007Z was a success"
+    );
+}
+
+#[tokio::test]
 async fn disabling_and_enabling_are_told_once() {
     let disable = EndpointCommand::Disable {
         reason: Text::new("asked for").unwrap(),
@@ -435,6 +459,7 @@ fn events_from_before_there_were_policies_decode_for_ever() {
     };
     check_earlier_golden_file("endpoint.created", 1, &created());
     check_earlier_golden_file("endpoint.changed", 1, &changed);
+    check_earlier_golden_file("endpoint.disabled", 1, &disabled());
 }
 
 #[test]
@@ -442,6 +467,11 @@ fn stored_events_decode_for_ever() {
     let (id, message) = delivery();
     let created = EndpointEvent::Created {
         settings: with(policy::tests::full()),
+    };
+    let why = Automatic::Gone { delivery: id.clone() };
+    let gone = EndpointEvent::Disabled {
+        reason: why.reason(),
+        automatic: Some(why),
     };
     let changed = EndpointEvent::Changed {
         from: with(policy(1, 2)),
@@ -452,7 +482,7 @@ fn stored_events_decode_for_ever() {
         &[
             created,
             changed,
-            disabled(),
+            gone,
             EndpointEvent::Enabled {},
             rotated(1, 1_614_265_330_007),
             EndpointEvent::Removed {},

@@ -44,6 +44,14 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A time, or `never`.
+pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "never" => Ok(None),
+        text => duration(text).map(Some),
+    }
+}
+
 /// Four values of a breaker separated by commas, or `off`.
 pub(super) fn breaker(text: &str) -> Result<Option<BreakerRules>, String> {
     if text == "off" {

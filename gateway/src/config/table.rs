@@ -153,6 +153,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "When an endpoint is left alone for a while, where it asks for nothing else: so many of its attempts failed, of \
          at least so many, within this time; and for how long, which doubles each time in a row. Or off.",
     ),
+    plain(
+        "delivery_disable_after",
+        "5d",
+        "How long an endpoint may fail without one success before it is disabled, where it asks for nothing else; or never.",
+    ),
     plain("messages_max_age", "30d", "How long published events are kept."),
     plain("attempts_max_age", "90d", "How long the delivery log is kept."),
     plain("body_limit", "1MiB", "The most bytes of a request body."),

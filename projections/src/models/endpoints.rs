@@ -78,7 +78,7 @@ async fn fold(step: &Step<'_>, event: EndpointEvent, rows: &mut Rows<'_>) -> Res
             return step.create(rows, &TABLE, values).await;
         }
         EndpointEvent::Changed { to, .. } => settings(step, &to)?,
-        EndpointEvent::Disabled { reason } => {
+        EndpointEvent::Disabled { reason, .. } => {
             vec![
                 ("status", "disabled".into()),
                 ("disabled_reason", reason.as_str().into()),

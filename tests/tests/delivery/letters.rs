@@ -89,7 +89,7 @@ for_each_engine! {
         const RATE: u32 = 10;
         let mut world = World::start_with(engine, &[("TIDINGS_RETRY_SCHEDULE", "")]).await?;
         world.receiver.script("/hook", [Answer::Status(500)]);
-        let endpoint = world.endpoint("/hook", &json!({})).await?;
+        let endpoint = world.endpoint("/hook", &json!({ "breaker": false })).await?;
         publish_many(&world, "invoice.paid", MANY).await?;
         publish_many(&world, "user.left", 5).await?;
         dead(&world, "", MANY + 5).await?;

@@ -19,6 +19,7 @@ pub(crate) struct World {
     /// The tenant's client.
     pub(crate) api: Api,
     pub(crate) receiver: Receiver,
+    key: String,
 }
 
 impl World {
@@ -32,13 +33,22 @@ impl World {
         let service = Tidings::start_with(engine, env).await?;
         let new = json!({ "name": "acme", "slug": "acme" });
         let tenant = service.admin()?.post("/v1/tenants", &new).await?.expect(201)?;
-        let api = service.tenant(text(&tenant, "api_key")?)?;
+        let key = text(&tenant, "api_key")?.to_owned();
+        let api = service.tenant(&key)?;
         let receiver = Receiver::start().await?;
         Ok(Self {
             service,
             api,
             receiver,
+            key,
         })
+    }
+
+    /// Starts the service again on its data; its address is another one then.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.service.restart().await?;
+        self.api = self.service.tenant(&self.key)?;
+        Ok(())
     }
 
     /// Creates an endpoint for everything at a path of the receiver, with a policy.

@@ -1,0 +1,105 @@
+//! Lanes: receivers that hang, drip, fail or have too much to do hold up nobody but themselves.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::ensure;
+use serde_json::json;
+use tests::for_each_engine;
+use tests::receiver::{Answer, Received};
+
+use crate::world::{PATIENCE, World};
+
+fn at<'a>(received: &'a [Received], path: &'a str) -> impl Iterator<Item = &'a Received> {
+    received.iter().filter(move |webhook| webhook.path == path)
+}
+
+fn since(from: SystemTime, to: SystemTime) -> Duration {
+    to.duration_since(from).unwrap_or_default()
+}
+
+for_each_engine! {
+    /// Twelve receivers hang and four drip, with places for eight tries in all: the healthy one gets everything within
+    /// moments, long before the first of the others is given up.
+    async fn many_that_hang_or_drip_hold_up_nobody_else(engine: Engine) {
+        let settings = [("TIDINGS_DELIVERY_CONCURRENCY", "8"), ("TIDINGS_DELIVERY_SLOW_CONCURRENCY", "32")];
+        let world = World::start_with(engine, &settings).await?;
+        world.receiver.script("/hangs", [Answer::Hang]);
+        world.receiver.script("/drips", [Answer::Drip(Duration::from_millis(200))]);
+        for number in 0..16 {
+            world.endpoint(if number < 12 { "/hangs" } else { "/drips" }, &json!({})).await?;
+        }
+        world.endpoint("/healthy", &json!({})).await?;
+        let begun = Instant::now();
+        for number in 0..40 {
+            world.publish("invoice.paid", &json!({ "number": number })).await?;
+        }
+        let healthy = |all: &[Received]| at(all, "/healthy").count() >= 40;
+        world.receiver.wait_until(Duration::from_secs(14), healthy).await?;
+        ensure!(begun.elapsed() < Duration::from_secs(14), "the first of those that hang has ended");
+        Ok(())
+    }
+
+    /// An endpoint's rate is kept, its burst at once.
+    async fn a_rate_is_kept(engine: Engine) {
+        let world = World::start(engine).await?;
+        let policy = json!({ "rate_limit": { "per_second": 5, "burst": 3 } });
+        world.endpoint("/limited", &policy).await?;
+        for number in 0..13 {
+            world.publish("invoice.paid", &json!({ "number": number })).await?;
+        }
+        let received = world.receiver.wait_for(13, PATIENCE).await?;
+        let took = since(received[0].at, received[12].at);
+        // Three at once, ten more at five a second.
+        ensure!(took >= Duration::from_millis(1_900), "thirteen within {took:?}");
+        Ok(())
+    }
+
+    /// No more than an endpoint asks for are under way at once.
+    async fn no_more_are_under_way_at_once_than_asked_for(engine: Engine) {
+        let world = World::start(engine).await?;
+        world.receiver.script("/slow", [Answer::After(Duration::from_millis(150))]);
+        world.endpoint("/slow", &json!({ "max_in_flight": 1 })).await?;
+        for number in 0..6 {
+            world.publish("invoice.paid", &json!({ "number": number })).await?;
+        }
+        let received = world.receiver.wait_for(6, PATIENCE).await?;
+        for pair in received.windows(2) {
+            let apart = since(pair[0].at, pair[1].at);
+            ensure!(apart >= Duration::from_millis(145), "two within {apart:?}");
+        }
+        Ok(())
+    }
+
+    /// A receiver that fails is left alone; after a while it is asked with one, and when that does well with all.
+    async fn a_breaker_opens_and_closes_again(engine: Engine) {
+        let world = World::start(engine).await?;
+        world.receiver.fail_first("/hook", 4);
+        let breaker = json!({ "failure_percent": 50, "minimum": 4, "window_seconds": 60, "open_seconds": 3 });
+        let policy = json!({ "breaker": breaker, "retry_schedule": ["50ms", "50ms", "50ms", "50ms", "50ms"], "max_in_flight": 1 });
+        world.endpoint("/hook", &policy).await?;
+        for number in 0..10 {
+            world.publish("invoice.paid", &json!({ "number": number })).await?;
+        }
+        let received = world.receiver.wait_for(14, PATIENCE).await?;
+        let pause = since(received[3].at, received[4].at);
+        ensure!(pause >= Duration::from_millis(2_900), "asked again after {pause:?}");
+        ensure!(received.len() == 14, "{} came", received.len());
+        Ok(())
+    }
+
+    /// `Retry-After` with 429 holds for the whole lane, not only for the delivery that was answered.
+    async fn retry_after_holds_for_the_whole_lane(engine: Engine) {
+        let world = World::start(engine).await?;
+        let busy = Answer::With(429, "retry-after", "3".to_owned());
+        world.receiver.script("/busy", [busy, Answer::Status(200)]);
+        world.endpoint("/busy", &json!({ "max_in_flight": 1, "retry_schedule": ["10ms"] })).await?;
+        for number in 0..5 {
+            world.publish("invoice.paid", &json!({ "number": number })).await?;
+        }
+        let received = world.receiver.wait_for(6, PATIENCE).await?;
+        let pause = since(received[0].at, received[1].at);
+        ensure!(pause >= Duration::from_millis(2_900), "asked again after {pause:?}");
+        Ok(())
+    }
+
+}
