@@ -69,16 +69,18 @@ impl Place<'_> {
     /// Moves the checkpoint, if it is where it is expected and its generation still for the same;
     /// `false` means that another projector has moved it, or that the generation was switched.
     ///
-    /// Done first in a transaction, it makes a second projector wait here, and then see that it was overtaken.
+    /// Done first in a transaction, it makes a second projector wait here, and then see that it was overtaken. Without
+    /// a record that was gone past, how fresh the place is stays as it was: nothing tells when what is there was stored.
     pub(crate) async fn advance(
         self,
         session: &mut Session,
         expected: u64,
         to: u64,
-        stored_at: Timestamp,
+        stored_at: Option<Timestamp>,
     ) -> Result<bool, sqlx::Error> {
         let update = Statement::new(
-            "UPDATE checkpoints SET sequence = $5, stored_at = $6, fresh_at = $6
+            "UPDATE checkpoints SET sequence = $5, stored_at = coalesce($6, stored_at),
+             fresh_at = coalesce($6, fresh_at)
              WHERE projection = $1 AND generation = $2 AND log = $3 AND status = $4 AND sequence = $7",
         );
         let update = self.of_this(update).with(to).with(stored_at).with(expected);
@@ -183,17 +185,19 @@ pub(crate) async fn positions(
     select
         .bind_rows(wanted.map(|(name, version)| vec![(*name).into(), (*version).into()]))
         .push(")");
-    let mut behind = BTreeMap::new();
+    let (mut behind, mut fresh_at) = (BTreeMap::new(), None);
     for row in &select.rows(connection).await? {
         let name = text(row, "projection")?;
         if let Some((name, _)) = projections.iter().find(|(known, _)| *known == name) {
             live.generations.insert(name, int(row, "generation")?);
         }
-        let fresh = time(row, "fresh_at")?;
-        live.fresh_at = Some(live.fresh_at.map_or(fresh, |before| before.min(fresh)));
+        // A generation that was made by a rebuild keeps the row by which it took its number: a place in no log, which
+        // says nothing of what the generation has seen.
         let Some(log) = log_of(&text(row, "log")?) else {
             continue;
         };
+        let fresh = time(row, "fresh_at")?;
+        fresh_at = Some(fresh_at.map_or(fresh, |before: Timestamp| before.min(fresh)));
         let at = position(log, number(row, "sequence")?);
         behind
             .entry((at.source, at.shard))
@@ -201,6 +205,7 @@ pub(crate) async fn positions(
             .or_insert(at);
     }
     live.positions = behind.into_values().collect();
+    live.fresh_at = fresh_at.filter(|fresh| fresh.as_millis() > 0);
     Ok(live)
 }
 
@@ -219,4 +224,42 @@ pub(crate) async fn refresh(
         .execute(update.with(now).with(log.name()).with(end))
         .await?;
     Ok(())
+}
+
+/// Where the live generation of a projection stands in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standpoint {
+    /// The last record it has folded.
+    pub(crate) sequence: u64,
+    /// When it was last known to miss nothing; none where it never was.
+    pub(crate) fresh_at: Option<Timestamp>,
+}
+
+/// Where live generations stand, by projection and version.
+pub(crate) type Standpoints = BTreeMap<(String, i64), Standpoint>;
+
+/// Where the live generations stand in a log.
+pub(crate) async fn standpoints(session: &mut Session, log: Log) -> Result<Standpoints, sqlx::Error> {
+    let columns = [
+        Column::text("projection"),
+        Column::int("version"),
+        Column::int("sequence"),
+        Column::int("fresh_at"),
+    ];
+    let select = Statement::new(
+        "SELECT projection, version, sequence, fresh_at FROM checkpoints WHERE log = $1 AND status = 'live'",
+    );
+    let rows = session.rows(select.with(log.name()), &columns).await?;
+    let standpoints = rows.iter().filter_map(|row| {
+        let fresh_at = row.get(3)?.as_int().filter(|fresh| *fresh > 0);
+        let standpoint = Standpoint {
+            sequence: unsigned(row.get(2)),
+            fresh_at: fresh_at.map(Timestamp::from_millis),
+        };
+        Some((
+            (row.first()?.as_text()?.to_owned(), row.get(1)?.as_int()?),
+            standpoint,
+        ))
+    });
+    Ok(standpoints.collect())
 }

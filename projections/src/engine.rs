@@ -192,7 +192,7 @@ pub(crate) fn denied(error: &sqlx::Error) -> bool {
 pub(crate) fn refuses_data(error: &sqlx::Error, kind: Kind) -> bool {
     let Some(code) = code(error) else { return false };
     match kind {
-        Kind::Postgres => code.starts_with("22") || code.starts_with("23"),
+        Kind::Postgres => ["22", "23", "54"].iter().any(|class| code.starts_with(class)),
         Kind::Sqlite => code
             .parse::<u32>()
             .is_ok_and(|code| matches!(code & 0xff, 18..=20)),

@@ -172,6 +172,33 @@ pub(crate) async fn stand(
     Ok(())
 }
 
+/// Where a generation stands ahead of another, it has seen at least what that one had: it is as fresh.
+pub(crate) async fn inherit_freshness(
+    session: &mut Session,
+    projection: &dyn Projection,
+    (from, to): (i64, i64),
+) -> Result<(), sqlx::Error> {
+    let select =
+        Statement::new("SELECT log, fresh_at FROM checkpoints WHERE projection = $1 AND generation = $2");
+    let select = select.with(projection.name()).with(from);
+    let columns = [Column::text("log"), Column::int("fresh_at")];
+    for row in session.rows(select, &columns).await? {
+        let (Some(log), Some(fresh_at)) = (
+            row.first().and_then(Value::as_text),
+            row.get(1).and_then(Value::as_int),
+        ) else {
+            continue;
+        };
+        let update = Statement::new(
+            "UPDATE checkpoints SET fresh_at = $1
+             WHERE projection = $2 AND generation = $3 AND log = $4 AND fresh_at < $1",
+        );
+        let update = update.with(fresh_at).with(projection.name()).with(to).with(log);
+        session.execute(update).await?;
+    }
+    Ok(())
+}
+
 /// What a generation is for; none where there is none.
 pub(crate) async fn standing(
     session: &mut Session,

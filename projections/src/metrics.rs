@@ -3,7 +3,7 @@
 /// Gauge, records: how many stored records a projection has not applied yet.
 pub const LAG_RECORDS: &str = "tidings_projection_lag_records";
 
-/// Gauge, seconds: how long ago the record applied last was stored; 0 where nothing waits.
+/// Gauge, seconds: for how long a projection has missed records; 0 where nothing waits.
 pub const LAG_SECONDS: &str = "tidings_projection_lag_seconds";
 
 /// Counter, records: how many records a projection has gone past, those it does not fold included.

@@ -12,6 +12,7 @@ mod parked;
 mod state;
 mod tail;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -27,14 +28,14 @@ pub use control::Control;
 pub(crate) use batch::{Batch, BatchError, Decoded, ParkedTenants};
 pub(crate) use chunk::Chunk;
 
-use crate::checkpoints::{self, Parked, Place};
+use crate::checkpoints::{self, Parked, Place, Standpoints};
 use crate::generations::{self, Standing};
 use crate::models;
 use crate::projection::{Projection, source_of};
 use crate::read_models::ReadModels;
 use crate::verify::VerifyError;
 use follower::Follower;
-use state::State;
+use state::{Measured, State};
 use tail::Tail;
 
 /// How often the ends of the logs are asked for, to tell the lag.
@@ -63,8 +64,8 @@ pub struct ProjectionStatus {
     pub positions: Vec<Position>,
     /// How many records it had not applied when the logs were last asked, a moment ago.
     pub lag_records: u64,
-    /// How old the last record it has applied was then, in seconds, while any are missing; 0 where none is. Of several
-    /// logs, the one furthest behind.
+    /// For how long it had missed some of them then, in seconds; 0 where none is missing. Of several logs, the one
+    /// furthest behind.
     pub lag_seconds: f64,
     /// What went wrong last, while it does.
     pub last_error: Option<String>,
@@ -226,20 +227,60 @@ async fn measure(read_models: ReadModels, logs: Logs, states: Vec<Arc<State>>, s
             };
             // A log that cannot be asked is its followers' error to tell.
             let Ok(bounds) = state else { continue };
-            for state in states.iter().filter(|state| state.line.log == *log) {
-                state.measured(bounds.last, SystemTime::now());
-            }
-            if let Err(error) = refresh(&read_models, *log, bounds.last, asked.into()).await {
-                tracing::debug!(%error, "How fresh the read models are could not be noted.");
+            let of_log: Vec<_> = states.iter().filter(|state| state.line.log == *log).collect();
+            let known = refresh(&read_models, *log, bounds.last, asked.into()).await;
+            let known = match known {
+                Ok(known) => Some(places_of(&of_log, port.as_ref(), &known).await),
+                Err(error) => {
+                    tracing::debug!(%error, "How fresh the read models are could not be noted.");
+                    None
+                }
+            };
+            for (number, state) in of_log.into_iter().enumerate() {
+                let place = known.as_ref().and_then(|known| known.get(number)).copied();
+                state.measured(bounds.last, place, SystemTime::now());
             }
         }
     }
 }
 
-async fn refresh(read_models: &ReadModels, log: Log, end: u64, asked: Timestamp) -> Result<(), sqlx::Error> {
+/// Notes which live read models have everything of a log; answers where each stands.
+async fn refresh(
+    read_models: &ReadModels,
+    log: Log,
+    end: u64,
+    asked: Timestamp,
+) -> Result<Standpoints, sqlx::Error> {
     let mut session = read_models.database.begin().await?;
     checkpoints::refresh(&mut session, log, end, asked).await?;
-    session.commit().await
+    let standpoints = checkpoints::standpoints(&mut session, log).await?;
+    session.commit().await?;
+    Ok(standpoints)
+}
+
+/// Where the read models of a log stand, and since when those have missed something that do.
+async fn places_of(states: &[&Arc<State>], log: &dyn EventLog, known: &Standpoints) -> Vec<Measured> {
+    let mut places = Vec::with_capacity(states.len());
+    // When the record after a sequence was stored: projections that are new stand at the same one.
+    let mut stored: BTreeMap<u64, Option<SystemTime>> = BTreeMap::new();
+    for state in states {
+        let projection = &state.line.projection;
+        let standpoint = known.get(&(projection.name().to_owned(), projection.version()));
+        let at = standpoint.map_or(0, |standpoint| standpoint.sequence);
+        let mut since = standpoint
+            .and_then(|standpoint| standpoint.fresh_at)
+            .map(SystemTime::from);
+        if since.is_none() {
+            if !stored.contains_key(&at) {
+                // A log that cannot be read is its followers' error to tell.
+                let next = log.read(at, None, 1).await.unwrap_or_default();
+                stored.insert(at, next.first().map(|record| record.stored_at));
+            }
+            since = stored.get(&at).copied().flatten();
+        }
+        places.push(Measured { at, since });
+    }
+    places
 }
 
 /// Folds a whole log, as it is now, into a projection that nobody else folds.

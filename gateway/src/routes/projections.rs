@@ -167,9 +167,7 @@ impl Known {
         if lag_records == 0 {
             return Some(0.0);
         }
-        let fresh = live
-            .map(|live| live.fresh_at)
-            .filter(|fresh| fresh.as_millis() > 0)?;
+        let fresh = live.and_then(|live| live.fresh_at)?;
         let behind = self.now.as_millis().saturating_sub(fresh.as_millis());
         Some(Duration::from_millis(u64::try_from(behind).unwrap_or_default()).as_secs_f64())
     }

@@ -23,8 +23,8 @@ pub struct Generation {
     pub standing: Standing,
     /// Where it stands, per log.
     pub positions: Vec<Position>,
-    /// When it was last known to miss nothing.
-    pub fresh_at: Timestamp,
+    /// When it was last known to miss nothing; none where it never was.
+    pub fresh_at: Option<Timestamp>,
     /// The tenants that wait in it.
     pub parked: Vec<Parked>,
 }
@@ -55,23 +55,28 @@ async fn all(session: &mut Session) -> Result<Vec<Generation>, sqlx::Error> {
     for row in session.rows(select, &columns).await? {
         let text = |at: usize| row.get(at).and_then(Value::as_text).unwrap_or_default();
         let int = |at: usize| row.get(at).and_then(Value::as_int).unwrap_or_default();
-        let fresh_at = Timestamp::from_millis(int(6));
         let same = |last: &&mut Generation| last.projection == text(0) && last.generation == int(2);
-        let position = log_of(text(4)).map(|log| position(log, unsigned(row.get(5))));
-        if let Some(last) = all.last_mut().filter(same) {
-            last.positions.extend(position);
-            last.fresh_at = last.fresh_at.min(fresh_at);
-            continue;
+        if all.last_mut().filter(same).is_none() {
+            all.push(Generation {
+                projection: text(0).to_owned(),
+                version: int(1),
+                generation: int(2),
+                standing: Standing::of(text(3)).unwrap_or(Standing::Inspection),
+                positions: Vec::new(),
+                fresh_at: None,
+                parked: Vec::new(),
+            });
         }
-        all.push(Generation {
-            projection: text(0).to_owned(),
-            version: int(1),
-            generation: int(2),
-            standing: Standing::of(text(3)).unwrap_or(Standing::Inspection),
-            positions: position.into_iter().collect(),
-            fresh_at,
-            parked: Vec::new(),
-        });
+        // The row by which a rebuild took the number is a place in no log, and says nothing of what was seen.
+        let (Some(last), Some(log)) = (all.last_mut(), log_of(text(4))) else {
+            continue;
+        };
+        let fresh_at = Timestamp::from_millis(int(6));
+        last.positions.push(position(log, unsigned(row.get(5))));
+        last.fresh_at = Some(last.fresh_at.map_or(fresh_at, |before| before.min(fresh_at)));
+    }
+    for known in &mut all {
+        known.fresh_at = known.fresh_at.filter(|fresh| fresh.as_millis() > 0);
     }
     add_parked(session, &mut all).await?;
     Ok(all)

@@ -108,7 +108,11 @@ impl Fold<'_> {
     /// Begins the transaction of a batch by moving the checkpoint.
     async fn begin(self, expected: u64, end: u64, stored_at: Timestamp) -> Result<Session, BatchError> {
         let mut session = self.database.begin().await?;
-        if self.place.advance(&mut session, expected, end, stored_at).await? {
+        if self
+            .place
+            .advance(&mut session, expected, end, Some(stored_at))
+            .await?
+        {
             Ok(session)
         } else {
             Err(BatchError::Fenced)

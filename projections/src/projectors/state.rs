@@ -15,11 +15,15 @@ use crate::projection::position;
 pub(crate) struct Seen {
     /// The checkpoint, once it was read.
     pub(crate) at: Option<u64>,
-    /// When the record there was stored.
-    stored_at: Option<SystemTime>,
+    /// The checkpoint as the database had it when it was last asked: of what this follower does not move, because it
+    /// rests or another process is faster, only the database tells.
+    stored: u64,
+    /// When the read model was last known to miss nothing; where it never was, when the first record it lacks was
+    /// stored.
+    since: Option<SystemTime>,
     /// The end of the log when it was last asked.
     end: u64,
-    /// How old the record at the checkpoint was then, in seconds, if it was not the last.
+    /// For how long it had missed something then, in seconds; 0 where it missed nothing.
     pub(crate) lag_seconds: f64,
     pub(crate) last_error: Option<String>,
     pub(crate) stopped: bool,
@@ -29,8 +33,22 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn lag_records(&self) -> u64 {
-        self.end.saturating_sub(self.at.unwrap_or_default())
+        self.end.saturating_sub(self.reached())
     }
+
+    /// How far the read model has come, whoever brought it there.
+    pub(crate) fn reached(&self) -> u64 {
+        self.at.unwrap_or_default().max(self.stored)
+    }
+}
+
+/// What the database and the log tell of a read model's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// The checkpoint; 0 where there is none yet.
+    pub(crate) at: u64,
+    /// Since when it has missed something, if it does.
+    pub(crate) since: Option<SystemTime>,
 }
 
 /// A follower's shared state.
@@ -82,7 +100,7 @@ impl State {
     pub(super) fn applied(&self, from: u64, to: u64, stored_at: SystemTime, parked: &ParkedTenants) {
         self.stands_at(to, parked);
         self.change(|seen| {
-            seen.stored_at = Some(stored_at);
+            seen.since = Some(stored_at);
             seen.last_error = None;
         });
         ::metrics::counter!(metrics::APPLIED, &self.labels()).increment(to - from);
@@ -111,11 +129,17 @@ impl State {
         self.change(|seen| seen.last_error = None);
     }
 
-    /// The log ends there.
-    pub(super) fn measured(&self, end: u64, now: SystemTime) {
+    /// The log ends there, and the read model stands where the database says; where it could not say, where it stood.
+    pub(super) fn measured(&self, end: u64, measured: Option<Measured>, now: SystemTime) {
         self.change(|seen| {
             seen.end = end;
-            let age = seen.stored_at.and_then(|stored| now.duration_since(stored).ok());
+            if let Some(Measured { at, since }) = measured {
+                if at >= seen.at.unwrap_or_default() {
+                    seen.since = since.or(seen.since);
+                }
+                seen.stored = at;
+            }
+            let age = seen.since.and_then(|since| now.duration_since(since).ok());
             let age = age.filter(|_| seen.lag_records() > 0);
             seen.lag_seconds = age.map_or(0.0, |age| age.as_secs_f64());
         });
@@ -126,5 +150,76 @@ impl State {
         )]
         ::metrics::gauge!(metrics::LAG_RECORDS, &self.labels()).set(seen.lag_records() as f64);
         ::metrics::gauge!(metrics::LAG_SECONDS, &self.labels()).set(seen.lag_seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use broker::layout::Log;
+
+    use super::*;
+    use crate::models;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn state() -> State {
+        let projection = models::all().remove(0);
+        State::new(Line {
+            projection,
+            log: Log::Events(0),
+        })
+    }
+
+    fn at(at: u64, since: SystemTime) -> Option<Measured> {
+        Some(Measured {
+            at,
+            since: Some(since),
+        })
+    }
+
+    fn lag(state: &State) -> (u64, f64) {
+        let seen = state.seen();
+        (seen.lag_records(), seen.lag_seconds)
+    }
+
+    #[test]
+    fn what_rests_from_the_start_on_lags_behind_the_databases_checkpoint() {
+        let (state, now) = (state(), SystemTime::now());
+        state.measured(100, at(90, now - HOUR), now);
+        assert_eq!(lag(&state), (10, 3_600.0));
+        // Nothing was folded, but nothing is missing either.
+        state.measured(90, at(90, now), now);
+        assert_eq!(lag(&state), (0, 0.0));
+    }
+
+    #[test]
+    fn what_another_process_folds_does_not_lag_here() {
+        let (state, now) = (state(), SystemTime::now());
+        let parked = ParkedTenants::new();
+        state.applied(0, 10, now - HOUR, &parked);
+        // The other has come further, and was at the end of the log a moment ago.
+        state.measured(21, at(20, now - Duration::from_secs(1)), now);
+        assert_eq!(lag(&state), (1, 1.0));
+    }
+
+    #[test]
+    fn what_fails_from_the_first_record_on_lags_since_that_was_stored() {
+        let (state, now) = (state(), SystemTime::now());
+        state.failed("no disk".to_owned());
+        state.measured(7, at(0, now - HOUR), now);
+        assert_eq!(lag(&state), (7, 3_600.0));
+        // A database that does not answer does not make it younger.
+        state.measured(8, None, now + HOUR);
+        assert_eq!(lag(&state), (8, 7_200.0));
+    }
+
+    #[test]
+    fn what_was_applied_since_the_database_was_asked_counts() {
+        let (state, now) = (state(), SystemTime::now());
+        state.applied(0, 30, now, &ParkedTenants::new());
+        state.measured(31, at(20, now - HOUR), now + Duration::from_secs(1));
+        assert_eq!(lag(&state), (1, 1.0));
     }
 }

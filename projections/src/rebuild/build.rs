@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use broker::layout::Log;
-use domain::{TenantId, Timestamp};
+use domain::TenantId;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -171,8 +171,8 @@ impl<'b> Build<'b> {
         for parked in batch.fresh.values() {
             place.park(session, parked).await?;
         }
-        let now = Timestamp::from(std::time::SystemTime::now());
-        if !place.advance(session, at, end, now).await? {
+        let stored_at = chunk.end().map(|(_, stored_at)| stored_at);
+        if !place.advance(session, at, end, stored_at).await? {
             return Err(RebuildError::Taken);
         }
         Ok(())

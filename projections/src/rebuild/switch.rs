@@ -40,6 +40,7 @@ async fn try_whole(rebuild: &Rebuild, build: &Build<'_>, member: &Member) -> Res
         build.rest(&mut session, member, log, end).await?;
     }
     if let Some(live) = live {
+        generations::inherit_freshness(&mut session, projection, (live, member.generation)).await?;
         generations::stand(&mut session, projection, live, Standing::Previous).await?;
     }
     generations::stand(&mut session, projection, member.generation, Standing::Live).await?;

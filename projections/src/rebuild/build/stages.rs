@@ -45,7 +45,8 @@ pub(super) struct Told {
 struct Written {
     from: u64,
     to: u64,
-    stored_at: Timestamp,
+    /// When the last record was stored; none where all up to there are others' or gone by their age.
+    stored_at: Option<Timestamp>,
     records: u64,
     /// Per member that follows the log.
     changes: Vec<(usize, Vec<Changes>, ParkedTenants)>,
@@ -101,8 +102,8 @@ impl Build<'_> {
             let chunk = Chunk::from(decoded);
             ended |= chunk.len() == 0;
             let (to, stored_at) = match chunk.end() {
-                Some(end) => end,
-                None => (end, Timestamp::from(std::time::SystemTime::now())),
+                Some((to, stored_at)) => (to, Some(stored_at)),
+                None => (end, None),
             };
             let mut written = Written {
                 from,
