@@ -76,14 +76,16 @@ impl Projection {
 pub enum ProjectionCommand {
     /// Let it stand still.
     Pause(Paused),
-    /// Let it go on.
-    Resume,
+    /// Let it go on; and why, where it is said.
+    Resume(Option<Reason>),
     /// Pass over a record.
     SkipEvent(Skipped),
     /// Drop a generation of its tables.
     Drop {
         /// Which.
         generation: u64,
+        /// Why, where it is said.
+        reason: Option<Reason>,
     },
     /// Say that it is gone.
     Dropped {
@@ -108,7 +110,11 @@ pub enum ProjectionEvent {
     Paused(Paused),
     /// It goes on.
     #[serde(rename = "projection.resumed")]
-    Resumed {},
+    Resumed {
+        /// Why, where it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+    },
     /// A record is passed over.
     #[serde(rename = "projection.event_skipped")]
     EventSkipped(Skipped),
@@ -117,6 +123,9 @@ pub enum ProjectionEvent {
     DropRequested {
         /// Which.
         generation: u64,
+        /// Why, where it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
     },
     /// It is gone.
     #[serde(rename = "projection.generation_dropped")]
@@ -179,9 +188,9 @@ impl cqrs_es::Aggregate for Projection {
     fn apply(&mut self, event: ProjectionEvent) {
         match event {
             ProjectionEvent::Paused(paused) => self.paused = Some(paused),
-            ProjectionEvent::Resumed {} => self.paused = None,
+            ProjectionEvent::Resumed { .. } => self.paused = None,
             ProjectionEvent::EventSkipped(skipped) => self.skipped.push(skipped),
-            ProjectionEvent::DropRequested { generation } => self.dropping = Some(generation),
+            ProjectionEvent::DropRequested { generation, .. } => self.dropping = Some(generation),
             ProjectionEvent::GenerationDropped { .. } | ProjectionEvent::DropFailed { .. } => {
                 self.dropping = None;
             }
@@ -194,8 +203,8 @@ impl Projection {
         let event = match command {
             ProjectionCommand::Pause(_) if self.paused.is_some() => return Ok(None),
             ProjectionCommand::Pause(paused) => ProjectionEvent::Paused(paused),
-            ProjectionCommand::Resume if self.paused.is_none() => return Ok(None),
-            ProjectionCommand::Resume => ProjectionEvent::Resumed {},
+            ProjectionCommand::Resume(_) if self.paused.is_none() => return Ok(None),
+            ProjectionCommand::Resume(reason) => ProjectionEvent::Resumed { reason },
             ProjectionCommand::SkipEvent(skip) => {
                 let same = |known: &Skipped| (&known.tenant, known.position) == (&skip.tenant, skip.position);
                 if self.skipped.iter().any(same) {
@@ -206,10 +215,10 @@ impl Projection {
                 }
                 ProjectionEvent::EventSkipped(skip)
             }
-            ProjectionCommand::Drop { generation } => match self.dropping {
+            ProjectionCommand::Drop { generation, reason } => match self.dropping {
                 Some(pending) if pending == generation => return Ok(None),
                 Some(_) => return Err(ProjectionRejection::Dropping),
-                None => ProjectionEvent::DropRequested { generation },
+                None => ProjectionEvent::DropRequested { generation, reason },
             },
             ProjectionCommand::Dropped { generation } if self.dropping == Some(generation) => {
                 ProjectionEvent::GenerationDropped { generation }

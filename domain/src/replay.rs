@@ -109,10 +109,10 @@ impl Replay {
 /// What can be asked of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReplayCommand {
-    /// Begin it.
-    Request(Work),
-    /// Give it up.
-    Cancel,
+    /// Begin it; and why, where it is said.
+    Request(Work, Option<Reason>),
+    /// Give it up; and why, where it is said.
+    Cancel(Option<Reason>),
     /// Say how it ended.
     End(ReplayEnd),
 }
@@ -123,16 +123,30 @@ pub enum ReplayCommand {
 pub enum ReplayEvent {
     /// It was asked for.
     #[serde(rename = "replay.requested")]
-    Requested(ReplayPlan),
+    Requested {
+        /// What was.
+        #[serde(flatten)]
+        plan: ReplayPlan,
+        /// Why, where it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+    },
     /// It was asked for, to go back.
     #[serde(rename = "replay.rollback_requested")]
     RollbackRequested {
         /// Of which projection.
         projection: ProjectionName,
+        /// Why, where it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
     },
     /// It is to be given up.
     #[serde(rename = "replay.cancel_requested")]
-    CancelRequested {},
+    CancelRequested {
+        /// Why, where it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+    },
     /// It is done.
     #[serde(rename = "replay.completed")]
     Completed {
@@ -203,11 +217,11 @@ impl cqrs_es::Aggregate for Replay {
 
     fn apply(&mut self, event: ReplayEvent) {
         let end = match event {
-            ReplayEvent::Requested(plan) => return self.begin(Work::Rebuild(plan)),
-            ReplayEvent::RollbackRequested { projection } => {
+            ReplayEvent::Requested { plan, .. } => return self.begin(Work::Rebuild(plan)),
+            ReplayEvent::RollbackRequested { projection, .. } => {
                 return self.begin(Work::RollBack(projection));
             }
-            ReplayEvent::CancelRequested {} => {
+            ReplayEvent::CancelRequested { .. } => {
                 if let Some(requested) = &mut self.requested {
                     requested.cancelling = true;
                 }
@@ -234,21 +248,21 @@ impl Replay {
 
     fn decide(&self, command: ReplayCommand) -> Result<Option<ReplayEvent>, ReplayRejection> {
         let event = match (command, &self.requested) {
-            (ReplayCommand::Request(_), Some(_)) => return Err(ReplayRejection::AlreadyRequested),
-            (ReplayCommand::Request(Work::Rebuild(plan)), None) => {
+            (ReplayCommand::Request(..), Some(_)) => return Err(ReplayRejection::AlreadyRequested),
+            (ReplayCommand::Request(Work::Rebuild(plan), reason), None) => {
                 plan.check()?;
-                ReplayEvent::Requested(plan)
+                ReplayEvent::Requested { plan, reason }
             }
-            (ReplayCommand::Request(Work::RollBack(projection)), None) => {
-                ReplayEvent::RollbackRequested { projection }
+            (ReplayCommand::Request(Work::RollBack(projection), reason), None) => {
+                ReplayEvent::RollbackRequested { projection, reason }
             }
             (_, None) => return Err(ReplayRejection::NotFound),
             (_, Some(requested)) if requested.end.is_some() => return Err(ReplayRejection::Ended),
-            (ReplayCommand::Cancel, Some(requested)) if requested.cancelling => return Ok(None),
-            (ReplayCommand::Cancel, Some(requested)) if matches!(requested.work, Work::RollBack(_)) => {
+            (ReplayCommand::Cancel(_), Some(requested)) if requested.cancelling => return Ok(None),
+            (ReplayCommand::Cancel(_), Some(requested)) if matches!(requested.work, Work::RollBack(_)) => {
                 return Err(ReplayRejection::NotToBeCancelled);
             }
-            (ReplayCommand::Cancel, Some(_)) => ReplayEvent::CancelRequested {},
+            (ReplayCommand::Cancel(reason), Some(_)) => ReplayEvent::CancelRequested { reason },
             (ReplayCommand::End(ReplayEnd::Completed(differences)), Some(_)) => {
                 ReplayEvent::Completed { differences }
             }
@@ -276,7 +290,7 @@ impl ReplayPlan {
 
 impl Root for Replay {
     fn creates(command: &ReplayCommand) -> bool {
-        matches!(command, ReplayCommand::Request(_))
+        matches!(command, ReplayCommand::Request(..))
     }
 }
 

@@ -20,6 +20,7 @@
 //! Whether a user exists is judged by whoever asks, before.
 
 mod decide;
+mod kept;
 mod roster;
 #[cfg(test)]
 mod tests;
@@ -89,16 +90,20 @@ pub struct Membership {
 /// The state of a tenant's teams.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Teams {
+    #[serde(serialize_with = "kept::serialize")]
     teams: BTreeMap<TeamId, Team>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Team {
     name: TeamName,
     parent: Option<TeamId>,
     /// Shared between copies of the state: a command copies only the rosters it changes.
-    #[serde(with = "roster")]
+    #[serde(deserialize_with = "roster::deserialize")]
     members: Arc<Roster>,
+    /// What it is for; none where that is not known any more, since a snapshot had no room for it.
+    #[serde(default, deserialize_with = "kept::known")]
+    description: Option<Option<TeamDescription>>,
 }
 
 /// What can be asked of a tenant's teams. `max_depth` is what the tenant allows, at most [`MAX_DEPTH`].
@@ -213,6 +218,13 @@ pub enum TeamsEvent {
         team: TeamId,
         /// What it is for now.
         description: Option<TeamDescription>,
+        /// What it was for; not there where that was not known any more.
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "kept::known"
+        )]
+        from: Option<Option<TeamDescription>>,
     },
     /// It stands elsewhere.
     #[serde(rename = "team.moved")]
@@ -290,7 +302,7 @@ pub enum TeamsEvent {
 domain_event!(TeamsEvent {
     Created => ("team.created", 1),
     Renamed => ("team.renamed", 1),
-    Described => ("team.described", 1),
+    Described => ("team.described", 2, since 1),
     Moved => ("team.moved", 1),
     Merged => ("team.merged", 1),
     Split => ("team.split", 1),
@@ -389,10 +401,15 @@ impl cqrs_es::Aggregate for Teams {
     fn apply(&mut self, event: TeamsEvent) {
         match event {
             TeamsEvent::Created {
-                team, name, parent, ..
-            } => self.insert(team, name, parent),
+                team,
+                name,
+                parent,
+                description,
+            } => self.insert(team, name, parent, description),
             TeamsEvent::Renamed { team, to, .. } => self.change(&team, |team| team.name = to),
-            TeamsEvent::Described { .. } => {}
+            TeamsEvent::Described {
+                team, description, ..
+            } => self.change(&team, |team| team.description = Some(description)),
             TeamsEvent::Moved { team, to, .. } => self.change(&team, |team| team.parent = to),
             TeamsEvent::Merged { team, into } => self.merge(&team, &into),
             TeamsEvent::Split {
@@ -403,7 +420,7 @@ impl cqrs_es::Aggregate for Teams {
                 members,
                 children,
             } => {
-                self.insert(new.clone(), name, parent);
+                self.insert(new.clone(), name, parent, None);
                 self.split(&team, &new, &members, &children);
             }
             TeamsEvent::MembersAdded { team, members } => self.roster(&team, |roster| {
@@ -424,7 +441,10 @@ impl cqrs_es::Aggregate for Teams {
     }
 }
 
-impl Root for Teams {}
+impl Root for Teams {
+    /// 2: what a team is for is part of the state.
+    const FOLD: u32 = 2;
+}
 
 impl Teams {
     /// Whether there is such a team.
@@ -432,11 +452,18 @@ impl Teams {
         self.teams.contains_key(id)
     }
 
-    fn insert(&mut self, id: TeamId, name: TeamName, parent: Option<TeamId>) {
+    fn insert(
+        &mut self,
+        id: TeamId,
+        name: TeamName,
+        parent: Option<TeamId>,
+        description: Option<TeamDescription>,
+    ) {
         let team = Team {
             name,
             parent,
             members: Arc::default(),
+            description: Some(description),
         };
         self.teams.insert(id, team);
     }

@@ -48,6 +48,16 @@ pub(crate) enum Principal {
     Key(Arc<KeyHolder>),
 }
 
+impl Principal {
+    /// Of whom they are: of a tenant, or of the platform itself.
+    pub(crate) fn tenant(&self) -> TenantId {
+        match self {
+            Self::Administrator => TenantId::platform(),
+            Self::Key(holder) => holder.tenant.clone(),
+        }
+    }
+}
+
 /// The holder of a tenant's key.
 #[derive(Debug)]
 pub(crate) struct KeyHolder {
@@ -263,6 +273,13 @@ pub(crate) struct Member {
     caller: Caller,
 }
 
+/// Whoever reads an audit trail: the holder of a tenant's key that tenant's, and the platform's administrator the
+/// platform's own.
+pub(crate) struct Auditor {
+    /// Whose trail it is.
+    pub(crate) tenant: TenantId,
+}
+
 /// The caller of a platform route: the platform's administrator.
 pub(crate) struct Administrator {
     caller: Caller,
@@ -421,6 +438,17 @@ impl FromRequestParts<App> for Member {
             caller: Caller::of(parts, Actor::ApiKey(holder.key.as_str().to_owned())),
             holder,
         })
+    }
+}
+
+impl FromRequestParts<App> for Auditor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let principal = parts.extensions.get::<Principal>().ok_or_else(unguarded)?;
+        let tenant = principal.tenant();
+        tracing::Span::current().record("tenant.id", tenant.as_str());
+        Ok(Self { tenant })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Read your writes: `Tidings-Position` out, `Tidings-At-Least` in.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use domain::{Position, Timestamp};
+use broker::layout::Log;
+use domain::{Position, Source, Timestamp};
 use projections::{Answer, Listing, QueryError, Stale};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -21,6 +22,9 @@ pub(crate) const POSITION: HeaderName = HeaderName::from_static("tidings-positio
 pub(crate) const AGE: HeaderName = HeaderName::from_static("tidings-age");
 /// What a query's answer must have seen.
 pub(crate) const AT_LEAST: HeaderName = HeaderName::from_static("tidings-at-least");
+
+/// How often the logs are asked for their ends while a query waits for them.
+const POLL: Duration = Duration::from_millis(20);
 
 /// More positions than there are logs make no sense.
 const MAX_POSITIONS: usize = 64;
@@ -41,6 +45,66 @@ impl AtLeast {
             .await
             .map_err(Problem::from)
     }
+
+    /// What a query is true of that is judged on the log of events itself, which has seen every change that was
+    /// acknowledged. It waits for what no log has yet as others wait for read models, and asks the log for its end only
+    /// where something is asked of it.
+    pub(crate) async fn judged(&self, app: &App) -> Result<Truth, Problem> {
+        let wanted: Vec<_> = self.0.iter().filter(|at| at.source == Source::Events).collect();
+        let deadline = Instant::now() + app.http.consistency_wait;
+        loop {
+            let asked = SystemTime::now();
+            if wanted.is_empty() {
+                return Ok(Truth::judged(Vec::new(), asked));
+            }
+            let ends = ends(app).await?;
+            if wanted.iter().all(|wanted| has(&ends, wanted)) {
+                return Ok(Truth::judged(ends, asked));
+            }
+            if Instant::now() >= deadline {
+                return Err(Stale::Behind { current: ends }.into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// That an answer which stands still has seen them: it is not waited for what it will never see.
+    pub(crate) fn seen_by(&self, positions: &[Position]) -> Result<(), Problem> {
+        let follows = |wanted: &&Position| {
+            let mut same = positions.iter().map(|at| (at.source, at.shard));
+            same.any(|log| log == (wanted.source, wanted.shard))
+        };
+        if self.0.iter().filter(follows).all(|wanted| has(positions, wanted)) {
+            return Ok(());
+        }
+        let current = positions.to_vec();
+        Err(Stale::Behind { current }.into())
+    }
+}
+
+/// Whether these positions are as far as one is.
+fn has(positions: &[Position], wanted: &Position) -> bool {
+    let same = |at: &&Position| (at.source, at.shard) == (wanted.source, wanted.shard);
+    positions
+        .iter()
+        .find(same)
+        .is_some_and(|at| at.sequence >= wanted.sequence)
+}
+
+/// The ends of the logs of events.
+async fn ends(app: &App) -> Result<Vec<Position>, Problem> {
+    let mut ends = Vec::new();
+    for (log, port) in &app.logs {
+        if let Log::Events(shard) = log {
+            let state = port.state().await.map_err(|error| Problem::unavailable(&error))?;
+            ends.push(Position {
+                source: Source::Events,
+                shard: *shard,
+                sequence: state.last,
+            });
+        }
+    }
+    Ok(ends)
 }
 
 impl FromRequestParts<App> for AtLeast {
@@ -139,6 +203,30 @@ impl<T> From<&Answer<T>> for Truth {
 }
 
 impl Truth {
+    /// What was judged on the log of events when it ended there at least.
+    fn judged(ends: Vec<Position>, at: SystemTime) -> Self {
+        Self {
+            positions: ends,
+            fresh_at: Some(at.into()),
+        }
+    }
+
+    /// The same, of something whose last record is known.
+    #[must_use]
+    pub(crate) fn with(mut self, record: Position) -> Self {
+        let same = |at: &&mut Position| (at.source, at.shard) == (record.source, record.shard);
+        match self.positions.iter_mut().find(same) {
+            Some(at) => *at = (*at).max(record),
+            None => self.positions.push(record),
+        }
+        self
+    }
+
+    /// An answer that is true of this.
+    pub(crate) fn of<T>(self, body: T) -> Found<T> {
+        Found { truth: self, body }
+    }
+
     fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let position = header(&self.positions).map(|value| (POSITION, value));
         let age = self.fresh_at.and_then(age).map(|value| (AGE, value));

@@ -309,11 +309,15 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
 pub(crate) fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {
     let refusal = match (need, principal) {
         (Need::Nothing, _) | (Need::Platform, Principal::Administrator) => return Ok(()),
+        // What operators decide is in the platform's own trail, and whose trail is read follows from who reads.
+        (need, Principal::Administrator) if *need == may::READ_AUDIT => return Ok(()),
         (Need::Platform, Principal::Key(_)) => {
             "Only the platform administrator's key can do this.".to_owned()
         }
         (Need::Permission(_), Principal::Administrator) => {
-            "The platform administrator's key manages tenants only; use a tenant's own key here.".to_owned()
+            "The platform administrator's key manages tenants and reads the platform's own audit trail; use a tenant's \
+             own key here."
+                .to_owned()
         }
         (Need::Permission(permission), Principal::Key(key)) => {
             if key.scopes.iter().any(|grant| grant.covers(permission)) {

@@ -67,26 +67,25 @@ pub(crate) fn completed(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         let has_id = path.contains('{');
         for (operation, is_query) in operations_of(item) {
-            let of_read_model = is_query && !OF_NO_READ_MODEL.contains(&path.as_str());
-            complete(operation, is_query, of_read_model, has_id);
+            let path = path.as_str();
+            let asks = ASKED_BY_POST.contains(&path) || (is_query && !OF_NOTHING_STORED.contains(&path));
+            complete(operation, is_query, asks, has_id);
         }
     }
     document
 }
 
-/// Queries that no read model answers but the program itself, the log, or the table of what operators do: they have no
-/// position to wait for. All others honour `Tidings-At-Least`, which a walk over them shows.
-const OF_NO_READ_MODEL: [&str; 9] = [
+/// Queries that are answered from nothing stored: they have no position. All others honour `Tidings-At-Least`, which a
+/// walk over them shows.
+const OF_NOTHING_STORED: [&str; 2] = [
+    // Made of the installation's secret and the tenant's id.
     "/v1/audit/checkpoint/key",
-    "/v1/audit/legal-hold",
+    // What the program can do.
     "/v1/commands",
-    "/v1/projections",
-    "/v1/projections/{name}",
-    "/v1/replays",
-    "/v1/replays/{id}",
-    "/v1/replays/{id}/rows",
-    "/v1/users/{id}/permissions",
 ];
+
+/// Queries whose question does not fit into an address.
+const ASKED_BY_POST: [&str; 1] = ["/v1/permissions/check"];
 
 /// The operations of a path, and whether each only asks.
 fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
@@ -95,7 +94,8 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, b
     query.chain(commands.into_iter().flatten().map(|operation| (operation, false)))
 }
 
-fn complete(operation: &mut Operation, is_query: bool, of_read_model: bool, has_id: bool) {
+/// `asks`: whether the answer is true of some position, for which a caller may wait.
+fn complete(operation: &mut Operation, is_query: bool, asks: bool, has_id: bool) {
     operation.security = Some(if need_of(operation) == Some(Need::Nothing) {
         Vec::new()
     } else {
@@ -105,10 +105,10 @@ fn complete(operation: &mut Operation, is_query: bool, of_read_model: bool, has_
         if let RefOr::T(response) = response
             && status.starts_with('2')
         {
-            if of_read_model || !is_query {
+            if asks || !is_query {
                 response.headers.insert(POSITION.to_string(), position().into());
             }
-            if of_read_model {
+            if asks {
                 response.headers.insert(AGE.to_string(), age().into());
             }
         }
@@ -116,17 +116,11 @@ fn complete(operation: &mut Operation, is_query: bool, of_read_model: bool, has_
     for kind in problems_of(operation, is_query, has_id) {
         add_problem(operation, kind);
     }
-    if of_read_model {
+    if asks {
         add_problem(operation, ProblemType::Stale);
     }
-    let common = if !is_query {
-        Some(idempotency_key())
-    } else if of_read_model {
-        Some(at_least())
-    } else {
-        None
-    };
-    let common = common.map(Into::into);
+    let key = (!is_query).then(idempotency_key);
+    let common = key.into_iter().chain(asks.then(at_least)).map(Into::into);
     operation.parameters.get_or_insert_default().extend(common);
 }
 
@@ -264,7 +258,8 @@ mod tests {
 
 What each call needs. A key may make a call if one of its scopes covers the permission: `*`, or the permission itself with
 any of its parts as `*`; the scope `tenant` covers `team` and `own`. `platform` is the platform administrator's key and no
-other, `none` a call that proves itself otherwise. Keys and scopes are described in `docs/operating.md`.
+other, `none` a call that proves itself otherwise. With the administrator's key, the calls of `audit.read.tenant` read the
+platform's own trail, and no tenant's. Keys and scopes are described in `docs/operating.md`.
 
 | permission | calls |
 |---|---|

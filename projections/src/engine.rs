@@ -187,8 +187,8 @@ pub(crate) fn denied(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code == "42501")
 }
 
-/// Whether the database refused the values themselves, so that trying again is of no use: SQLSTATE classes 22
-/// and 23 of PostgreSQL, and the results `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
+/// Whether the database refused the values themselves, so that trying again is of no use: SQLSTATE classes 22,
+/// 23 and 54 of PostgreSQL (what is no value, breaks a rule, or is too much), and the results `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
 pub(crate) fn refuses_data(error: &sqlx::Error, kind: Kind) -> bool {
     let Some(code) = code(error) else { return false };
     match kind {

@@ -64,8 +64,8 @@ impl ReadModels {
                 data: listing.data.iter().map(|row| shown(table, row)).collect(),
                 next_cursor: listing.next_cursor,
             },
+            fresh_at: of.as_ref().and_then(|copy| copy.fresh_at),
             positions: of.map(|copy| copy.positions).unwrap_or_default(),
-            fresh_at: None,
         }))
     }
 }

@@ -29,6 +29,8 @@ mod seed;
 mod sql;
 pub mod table;
 mod troubles;
+#[cfg(feature = "unfiltered")]
+mod unfiltered;
 pub mod verify;
 
 pub use checkpoints::Parked;
@@ -58,3 +60,5 @@ pub use scratch::{create_database, drop_database};
 pub use seed::Seed;
 pub use sql::{Statement, Value};
 pub use troubles::{Teller, Trouble};
+#[cfg(feature = "unfiltered")]
+pub use unfiltered::Seen;

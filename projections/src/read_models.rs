@@ -139,6 +139,8 @@ impl OpenError {
 pub struct ReadModels {
     pub(crate) database: Database,
     pub(crate) progress: Arc<Progress>,
+    #[cfg(feature = "unfiltered")]
+    pub(crate) seen: Option<crate::Seen>,
 }
 
 impl ReadModels {
@@ -152,6 +154,8 @@ impl ReadModels {
         Ok(Self {
             database,
             progress: Arc::default(),
+            #[cfg(feature = "unfiltered")]
+            seen: None,
         })
     }
 
@@ -367,7 +371,12 @@ impl ReadModels {
             .map(|projection| (projection.name(), projection.version()))
             .collect();
         let live = checkpoints::positions(&mut transaction, &versions).await?;
-        Ok(Query { transaction, live })
+        Ok(Query {
+            transaction,
+            live,
+            #[cfg(feature = "unfiltered")]
+            seen: self.seen.clone(),
+        })
     }
 }
 
@@ -375,6 +384,8 @@ impl ReadModels {
 pub(crate) struct Query {
     transaction: Transaction<'static, Any>,
     live: Live,
+    #[cfg(feature = "unfiltered")]
+    seen: Option<crate::Seen>,
 }
 
 /// A part of a list whose rows are in the order of some columns, the greatest first.
@@ -442,6 +453,11 @@ impl Query {
 
     /// The rows a statement selects.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, QueryError> {
+        #[cfg(feature = "unfiltered")]
+        let statement = match &self.seen {
+            Some(seen) => seen.unfiltered(statement),
+            None => statement,
+        };
         Ok(statement.rows(&mut self.transaction).await?)
     }
 

@@ -184,6 +184,13 @@ impl Statement {
         self
     }
 
+    /// The same with another text, for the same values.
+    #[cfg(feature = "unfiltered")]
+    pub(crate) fn rewritten(mut self, rewrite: impl FnOnce(&str) -> String) -> Self {
+        self.sql = rewrite(&self.sql);
+        self
+    }
+
     /// Runs it on a connection of queries and answers its rows.
     pub async fn rows(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, sqlx::Error> {
         self.bound::<Any>().fetch_all(connection).await

@@ -4,6 +4,8 @@
 mod access;
 #[path = "audit/export.rs"]
 mod export;
+#[path = "audit/memory.rs"]
+mod memory;
 #[path = "audit/retention.rs"]
 mod retention;
 #[path = "audit/search.rs"]

@@ -1,8 +1,12 @@
-//! What operators do with read models, through the real binary on both engines: replays under load, kills, decisions,
-//! looking into the past, and the terminal.
+//! What operators do with read models, through the real binary on both engines: replays under load, kills, decisions
+//! and their trail, looking into the past, and the terminal; and what is told of age, lag and figures meanwhile.
 
 #[path = "operations/decisions.rs"]
 mod decisions;
+#[path = "operations/figures.rs"]
+mod figures;
+#[path = "operations/freshness.rs"]
+mod freshness;
 #[path = "operations/kills.rs"]
 mod kills;
 #[path = "operations/load.rs"]
@@ -11,5 +15,7 @@ mod load;
 mod past;
 #[path = "operations/terminal.rs"]
 mod terminal;
+#[path = "operations/trail.rs"]
+mod trail;
 #[path = "operations/world.rs"]
 mod world;

@@ -3,6 +3,7 @@ use ulid::Ulid;
 use super::*;
 use crate::Source;
 use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::{decode_event, encode_event};
 
 fn at() -> Timestamp {
     Timestamp::from_millis(1_614_265_330_007)
@@ -51,10 +52,10 @@ async fn it_is_paused_and_resumed_and_what_is_so_changes_nothing() {
         Ok(Vec::new())
     );
     assert_eq!(
-        when(&paused, ProjectionCommand::Resume).await,
-        Ok(vec![ProjectionEvent::Resumed {}])
+        when(&paused, ProjectionCommand::Resume(None)).await,
+        Ok(vec![ProjectionEvent::Resumed { reason: None }])
     );
-    assert_eq!(when(&[], ProjectionCommand::Resume).await, Ok(Vec::new()));
+    assert_eq!(when(&[], ProjectionCommand::Resume(None)).await, Ok(Vec::new()));
 }
 
 #[tokio::test]
@@ -100,10 +101,16 @@ async fn a_record_is_skipped_once_and_only_so_many_are() {
 #[tokio::test]
 async fn one_generation_is_dropped_at_a_time() {
     let (drop, dropped) = (
-        |generation| ProjectionCommand::Drop { generation },
+        |generation| ProjectionCommand::Drop {
+            generation,
+            reason: None,
+        },
         |generation| ProjectionCommand::Dropped { generation },
     );
-    let asked = [ProjectionEvent::DropRequested { generation: 2 }];
+    let asked = [ProjectionEvent::DropRequested {
+        generation: 2,
+        reason: None,
+    }];
     assert_eq!(when(&[], drop(2)).await, Ok(asked.to_vec()));
     assert_eq!(when(&asked, drop(2)).await, Ok(Vec::new()));
     assert_eq!(when(&asked, drop(1)).await, Err(ProjectionRejection::Dropping));
@@ -122,7 +129,10 @@ async fn one_generation_is_dropped_at_a_time() {
 
 #[tokio::test]
 async fn a_drop_that_fails_makes_room_for_the_next() {
-    let asked = ProjectionEvent::DropRequested { generation: 2 };
+    let asked = ProjectionEvent::DropRequested {
+        generation: 2,
+        reason: None,
+    };
     let failed = ProjectionCommand::DropFailed {
         generation: 2,
         reason: reason("it is live"),
@@ -136,9 +146,48 @@ async fn a_drop_that_fails_makes_room_for_the_next() {
         Ok(vec![event.clone()])
     );
     assert_eq!(
-        when(&[asked, event], ProjectionCommand::Drop { generation: 1 }).await,
-        Ok(vec![ProjectionEvent::DropRequested { generation: 1 }])
+        when(
+            &[asked, event],
+            ProjectionCommand::Drop {
+                generation: 1,
+                reason: None
+            }
+        )
+        .await,
+        Ok(vec![ProjectionEvent::DropRequested {
+            generation: 1,
+            reason: None
+        }])
     );
+}
+
+#[tokio::test]
+async fn a_reason_is_kept_where_it_is_said() {
+    let why = || Some(reason("the disk is in"));
+    let paused = [ProjectionEvent::Paused(pause())];
+    for (given, command, event) in [
+        (
+            &paused[..],
+            ProjectionCommand::Resume(why()),
+            ProjectionEvent::Resumed { reason: why() },
+        ),
+        (
+            &[],
+            ProjectionCommand::Drop {
+                generation: 2,
+                reason: why(),
+            },
+            ProjectionEvent::DropRequested {
+                generation: 2,
+                reason: why(),
+            },
+        ),
+    ] {
+        assert_eq!(when(given, command).await, Ok(vec![event.clone()]));
+        let stored = encode_event(&event).unwrap();
+        assert_eq!(stored.data["reason"], "the disk is in");
+        assert_eq!(decode_event::<ProjectionEvent>(&stored).unwrap(), event);
+    }
 }
 
 #[test]
@@ -147,9 +196,12 @@ fn golden_files() {
         ProjectionEvent::WIRE,
         &[
             ProjectionEvent::Paused(pause()),
-            ProjectionEvent::Resumed {},
+            ProjectionEvent::Resumed { reason: None },
             ProjectionEvent::EventSkipped(skip(42)),
-            ProjectionEvent::DropRequested { generation: 2 },
+            ProjectionEvent::DropRequested {
+                generation: 2,
+                reason: None,
+            },
             ProjectionEvent::GenerationDropped { generation: 2 },
             ProjectionEvent::DropFailed {
                 generation: 2,

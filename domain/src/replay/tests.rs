@@ -2,6 +2,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::{decode_event, encode_event};
 use crate::{Source, Text};
 
 fn plan() -> ReplayPlan {
@@ -41,22 +42,29 @@ fn reason() -> Reason {
     Text::new("the log cannot be read").unwrap()
 }
 
+fn requested(plan: ReplayPlan) -> ReplayEvent {
+    ReplayEvent::Requested { plan, reason: None }
+}
+
 async fn when(given: &[ReplayEvent], command: ReplayCommand) -> Result<Vec<ReplayEvent>, ReplayRejection> {
     decide::<Replay>(given, command).await
 }
 
 #[tokio::test]
 async fn it_is_asked_for_once_and_ends_once() {
-    let requested = [ReplayEvent::Requested(plan())];
+    let requested = [requested(plan())];
     assert_eq!(
-        when(&[], ReplayCommand::Request(Work::Rebuild(plan()))).await,
+        when(&[], ReplayCommand::Request(Work::Rebuild(plan()), None)).await,
         Ok(requested.to_vec())
     );
     assert_eq!(
-        when(&requested, ReplayCommand::Request(Work::Rebuild(plan()))).await,
+        when(&requested, ReplayCommand::Request(Work::Rebuild(plan()), None)).await,
         Err(ReplayRejection::AlreadyRequested)
     );
-    for command in [ReplayCommand::Cancel, ReplayCommand::End(ReplayEnd::Cancelled)] {
+    for command in [
+        ReplayCommand::Cancel(None),
+        ReplayCommand::End(ReplayEnd::Cancelled),
+    ] {
         assert_eq!(when(&[], command).await, Err(ReplayRejection::NotFound));
     }
     let ends = [
@@ -78,7 +86,7 @@ async fn it_is_asked_for_once_and_ends_once() {
             Ok(vec![event.clone()])
         );
         let over = [requested[0].clone(), event];
-        for command in [ReplayCommand::Cancel, ReplayCommand::End(end)] {
+        for command in [ReplayCommand::Cancel(None), ReplayCommand::End(end)] {
             assert_eq!(when(&over, command).await, Err(ReplayRejection::Ended));
         }
     }
@@ -89,28 +97,32 @@ async fn going_back_is_a_replay_of_one_projection() {
     let projection: ProjectionName = "audit".parse().unwrap();
     let requested = ReplayEvent::RollbackRequested {
         projection: projection.clone(),
+        reason: None,
     };
-    let back = ReplayCommand::Request(Work::RollBack(projection));
+    let back = ReplayCommand::Request(Work::RollBack(projection), None);
     assert_eq!(when(&[], back.clone()).await, Ok(vec![requested.clone()]));
     assert_eq!(
         when(std::slice::from_ref(&requested), back).await,
         Err(ReplayRejection::AlreadyRequested)
     );
     assert_eq!(
-        when(&[requested], ReplayCommand::Cancel).await,
+        when(&[requested], ReplayCommand::Cancel(None)).await,
         Err(ReplayRejection::NotToBeCancelled)
     );
 }
 
 #[tokio::test]
 async fn cancelling_is_asked_for_once_and_may_come_too_late() {
-    let requested = ReplayEvent::Requested(plan());
-    let cancelling = [requested.clone(), ReplayEvent::CancelRequested {}];
+    let requested = requested(plan());
+    let cancelling = [requested.clone(), ReplayEvent::CancelRequested { reason: None }];
     assert_eq!(
-        when(&[requested], ReplayCommand::Cancel).await,
-        Ok(vec![ReplayEvent::CancelRequested {}])
+        when(&[requested], ReplayCommand::Cancel(None)).await,
+        Ok(vec![ReplayEvent::CancelRequested { reason: None }])
     );
-    assert_eq!(when(&cancelling, ReplayCommand::Cancel).await, Ok(Vec::new()));
+    assert_eq!(
+        when(&cancelling, ReplayCommand::Cancel(None)).await,
+        Ok(Vec::new())
+    );
     let done = ReplayCommand::End(ReplayEnd::Completed(Vec::new()));
     assert_eq!(
         when(&cancelling, done).await,
@@ -132,7 +144,7 @@ async fn a_plan_must_make_sense() {
     };
     for plan in [none, twice] {
         assert_eq!(
-            when(&[], ReplayCommand::Request(Work::Rebuild(plan))).await,
+            when(&[], ReplayCommand::Request(Work::Rebuild(plan), None)).await,
             Err(ReplayRejection::Projections)
         );
     }
@@ -141,11 +153,46 @@ async fn a_plan_must_make_sense() {
         ..inspection()
     };
     assert_eq!(
-        when(&[], ReplayCommand::Request(Work::Rebuild(past))).await,
+        when(&[], ReplayCommand::Request(Work::Rebuild(past), None)).await,
         Err(ReplayRejection::NotToBeSwitched)
     );
-    let inspection = ReplayCommand::Request(Work::Rebuild(inspection()));
+    let inspection = ReplayCommand::Request(Work::Rebuild(inspection()), None);
     assert!(when(&[], inspection).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_reason_is_kept_where_it_is_said() {
+    let why = || Some(Text::new("to be sure").unwrap());
+    let projection: ProjectionName = "audit".parse().unwrap();
+    let (begun, begin) = (
+        ReplayEvent::Requested {
+            plan: inspection(),
+            reason: why(),
+        },
+        ReplayCommand::Request(Work::Rebuild(inspection()), why()),
+    );
+    let (back, go_back) = (
+        ReplayEvent::RollbackRequested {
+            projection: projection.clone(),
+            reason: why(),
+        },
+        ReplayCommand::Request(Work::RollBack(projection), why()),
+    );
+    let given = [requested(plan())];
+    let (cancelled, cancel) = (
+        ReplayEvent::CancelRequested { reason: why() },
+        ReplayCommand::Cancel(why()),
+    );
+    for (given, command, event) in [
+        (&[][..], begin, begun),
+        (&[], go_back, back),
+        (&given, cancel, cancelled),
+    ] {
+        assert_eq!(when(given, command).await, Ok(vec![event.clone()]));
+        let stored = encode_event(&event).unwrap();
+        assert_eq!(stored.data["reason"], "to be sure");
+        assert_eq!(decode_event::<ReplayEvent>(&stored).unwrap(), event);
+    }
 }
 
 #[test]
@@ -153,11 +200,12 @@ fn golden_files() {
     check_golden_files(
         ReplayEvent::WIRE,
         &[
-            ReplayEvent::Requested(inspection()),
+            requested(inspection()),
             ReplayEvent::RollbackRequested {
                 projection: "audit".parse().unwrap(),
+                reason: None,
             },
-            ReplayEvent::CancelRequested {},
+            ReplayEvent::CancelRequested { reason: None },
             ReplayEvent::Completed {
                 differences: differences(),
             },

@@ -104,8 +104,12 @@ fn change(
             to,
         });
     }
-    if let Some(description) = description {
-        events.push(TeamsEvent::Described { team, description });
+    if let Some(description) = description.filter(|to| known.description.as_ref() != Some(to)) {
+        events.push(TeamsEvent::Described {
+            team,
+            description,
+            from: known.description.clone(),
+        });
     }
     Ok(events)
 }

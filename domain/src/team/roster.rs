@@ -1,6 +1,6 @@
 //! A team's members, and how they are kept in snapshots.
 //!
-//! In a snapshot the users of a role are one text, 26 characters of ULID each: [`MAX_MEMBERSHIPS`](super::MAX_MEMBERSHIPS)
+//! In a snapshot (see [`kept`](super::kept)) the users of a role are one text, 26 characters of ULID each: [`MAX_MEMBERSHIPS`](super::MAX_MEMBERSHIPS)
 //! of them then fit into what a bucket takes for one value.
 
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ pub(super) type Roster = BTreeMap<UserId, TeamRole>;
 /// The characters of an id behind its prefix.
 const SUFFIX: usize = 26;
 
-pub(super) fn serialize<S: Serializer>(roster: &Arc<Roster>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize<S: Serializer>(roster: &&Arc<Roster>, serializer: S) -> Result<S::Ok, S::Error> {
     let mut by_role: BTreeMap<TeamRole, String> = BTreeMap::new();
-    for (user, role) in &**roster {
+    for (user, role) in &***roster {
         let suffix = user.as_str().strip_prefix(UserId::PREFIX).unwrap_or_default();
         by_role.entry(*role).or_default().push_str(suffix);
     }

@@ -1,8 +1,10 @@
 use cqrs_es::Aggregate;
 use ulid::Ulid;
 
+use super::kept::ROOM;
 use super::*;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::encode_event;
+use crate::aggregate::testing::{check_earlier_golden_file, check_golden_files, decide};
 
 fn team(number: u128) -> TeamId {
     TeamId::new(Ulid(number))
@@ -355,9 +357,6 @@ fn full() -> Teams {
     teams
 }
 
-/// What a bucket takes for one value on every engine, less room for what a snapshot says besides its state.
-const SNAPSHOT: usize = (1 << 20) - 4_096 - 1_024;
-
 #[test]
 fn the_largest_state_fits_into_a_snapshot_and_comes_back_whole() {
     let teams = full();
@@ -366,8 +365,82 @@ fn the_largest_state_fits_into_a_snapshot_and_comes_back_whole() {
         (MAX_TEAMS, MAX_MEMBERSHIPS)
     );
     let stored = serde_json::to_vec(&teams).unwrap();
-    assert!(stored.len() <= SNAPSHOT, "{} bytes", stored.len());
+    assert!(stored.len() <= ROOM, "{} bytes", stored.len());
+    let mut back: Teams = serde_json::from_slice(&stored).unwrap();
+    for (team, before) in back.teams.values_mut().zip(teams.teams.values()) {
+        // There is no room for what they are for.
+        team.description = team.description.take().or_else(|| before.description.clone());
+    }
+    assert_eq!(back, teams);
+}
+
+#[tokio::test]
+async fn what_a_team_was_for_is_told_as_long_as_it_is_known() {
+    let says = |text: &str| Some(Text::new(text).unwrap());
+    let describe = |description| TeamsCommand::Change {
+        id: team(1),
+        name: None,
+        description: Some(description),
+    };
+    let described = |description, from| TeamsEvent::Described {
+        team: team(1),
+        description,
+        from,
+    };
+    let first = described(says("Sells"), Some(None));
+    assert_eq!(
+        when(&tree(), describe(says("Sells"))).await,
+        Ok(vec![first.clone()])
+    );
+    let mut given = tree();
+    given.push(first);
+    assert_eq!(when(&given, describe(says("Sells"))).await, Ok(Vec::new()));
+    let second = described(None, Some(says("Sells")));
+    assert_eq!(when(&given, describe(None)).await, Ok(vec![second.clone()]));
+
+    // A snapshot keeps it, and that there is none, as long as there is room.
+    let mut teams = Teams::default();
+    given.push(second);
+    given.into_iter().for_each(|event| teams.apply(event));
+    let stored = serde_json::to_vec(&teams).unwrap();
     assert_eq!(serde_json::from_slice::<Teams>(&stored).unwrap(), teams);
+
+    let mut full = full();
+    for id in full.teams.keys().cloned().collect::<Vec<_>>() {
+        full.apply(TeamsEvent::Described {
+            team: id,
+            description: says(&"🦀".repeat(500)),
+            from: None,
+        });
+    }
+    let stored = serde_json::to_vec(&full).unwrap();
+    assert!(stored.len() <= ROOM, "{} bytes", stored.len());
+    let back: Teams = serde_json::from_slice(&stored).unwrap();
+    let (id, unknown) = back.teams.iter().next().unwrap();
+    assert_eq!(unknown.description, None);
+    let change = TeamsCommand::Change {
+        id: id.clone(),
+        name: None,
+        description: Some(None),
+    };
+    let told = TeamsEvent::Described {
+        team: id.clone(),
+        description: None,
+        from: None,
+    };
+    assert_eq!(decide::decide(&back, change), Ok(vec![told.clone()]));
+    let told = encode_event(&told).unwrap();
+    assert!(told.data.get("from").is_none(), "{told:?}");
+}
+
+#[test]
+fn the_first_schema_of_a_description_is_read() {
+    let event = TeamsEvent::Described {
+        team: team(2),
+        description: None,
+        from: None,
+    };
+    check_earlier_golden_file("team.described", 1, &event);
 }
 
 #[tokio::test]
@@ -426,6 +499,7 @@ fn stored_events_decode_for_ever() {
         TeamsEvent::Described {
             team: team(2),
             description: None,
+            from: Some(Some(Text::new("Everything this side").unwrap())),
         },
         TeamsEvent::Moved {
             team: team(2),

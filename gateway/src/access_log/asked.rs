@@ -123,10 +123,7 @@ impl Asking {
     }
 
     fn tenant(&self) -> TenantId {
-        match &self.principal {
-            Principal::Administrator => TenantId::platform(),
-            Principal::Key(holder) => holder.tenant.clone(),
-        }
+        self.principal.tenant()
     }
 
     fn asked(&self, resource: Resource, at: Timestamp) -> Asked {

@@ -39,6 +39,9 @@ enum Action {
         /// Which
         #[arg(value_name = "PROJECTION")]
         name: String,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Pass over the one record that a tenant is parked at; kept on the record, and not to be taken back
     Skip {
@@ -70,6 +73,9 @@ enum Action {
         /// Do not watch it: print its id and return
         #[arg(long)]
         detach: bool,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Drop a generation that is not live
     Drop {
@@ -79,6 +85,9 @@ enum Action {
         /// The generation's number
         #[arg(value_name = "GENERATION")]
         generation: u64,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
 }
 
@@ -102,8 +111,9 @@ pub(crate) async fn run(args: ProjectionsArgs, file: Option<&Path>) -> Result<Ex
                 "{name} is paused; let it go on with `tidings projections resume {name}`"
             ));
         }
-        Action::Resume { name } => {
-            client.post(&path(&name, "resume"), None).await?;
+        Action::Resume { name, reason } => {
+            let body = json!({ "reason": reason });
+            client.post(&path(&name, "resume"), Some(&body)).await?;
             print::line(format_args!("{name} goes on"));
         }
         Action::Skip {
@@ -122,16 +132,24 @@ pub(crate) async fn run(args: ProjectionsArgs, file: Option<&Path>) -> Result<Ex
                 print::line(format_args!("{name} passes over {position} of {tenant}"));
             }
         }
-        Action::Rollback { name, detach } => {
-            let accepted = client.post(&path(&name, "rollback"), None).await?;
+        Action::Rollback { name, detach, reason } => {
+            let body = json!({ "reason": reason });
+            let accepted = client.post(&path(&name, "rollback"), Some(&body)).await?;
             let id = accepted.get("id").and_then(Value::as_str).unwrap_or_default();
             if !detach {
                 return replay::follow(&client, id, args.remote.json()).await;
             }
             print::line(id);
         }
-        Action::Drop { name, generation } => {
-            let path = path(&name, &format!("generations/{generation}"));
+        Action::Drop {
+            name,
+            generation,
+            reason,
+        } => {
+            let mut path = path(&name, &format!("generations/{generation}"));
+            if let Some(reason) = reason {
+                path = format!("{path}?reason={}", segment(&reason));
+            }
             client.delete(&path).await?;
             print::line(format_args!("generation {generation} of {name} is being dropped"));
         }

@@ -30,6 +30,9 @@ pub(crate) struct ReplayArgs {
     /// Make a copy as of this position (e0-42) or time (2026-11-20T08:00:00Z), for inspection: queries do not read it
     #[arg(long, value_name = "POSITION|TIME")]
     to: Option<String>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Do not watch it: print its id and return
     #[arg(long)]
     detach: bool,
@@ -48,6 +51,7 @@ pub(crate) async fn run(args: ReplayArgs, file: Option<&Path>) -> Result<ExitCod
     }
     body["tenant"] = json!(args.tenant);
     body["to"] = json!(args.to);
+    body["reason"] = json!(args.reason);
     let id = request(&client, &body).await?;
     if args.detach {
         if args.remote.json() {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::form_urlencoded::byte_serialize;
 
 use super::client::read;
@@ -36,6 +36,9 @@ enum Action {
         /// Its id
         #[arg(value_name = "ID")]
         id: String,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Print rows of a copy made with --to, one JSON object a line
     Rows {
@@ -64,9 +67,10 @@ pub(crate) async fn run(args: ReplaysArgs, file: Option<&Path>) -> Result<ExitCo
             }
         }
         Action::Watch { id } => return replay::follow(&client, &segment(&id), args.remote.json()).await,
-        Action::Cancel { id } => {
+        Action::Cancel { id, reason } => {
+            let body = json!({ "reason": reason });
             client
-                .post(&format!("/v1/replays/{}/cancel", segment(&id)), None)
+                .post(&format!("/v1/replays/{}/cancel", segment(&id)), Some(&body))
                 .await?;
             print::line(format_args!("{id} is being cancelled"));
         }

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::auth::Member;
+use crate::auth::Auditor;
 use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Limit, Parameters};
 use crate::guard::{may, needs};
@@ -74,7 +74,7 @@ struct AuditQuery {
     responses((status = 200, description = "A page of entries, newest first.", body = List<AuditView>))
 )]
 async fn list_audit(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
     at_least: AtLeast,
     Parameters(query): Parameters<AuditQuery>,
@@ -94,7 +94,10 @@ async fn list_audit(
         cursor: query.cursor,
     };
     Ok(Found::list(
-        app.read_models.audit(&member.tenant).list(&filter, &page).await?,
+        app.read_models
+            .audit(&auditor.tenant)
+            .list(&filter, &page)
+            .await?,
         AuditView::from,
     ))
 }

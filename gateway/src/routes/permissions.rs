@@ -16,9 +16,11 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::auth::Member;
+use crate::consistency::{AtLeast, Found};
 use crate::extract::Body;
 use crate::guard::{may, needs};
 use crate::problem::Problem;
+use crate::proofs;
 
 /// This feature's operations.
 pub(crate) fn router() -> OpenApiRouter<App> {
@@ -61,8 +63,10 @@ struct Answer {
 async fn check_permission(
     member: Member,
     State(app): State<App>,
+    at_least: AtLeast,
     Body(question): Body<Question>,
-) -> Result<axum::Json<Answer>, Problem> {
+) -> Result<Found<Answer>, Problem> {
+    let truth = at_least.judged(&app).await?;
     let (tenant, now) = (&member.tenant, Duration::ZERO);
     let unavailable = |error| Problem::unavailable(&error);
     let user = app
@@ -80,7 +84,8 @@ async fn check_permission(
         _ => question.permission,
     };
     let verdict: Verdict = access::check(&user.aggregate, &roles.aggregate, &permission);
-    Ok(axum::Json(Answer {
+    let truth = truth.with(proofs::position(user.sequence.max(roles.sequence)));
+    Ok(truth.of(Answer {
         allowed: verdict.is_allowed(),
         reason: verdict.to_string(),
     }))

@@ -1,6 +1,6 @@
 //! `/v1/projections`: how read models do, and operators' decisions about them, for the platform administrator.
 
-mod decisions;
+pub(crate) mod decisions;
 mod view;
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::auth::Administrator;
-use crate::consistency::List;
+use crate::consistency::{AtLeast, Found, List, Truth};
 use crate::extract::Id;
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemType};
@@ -35,7 +35,8 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 
 /// List projections
 ///
-/// All of this is read from the log and the read database, so it does not matter which process answers.
+/// All of this is read from the log and the read database, so it does not matter which process answers: it has seen
+/// every decision that was acknowledged.
 #[utoipa::path(
     get, path = "/v1/projections", tag = TAG,
     responses((status = 200, description = "Every projection.", body = List<ProjectionView>))
@@ -43,13 +44,15 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 async fn list_projections(
     _: Administrator,
     State(app): State<App>,
-) -> Result<axum::Json<List<ProjectionView>>, Problem> {
+    at_least: AtLeast,
+) -> Result<Found<List<ProjectionView>>, Problem> {
+    let truth = at_least.judged(&app).await?;
     let known = Known::ask(&app).await?;
     let names = models::all();
     let views = names
         .iter()
         .map(|projection| known.view(&app, projection.as_ref()));
-    Ok(axum::Json(List {
+    Ok(known.told(truth).of(List {
         data: try_join_all(views).await?,
         next_cursor: None,
     }))
@@ -64,11 +67,14 @@ async fn list_projections(
 async fn show_projection(
     _: Administrator,
     State(app): State<App>,
+    at_least: AtLeast,
     Id(name): Id<ProjectionName>,
-) -> Result<axum::Json<ProjectionView>, Problem> {
+) -> Result<Found<ProjectionView>, Problem> {
+    let truth = at_least.judged(&app).await?;
     let projection = known(&name)?;
     let known = Known::ask(&app).await?;
-    Ok(axum::Json(known.view(&app, projection.as_ref()).await?))
+    let view = known.view(&app, projection.as_ref()).await?;
+    Ok(known.told(truth).of(view))
 }
 
 /// The projection of a name, or 404.
@@ -112,6 +118,19 @@ impl Known {
             ends: try_join_all(ends).await?.into_iter().collect(),
             generations,
             troubles,
+        })
+    }
+
+    /// Decisions are read after the logs were asked for their ends, so what is told has seen all up to there.
+    fn told(&self, truth: Truth) -> Truth {
+        let ends = self.ends.iter();
+        let events = ends.filter(|((source, _), _)| *source == Source::Events);
+        events.fold(truth, |truth, ((source, shard), sequence)| {
+            truth.with(Position {
+                source: *source,
+                shard: *shard,
+                sequence: *sequence,
+            })
         })
     }
 

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::auditing::Line;
-use crate::auth::Member;
+use crate::auth::Auditor;
 use crate::consistency::{AtLeast, Found, Truth};
 use crate::extract::Parameters;
 use crate::guard::{may, needs};
@@ -113,13 +113,13 @@ struct ConsistencyQuery {
     responses((status = 200, description = "The signed note.", content((String = "text/plain"))))
 )]
 async fn get_checkpoint(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
     at_least: AtLeast,
 ) -> Result<Response, Problem> {
     at_least.reached(&app, READ_MODEL).await?;
-    let mut tree = snapshot(&app, &member).await?;
-    let note = app.proofs.sign(&member.tenant, &mut tree).await?;
+    let mut tree = snapshot(&app, &auditor).await?;
+    let note = app.proofs.sign(&auditor.tenant, &mut tree).await?;
     let answer = tree.answer(note).await?;
     Ok(Truth::from(&answer).told_by(plain(answer.data)))
 }
@@ -132,8 +132,8 @@ async fn get_checkpoint(
     get, path = "/v1/audit/checkpoint/key", tag = TAG,
     responses((status = 200, description = "The key.", content((String = "text/plain"))))
 )]
-async fn get_checkpoint_key(member: Member, State(app): State<App>) -> Result<Response, Problem> {
-    let key = app.proofs.verifier(&member.tenant)?;
+async fn get_checkpoint_key(auditor: Auditor, State(app): State<App>) -> Result<Response, Problem> {
+    let key = app.proofs.verifier(&auditor.tenant)?;
     Ok(plain(format!("{key}\n")))
 }
 
@@ -147,7 +147,7 @@ async fn get_checkpoint_key(member: Member, State(app): State<App>) -> Result<Re
     responses((status = 200, description = "The proof.", body = InclusionView))
 )]
 async fn prove_record(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
     at_least: AtLeast,
     position: Result<Path<String>, PathRejection>,
@@ -163,18 +163,18 @@ async fn prove_record(
         return Err(nothing());
     }
     at_least.reached(&app, READ_MODEL).await?;
-    let mut tree = snapshot(&app, &member).await?;
+    let mut tree = snapshot(&app, &auditor).await?;
     let leaf = tree.leaf(position.sequence).await?.ok_or_else(nothing)?;
     let size = sized("size", query.size, leaf.leaf + 1, &tree)?;
     let checkpoint = if query.size.is_none() {
-        Some(app.proofs.sign(&member.tenant, &mut tree).await?)
+        Some(app.proofs.sign(&auditor.tenant, &mut tree).await?)
     } else {
-        app.proofs.check(&member.tenant, &mut tree).await?;
+        app.proofs.check(&auditor.tenant, &mut tree).await?;
         None
     };
     let (hashes, root) = proofs::inclusion(&mut tree, leaf, size).await?;
     let answer = tree.answer(()).await?;
-    let record = log::record(&app, &member.tenant, leaf).await?;
+    let record = log::record(&app, &auditor.tenant, leaf).await?;
     Ok(Found::new(answer, |()| InclusionView {
         leaf_index: leaf.leaf,
         tree_size: size,
@@ -195,16 +195,16 @@ async fn prove_record(
     responses((status = 200, description = "The proof.", body = ConsistencyView))
 )]
 async fn prove_consistency(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
     at_least: AtLeast,
     Parameters(query): Parameters<ConsistencyQuery>,
 ) -> Result<Found<ConsistencyView>, Problem> {
     at_least.reached(&app, READ_MODEL).await?;
-    let mut tree = snapshot(&app, &member).await?;
+    let mut tree = snapshot(&app, &auditor).await?;
     let from = sized("from", Some(query.from), 1, &tree)?;
     let to = sized("to", query.to, from, &tree)?;
-    app.proofs.check(&member.tenant, &mut tree).await?;
+    app.proofs.check(&auditor.tenant, &mut tree).await?;
     let (hashes, before, after) = proofs::consistency(&mut tree, from, to).await?;
     let answer = tree.answer(()).await?;
     Ok(Found::new(answer, |()| ConsistencyView {
@@ -220,8 +220,8 @@ async fn prove_consistency(
     }))
 }
 
-async fn snapshot(app: &App, member: &Member) -> Result<TreeSnapshot, Problem> {
-    Ok(app.read_models.tree(&member.tenant, SHARD).snapshot().await?)
+async fn snapshot(app: &App, auditor: &Auditor) -> Result<TreeSnapshot, Problem> {
+    Ok(app.read_models.tree(&auditor.tenant, SHARD).snapshot().await?)
 }
 
 /// A size that a tree has or had, the newest unless given.

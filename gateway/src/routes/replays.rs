@@ -20,10 +20,12 @@ use utoipa_axum::routes;
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Administrator;
-use crate::consistency::List;
-use crate::extract::{Body, Id, Limit, Parameters};
+use crate::consistency::{AtLeast, Found, List};
+use crate::extract::{Body, Id, Limit, OptionalBody, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
+use crate::proofs;
+use crate::routes::projections::decisions::Because;
 use request::NewReplay;
 use view::ReplayView;
 
@@ -78,13 +80,14 @@ async fn start_replay(
     State(app): State<App>,
     Body(new): Body<NewReplay>,
 ) -> Result<Written<ReplayStarted>, Problem> {
+    let reason = new.reason.clone();
     let work = new.check(&app).await?;
     let id = ReplayId::new(administrator.draw().ulid("replay"));
     let meta = administrator.meta("StartReplay");
     let platform = TenantId::platform();
     let receipt = app
         .dispatcher
-        .execute::<Replay>(&platform, id.as_str(), ReplayCommand::Request(work), meta)
+        .execute::<Replay>(&platform, id.as_str(), ReplayCommand::Request(work, reason), meta)
         .await?;
     Ok(Written::accepted(vec![receipt.position], ReplayStarted { id }))
 }
@@ -97,8 +100,10 @@ async fn start_replay(
 async fn list_replays(
     _: Administrator,
     State(app): State<App>,
+    at_least: AtLeast,
     Parameters(query): Parameters<ReplaysQuery>,
-) -> Result<axum::Json<List<ReplayView>>, Problem> {
+) -> Result<Found<List<ReplayView>>, Problem> {
+    let truth = at_least.judged(&app).await?;
     let wrong = |_| {
         let detail = "cursor: take it unchanged from `next_cursor` of this very list";
         Problem::new(ProblemType::InvalidQuery, detail)
@@ -107,19 +112,20 @@ async fn list_replays(
         .cursor
         .map(|cursor| cursor.parse().map_err(wrong))
         .transpose()?;
-    let ids = ids(&app).await.map_err(|error| Problem::unavailable(&error))?;
+    let (ids, last) = ids(&app).await.map_err(|error| Problem::unavailable(&error))?;
+    let truth = truth.with(proofs::position(last));
     let older = |id: &&ReplayId| before.as_ref().is_none_or(|before| *id < before);
     let mut ids = ids.iter().rev().filter(older);
     let rows = usize::try_from(Limit::rows(query.limit)).unwrap_or(usize::MAX);
     let mut data = Vec::new();
     for id in ids.by_ref().take(rows) {
-        if let Some(view) = view(&app, id).await? {
+        if let (Some(view), _) = view(&app, id).await? {
             data.push(view);
         }
     }
     let more = ids.next().is_some();
     let last = data.last().map(|last| last.id.to_string());
-    Ok(axum::Json(List {
+    Ok(truth.of(List {
         next_cursor: last.filter(|_| more),
         data,
     }))
@@ -133,10 +139,14 @@ async fn list_replays(
 async fn show_replay(
     _: Administrator,
     State(app): State<App>,
+    at_least: AtLeast,
     Id(id): Id<ReplayId>,
-) -> Result<axum::Json<ReplayView>, Problem> {
-    let view = view(&app, &id).await?.ok_or_else(Problem::not_found)?;
-    Ok(axum::Json(view))
+) -> Result<Found<ReplayView>, Problem> {
+    let truth = at_least.judged(&app).await?;
+    let (view, sequence) = view(&app, &id).await?;
+    let truth = truth.with(proofs::position(sequence));
+    let view = view.ok_or_else(|| truth.not_found())?;
+    Ok(truth.of(view))
 }
 
 /// Cancel a replay
@@ -144,7 +154,7 @@ async fn show_replay(
 /// What it has built is dropped, and what queries read stays as it is.
 #[utoipa::path(
     post, path = "/v1/replays/{id}/cancel", tag = TAG,
-    params(("id" = String, Path, description = "The replay's id.")),
+    params(("id" = String, Path, description = "The replay's id.")), request_body = Because,
     responses(
         (status = 204, description = "It will end in a moment."),
         (status = 409, description = "`not_possible`: The replay has ended, or is a rollback.", body = ProblemBody,
@@ -155,39 +165,47 @@ async fn cancel_replay(
     administrator: Administrator,
     State(app): State<App>,
     Id(id): Id<ReplayId>,
+    OptionalBody(because): OptionalBody<Because>,
 ) -> Result<Done, Problem> {
     let meta = administrator.meta("CancelReplay");
     let platform = TenantId::platform();
     let receipt = app
         .dispatcher
-        .execute::<Replay>(&platform, id.as_str(), ReplayCommand::Cancel, meta)
+        .execute::<Replay>(
+            &platform,
+            id.as_str(),
+            ReplayCommand::Cancel(because.reason),
+            meta,
+        )
         .await?;
     Ok(Done(receipt.position))
 }
 
-async fn view(app: &App, id: &ReplayId) -> Result<Option<ReplayView>, Problem> {
+/// How a replay is shown, and its last record; none of an id that is no replay's.
+async fn view(app: &App, id: &ReplayId) -> Result<(Option<ReplayView>, u64), Problem> {
     let platform = TenantId::platform();
     let loaded = app
         .dispatcher
         .load::<Replay>(&platform, id.as_str(), Duration::ZERO)
         .await;
-    let replay = loaded.map_err(|error| Problem::unavailable(&error))?.aggregate;
+    let replay = loaded.map_err(|error| Problem::unavailable(&error))?;
     let row = app.read_models.rebuild(id.as_str()).await?;
-    Ok(ReplayView::of(id, &replay, row))
+    Ok((ReplayView::of(id, &replay.aggregate, row), replay.sequence))
 }
 
-/// The ids of all replays, in the order of their making.
-async fn ids(app: &App) -> Result<BTreeSet<ReplayId>, ReadError> {
-    let mut ids = BTreeSet::new();
+/// The ids of all replays, in the order of their making, and the last record about any of them.
+async fn ids(app: &App) -> Result<(BTreeSet<ReplayId>, u64), ReadError> {
+    let (mut ids, mut after) = (BTreeSet::new(), 0);
     let Some((_, log)) = app.logs.iter().find(|(log, _)| *log == Log::Events(0)) else {
-        return Ok(ids);
+        return Ok((ids, after));
     };
     let filter = Filter::new(format!("ev.{}.replay.*", TenantId::platform()));
     let filter = filter.map_err(|error| ReadError::Unavailable(Box::new(error)))?;
-    let mut after = 0;
     loop {
         let page = log.read(after, Some(&filter), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(ids) };
+        let Some(last) = page.last() else {
+            return Ok((ids, after));
+        };
         after = last.sequence;
         let named = page
             .iter()

@@ -6,7 +6,7 @@ use super::Control;
 use super::batch::{Batch, BatchError, ParkedTenants, write};
 use super::chunk::Chunk;
 use crate::checkpoints::{Parked, Place};
-use crate::engine::{Database, Session, copies};
+use crate::engine::{Database, Session, copies, refuses_data};
 use crate::projection::position;
 use crate::rows::{Rows, Store};
 
@@ -70,20 +70,35 @@ async fn catch_up(
     let Ok(filter) = Filter::new(format!("{root}.{}.>", parked.tenant)) else {
         return Ok(Some(parked));
     };
+    let mut most = PAGE;
     loop {
         let after = parked.position.sequence.saturating_sub(1);
-        let mut records = log.read(after, Some(&filter), PAGE).await?;
+        let mut records = log.read(after, Some(&filter), most).await?;
         records.retain(|record| record.sequence <= checkpoint);
-        let mut session = database.begin().await?;
-        if !place.hold(&mut session, checkpoint).await? {
-            return Err(BatchError::Fenced.into());
-        }
+        let mut session = held(database, place, checkpoint).await?;
         let Some(last) = records.last().map(|record| record.sequence) else {
             place.unpark(&mut session, &parked.tenant).await?;
             session.commit().await?;
             return Ok(None);
         };
-        let poison = page(place, &records, &mut session, control).await?;
+        let poison = match page(place, &records, &mut session, control).await {
+            Err(BatchError::Database(error)) if refuses_data(&error, database.kind) => {
+                // The database refused some value without telling whose: with ever fewer records it shows.
+                drop(session);
+                if records.len() > 1 {
+                    most = records.len() / 2;
+                    continue;
+                }
+                session = held(database, place, checkpoint).await?;
+                Some(Parked {
+                    position: position(place.log, last),
+                    error: error.to_string(),
+                    ..parked.clone()
+                })
+            }
+            folded => folded?,
+        };
+        most = (most * 2).min(PAGE);
         let stopped = poison.is_some();
         parked = poison.unwrap_or_else(|| Parked {
             position: position(place.log, last + 1),
@@ -94,6 +109,16 @@ async fn catch_up(
         if stopped {
             return Ok(Some(parked));
         }
+    }
+}
+
+/// Begins a transaction in which the checkpoint stays where it is.
+async fn held(database: &Database, place: Place<'_>, checkpoint: u64) -> Result<Session, ResumeError> {
+    let mut session = database.begin().await?;
+    if place.hold(&mut session, checkpoint).await? {
+        Ok(session)
+    } else {
+        Err(BatchError::Fenced.into())
     }
 }
 

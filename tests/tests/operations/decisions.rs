@@ -110,7 +110,7 @@ tests::for_each_engine! {
 }
 
 /// Appends a record that no program can read, as one of the tenant's; answers where it stands.
-async fn plant(world: &mut World, kind: Engine) -> anyhow::Result<String> {
+pub(crate) async fn plant(world: &mut World, kind: Engine) -> anyhow::Result<String> {
     if kind == Engine::Embedded {
         world.service.terminate().await?;
     }

@@ -1,47 +1,22 @@
 //! Tenant isolation in PostgreSQL: the database itself hides other tenants' rows, and the service refuses to start
 //! where it would not.
 
+use std::collections::BTreeMap;
+
+use anyhow::Context;
 use domain::TenantId;
+use domain::proof::Outline;
 use projections::verify::visible_tenants;
-use projections::{OpenError, ReadModels, Settings, Target};
+use projections::{
+    AuditFilter, DeliveryFilter, Interval, InvitationFilter, MessageFilter, Metric, OpenError, Page,
+    ReadModels, Series, SeriesQuery, Settings, Standing, Target, TeamFilter, UserFilter, models,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::history::Dice;
-use crate::world::{Store, World, tenant};
-
-const TABLES: &[&str] = &[
-    "tenants",
-    "users",
-    "user_roles",
-    "roles",
-    "role_graphs",
-    "permission_users",
-    "permission_user_roles",
-    "permission_own",
-    "permission_roles",
-    "permission_role_grants",
-    "permission_role_parents",
-    "team_trees",
-    "teams",
-    "team_members",
-    "team_former_users",
-    "invitations",
-    "endpoints",
-    "audit",
-    "messages",
-    "deliveries",
-    "attempts",
-    "delivery_counts",
-    "stats_totals",
-    "stats_event_types",
-    "stats_minutes",
-    "series_events",
-    "series_deliveries",
-    "series_users",
-    "series_user_days",
-    "api_keys",
-    "settings_versions",
-    "usage",
-];
+use crate::rebuild::{plan, rebuild, standing_of};
+use crate::world::{ALL, Store, World, at, endpoint_id, role_id, tenant, user_id};
 
 fn open(url: &str, migrate: bool) -> impl Future<Output = Result<ReadModels, OpenError>> {
     ReadModels::open(Settings {
@@ -50,69 +25,303 @@ fn open(url: &str, migrate: bool) -> impl Future<Output = Result<ReadModels, Ope
     })
 }
 
-/// No filter at all, and still only the rows of the tenant named.
+/// The tables that a tenant's rows are in, each with its projection.
+fn tables() -> Vec<(&'static str, &'static str)> {
+    let known = models::all();
+    let kept = known.iter().filter(|projection| !projection.lasting());
+    let tables = kept.flat_map(|projection| {
+        let name = projection.name();
+        projection.tables().iter().map(move |table| (name, *table))
+    });
+    let of_tenants = tables.filter(|(_, table)| {
+        table
+            .columns
+            .first()
+            .is_some_and(|column| column.name == "tenant")
+    });
+    of_tenants
+        .map(|(projection, table)| (projection, table.name))
+        .collect()
+}
+
+/// Something of every kind for two tenants and more.
+async fn inhabited(world: &mut World) -> anyhow::Result<()> {
+    world.live(&mut Dice::new(3), 300).await?;
+    let platform = TenantId::platform();
+    for number in [1, 2] {
+        let of = tenant(number);
+        let slug = format!("acme-{number}");
+        let provisioned = json!({ "id": of.as_str(), "name": "Acme", "slug": slug, "plan": null });
+        let provisioned = vec![("tenant.provisioned", provisioned)];
+        world
+            .commit(&platform, "tenant", of.as_str(), 1, provisioned)
+            .await?;
+        let key = format!("key_{number:0>26}");
+        let issued = vec![(
+            "api_key.issued",
+            json!({ "name": format!("owner {number}"), "scopes": ["*"] }),
+        )];
+        world.commit(&of, "api_key", &key, 1, issued).await?;
+        let days = 30_000 + number;
+        let to = json!({ "team_max_depth": 3, "audit_retention_days": days });
+        let changed = vec![("settings.changed", json!({ "version": 1, "from": {}, "to": to }))];
+        world.commit(&of, "settings", of.as_str(), 1, changed).await?;
+        let event_type = format!("invoice.paid{number}");
+        let registered =
+            json!({ "name": event_type, "version": 1, "schema": { "const": number }, "description": null });
+        let registered = vec![("event_type.registered", registered)];
+        world
+            .commit(&of, "event_type", &event_type, 1, registered)
+            .await?;
+        let user = user_id(1_000_000 + number);
+        let email = format!("of{number}@example.org");
+        let rights = json!({ "permission": "teams.read.tenant", "effect": "allow" });
+        let events = vec![
+            ("user.registered", json!({ "email": email, "name": "Eve" })),
+            ("user.role_granted", json!({ "role": role_id(number) })),
+            ("user.permission_set", rights),
+        ];
+        world.commit(&of, "user", &user, 1, events).await?;
+        let id = endpoint_id(1_000_000 + number);
+        let settings = json!({ "url": format!("https://example.org/{number}"), "event_types": ["*"], "description": null });
+        let created = vec![("endpoint.created", json!({ "settings": settings }))];
+        world.commit(&of, "endpoint", id.as_str(), 1, created).await?;
+    }
+    Ok(())
+}
+
+/// No filter at all, and still only the rows of the tenant named: in every table of every read model, and in its copy
+/// once that was switched to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_filter_a_query_sees_one_tenant() -> anyhow::Result<()> {
     let mut world = World::new(Store::Postgres).await?;
     let read_models = world.open().await?;
     let (projectors, stop) = world.start(&read_models);
-    world.live(&mut Dice::new(3), 300).await?;
-    let provisioned =
-        serde_json::json!({ "id": tenant(1).as_str(), "name": "Acme", "slug": "acme", "plan": null });
-    let platform = TenantId::platform();
-    world
-        .commit(
-            &platform,
-            "tenant",
-            tenant(1).as_str(),
-            1,
-            vec![("tenant.provisioned", provisioned)],
-        )
-        .await?;
-    for number in [1, 2] {
-        let key = format!("key_{number:0>26}");
-        let issued = serde_json::json!({ "name": "owner", "scopes": ["*"] });
-        world
-            .commit(
-                &tenant(number),
-                "api_key",
-                &key,
-                1,
-                vec![("api_key.issued", issued)],
-            )
-            .await?;
-        let of = tenant(number);
-        let changed = serde_json::json!({ "version": 1, "from": {}, "to": { "team_max_depth": 3 } });
-        world
-            .commit(
-                &of,
-                "settings",
-                of.as_str(),
-                1,
-                vec![("settings.changed", changed)],
-            )
-            .await?;
-    }
+    inhabited(&mut world).await?;
     world.settled(&read_models).await?;
-    for table in TABLES {
-        let owner = if *table == "tenants" {
-            platform.clone()
-        } else {
-            tenant(1)
-        };
-        assert_eq!(
-            visible_tenants(&read_models, &owner, table).await?,
-            [owner.as_str()],
-            "{table}"
-        );
-        let nobody = visible_tenants(&read_models, &tenant(99), table).await?;
-        assert!(
-            nobody.is_empty(),
-            "{table} shows {nobody:?} to a tenant without rows"
-        );
+    assert!(tables().len() >= 38, "only {:?}", tables());
+    for generation in 0..2 {
+        for (projection, table) in tables() {
+            assert_eq!(
+                standing_of(&read_models, projection, Standing::Live).await?,
+                [generation]
+            );
+            let owner = if table == "tenants" {
+                TenantId::platform()
+            } else {
+                tenant(1)
+            };
+            let name = format!("{table} of generation {generation}");
+            assert_eq!(
+                visible_tenants(&read_models, &owner, table).await?,
+                [owner.as_str()],
+                "{name}"
+            );
+            let nobody = visible_tenants(&read_models, &tenant(99), table).await?;
+            assert!(
+                nobody.is_empty(),
+                "{name} shows {nobody:?} to a tenant without rows"
+            );
+        }
+        if generation == 0 {
+            let never = CancellationToken::new();
+            rebuild(&world, &read_models)
+                .run("rpl_1", &plan(ALL), &never)
+                .await?;
+        }
     }
     stop.cancel();
     projectors.join().await;
+    Ok(())
+}
+
+/// Every query, with the program's filter taken out of its statements: on PostgreSQL each answers as if it were there.
+/// On SQLite, where nothing else confines them, they answer with others' rows, so it was taken out indeed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_programs_filter_every_query_answers_the_same() -> anyhow::Result<()> {
+    for store in [Store::Postgres, Store::Sqlite] {
+        let mut world = World::new(store).await?;
+        let read_models = world.open().await?;
+        let (projectors, stop) = world.start(&read_models);
+        inhabited(&mut world).await?;
+        world.settled(&read_models).await?;
+        for generation in 0..2 {
+            let (unfiltered, seen) = read_models.unfiltered();
+            let (with, without) = (every_query(&read_models).await?, every_query(&unfiltered).await?);
+            assert!(with.len() >= 40, "only {} queries", with.len());
+            for (query, expected) in &with {
+                let found = &without[query];
+                match store {
+                    Store::Postgres => assert_eq!(found, expected, "{query} of generation {generation}"),
+                    Store::Sqlite => assert_eq!(
+                        found == expected,
+                        CONFINED_OTHERWISE.contains(query),
+                        "{query}: {found}"
+                    ),
+                }
+            }
+            covered(&seen.statements(), generation);
+            if generation == 0 {
+                let never = CancellationToken::new();
+                rebuild(&world, &read_models)
+                    .run("rpl_1", &plan(ALL), &never)
+                    .await?;
+            }
+        }
+        stop.cancel();
+        projectors.join().await;
+    }
+    Ok(())
+}
+
+/// That every statement had a filter, and that together they read every table of a tenant's.
+fn covered(statements: &[String], generation: i64) {
+    for statement in statements {
+        assert!(
+            statement.contains("OR 1 = 1"),
+            "no filter was taken out of {statement}"
+        );
+    }
+    let suffix = if generation == 0 {
+        String::new()
+    } else {
+        format!("_g{generation}")
+    };
+    for (_, table) in tables() {
+        let read = statements.iter().any(|statement| {
+            let words = statement.split(|letter: char| !(letter.is_alphanumeric() || letter == '_'));
+            words.into_iter().any(|word| word == format!("{table}{suffix}"))
+        });
+        assert_eq!(read, !FOLDED_ONLY.contains(&table), "{table}{suffix}");
+    }
+}
+
+/// Tables that only folds read.
+const FOLDED_ONLY: &[&str] = &[];
+
+/// Queries that answer the same with every tenant's rows: what they ask for is one tenant's by itself.
+const CONFINED_OTHERWISE: &[&str] = &[];
+
+fn page() -> Page {
+    Page {
+        limit: Some(200),
+        cursor: None,
+    }
+}
+
+/// What each query answers the first tenant, also of ids that are the second's.
+async fn every_query(read_models: &ReadModels) -> anyhow::Result<BTreeMap<&'static str, String>> {
+    let (own, page, now) = (tenant(1), page(), at(10_000_000_000));
+    let user = user_id(1_000_002).parse()?;
+    let role = role_id(1).parse()?;
+    let team = format!("team_{:0>26}", 1).parse()?;
+    let event_type = "invoice.paid2".parse()?;
+    let mut answers = BTreeMap::new();
+    macro_rules! asked {
+        ($($name:literal: $query:expr),* $(,)?) => {
+            $(answers.insert($name, format!("{:?}", $query.await.context($name)?.data));)*
+        };
+    }
+    let users = read_models.users(&own);
+    let of_role = UserFilter {
+        role: Some(role_id(2).parse()?),
+        ..UserFilter::default()
+    };
+    asked! {
+        "users": users.list(&UserFilter::default(), &page),
+        "users of a role": users.list(&of_role, &page),
+        "a user": users.get(&user),
+        "preferences": users.preferences(&user),
+        "roles": read_models.roles(&own).list(&page),
+        "a role": read_models.roles(&own).get(&role),
+        "holders": read_models.permissions(&own).holders(&"teams.read.tenant".parse()?, &page),
+        "holders of a role": read_models.permissions(&own).role_holders(&role, &page),
+        "teams": read_models.teams(&own).list(&TeamFilter::default(), &page),
+        "teams of a member": read_models.teams(&own).list(&TeamFilter { member: Some(user_id(1).parse()?), parent: None }, &page),
+        "a team": read_models.teams(&own).get(&team),
+        "members": read_models.teams(&own).members(&team, &page),
+        "keys": read_models.api_keys(&own).list(&page),
+        "a key": read_models.api_keys(&own).get(&format!("key_{:0>26}", 2).parse()?),
+        "endpoints": read_models.endpoints(&own).list(&page),
+        "an endpoint": read_models.endpoints(&own).get(&endpoint_id(1_000_002)),
+        "event types": read_models.event_types(&own).list(&page),
+        "an event type": read_models.event_types(&own).get(&event_type),
+        "a version": read_models.event_types(&own).version(&event_type, 1),
+        "settings": read_models.settings(&own).newest(),
+        "settings that were": read_models.settings(&own).history(&page),
+        "usage": read_models.usage(&own).get(),
+        "figures": read_models.stats(&own).get(now),
+    }
+    let invitations = read_models.invitations(&own);
+    let filter = InvitationFilter { status: None, now };
+    let foreign = read_models.invitations(&tenant(2)).list(&filter, &page).await?;
+    let foreign = foreign.data.data.first().context("an invitation")?.id.clone();
+    let messages = read_models.messages(&own);
+    let message = read_models
+        .messages(&tenant(2))
+        .list(&MessageFilter::default(), &page)
+        .await?;
+    let message = message.data.data.first().context("a message")?.id.clone();
+    let deliveries = read_models.deliveries(&own);
+    let delivery = read_models
+        .deliveries(&tenant(2))
+        .list(&DeliveryFilter::default(), &page)
+        .await?;
+    let delivery = delivery.data.data.first().context("a delivery")?.id.clone();
+    asked! {
+        "invitations": invitations.list(&filter, &page),
+        "an invitation": invitations.get(&foreign, now),
+        "messages": messages.list(&MessageFilter::default(), &page),
+        "a message": messages.get(&message),
+        "deliveries": deliveries.list(&DeliveryFilter::default(), &page),
+        "a delivery": deliveries.get(&delivery),
+        "attempts": deliveries.attempts(&delivery),
+        "dead letters": deliveries.dead_letters(None, &page),
+        "endpoints of dead letters": deliveries.dead_letter_endpoints(),
+    }
+    let audit = read_models.audit(&own);
+    let by = AuditFilter {
+        action: Some("user.registered".to_owned()),
+        ..AuditFilter::default()
+    };
+    asked! {
+        "trail": audit.list(&AuditFilter::default(), &page),
+        "trail of an action": audit.list(&by, &page),
+    }
+    let followed = audit.after(&by, "e0-0".parse()?, 200).await?;
+    answers.insert("trail as it grows", format!("{:?}", followed.rows));
+    trees(read_models, &own, &mut answers).await?;
+    let series = read_models.series(&own);
+    for (name, metric, of) in [
+        ("series of events", Metric::Events, Series::All),
+        (
+            "series of a type",
+            Metric::Events,
+            Series::Type("invoice.paid".parse()?),
+        ),
+        ("series of deliveries", Metric::Deliveries, Series::All),
+        ("series of users", Metric::ActiveUsers, Series::All),
+    ] {
+        let wanted = SeriesQuery::new(metric, Interval::Day, of, Some(at(0)), at(86_400_000))?;
+        answers.insert(name, format!("{:?}", series.get(&wanted).await?.data));
+    }
+    Ok(answers)
+}
+
+async fn trees(
+    read_models: &ReadModels,
+    own: &TenantId,
+    answers: &mut BTreeMap<&'static str, String>,
+) -> anyhow::Result<()> {
+    let mut tree = read_models.tree(own, 0).snapshot().await?;
+    let state = tree.state();
+    answers.insert("tree", format!("{state:?}"));
+    let foreign = read_models.tree(&tenant(2), 0).snapshot().await?.state().last;
+    answers.insert("leaf", format!("{:?}", tree.leaf(foreign).await?));
+    answers.insert("leaves", format!("{:?}", tree.leaves(20, state.size, 200).await?));
+    let outline = Outline::inclusion(3, state.size).context("an outline")?;
+    let proof = tree.subtrees(&[&outline]).await?.prove(&outline);
+    answers.insert("proof", format!("{proof:?}"));
     Ok(())
 }
 

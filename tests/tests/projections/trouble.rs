@@ -149,6 +149,65 @@ pub(crate) async fn a_parked_tenant_goes_on_once_its_records_can_be_read(store: 
     Ok(())
 }
 
+pub(crate) async fn a_value_that_the_database_refuses_parks_one_tenant(store: Store) -> anyhow::Result<()> {
+    let mut world = World::new(store).await?;
+    let (bad, good) = (tenant(1), tenant(2));
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
+    world.register(&bad, 1).await?;
+    world.settled(&read_models).await?;
+    let (refuse, allow) = match store {
+        Store::Postgres => (
+            "ALTER TABLE users ADD CONSTRAINT refused CHECK (name <> 'User 3')",
+            "ALTER TABLE users DROP CONSTRAINT refused",
+        ),
+        Store::Sqlite => (
+            "CREATE TRIGGER refused BEFORE INSERT ON users WHEN NEW.name = 'User 3' BEGIN SELECT RAISE(ABORT, 'no'); END",
+            "DROP TRIGGER refused",
+        ),
+    };
+    world.sql(refuse).await?;
+    // The third record, and others before and behind it.
+    for number in 2..=9 {
+        world.register(&bad, number).await?;
+        world.register(&good, 100 + number).await?;
+    }
+    world.settled(&read_models).await?;
+    until(&projectors, "users", |status| !status.parked.is_empty()).await?;
+    stop.cancel();
+    projectors.join().await;
+    // A start tries again, and the others are folded nevertheless.
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
+    world.register(&good, 200).await?;
+    world.settled(&read_models).await?;
+    let status = until(&projectors, "users", |status| !status.parked.is_empty()).await?;
+    assert_eq!(status.parked.len(), 1, "{status:?}");
+    assert_eq!(status.parked[0].tenant, bad.as_str());
+    assert_eq!(status.parked[0].position.sequence, 4, "{status:?}");
+    assert!(status.last_error.is_none() && !status.stopped, "{status:?}");
+    let users = async |tenant| -> anyhow::Result<usize> {
+        let users = read_models.users(tenant);
+        let listed = users.list(&UserFilter::default(), &Page::default()).await?;
+        Ok(listed.data.data.len())
+    };
+    assert_eq!((users(&bad).await?, users(&good).await?), (2, 9));
+    stop.cancel();
+    projectors.join().await;
+
+    world.sql(allow).await?;
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
+    until(&projectors, "users", |status| {
+        !status.positions.is_empty() && status.parked.is_empty()
+    })
+    .await?;
+    world.assert_folded(&read_models).await?;
+    stop.cancel();
+    projectors.join().await;
+    Ok(())
+}
+
 /// A log that has lost one record.
 #[derive(Debug)]
 struct Lossy {

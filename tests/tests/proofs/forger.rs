@@ -69,6 +69,17 @@ async fn rewrite_stream(url: &str, sequence: u64, payload: &[u8]) -> anyhow::Res
     Ok(())
 }
 
+/// Takes from the read database what it knows of the log itself, by which a stream that was made anew is told.
+pub(crate) async fn forget_log(service: &Tidings) -> anyhow::Result<()> {
+    if let Some(database) = service.database() {
+        let mut connection = PgConnection::connect(&database.url).await?;
+        sqlx::raw_sql("DELETE FROM event_log_origins; DELETE FROM event_fences")
+            .execute(&mut connection)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Makes the rows of a tenant's tree fit these records.
 pub(crate) async fn rewrite_tree(service: &Tidings, tenant: &str, lines: &[Value]) -> anyhow::Result<()> {
     let mut statements = Vec::new();

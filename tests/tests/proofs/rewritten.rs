@@ -64,25 +64,26 @@ for_each_engine! {
         assert_eq!(verdict.code, Some(1));
         assert_eq!(verdict.kinds()?, ["rewritten"]);
 
-        // A process that remembers nothing signs it. Who kept the checkpoint still finds it.
-        if engine == Engine::Embedded {
-            world.restart().await?;
-            let (_, now) = world.checkpoint().await?;
-            assert_eq!(world.verify(&rewritten, &[&now], &key)?.code, Some(0));
-            let verdict = world.verify(&rewritten, &[&now, &kept], &key)?;
-            assert_eq!((verdict.code, verdict.kinds()?), (Some(1), vec!["rewritten".to_owned()]));
-            world.users(20..25).await?;
-            let proof = world.api.get(&consistency).await?.expect(200)?;
-            ensure!(text(&proof["from"], "root")? != before.hash().to_string(), "the root is the old one");
-            let after = outsider::open(&world.checkpoint().await?.0, &key)?;
-            ensure!(outsider::consistent(&proof, &before, &after).is_err(), "it was believed");
-            // The proof itself holds between the two forged trees.
-            let hashes: Vec<_> = proof["hashes"].as_array().context("hashes")?.iter()
-                .map(|hash| Ok(tlog_tiles::Hash::parse_hash(hash.as_str().context("a hash")?)?))
-                .collect::<anyhow::Result<_>>()?;
-            let from = tlog_tiles::Hash::parse_hash(text(&proof["from"], "root")?)?;
-            check_tree(&hashes, after.size(), *after.hash(), before.size(), from)?;
-        }
+        // A process that remembers nothing signs it, once the read database does not tell it of another log. Who kept
+        // the checkpoint still finds it.
+        world.service.terminate().await?;
+        forger::forget_log(&world.service).await?;
+        world.restart().await?;
+        let (_, now) = world.checkpoint().await?;
+        assert_eq!(world.verify(&rewritten, &[&now], &key)?.code, Some(0));
+        let verdict = world.verify(&rewritten, &[&now, &kept], &key)?;
+        assert_eq!((verdict.code, verdict.kinds()?), (Some(1), vec!["rewritten".to_owned()]));
+        world.users(20..25).await?;
+        let proof = world.api.get(&consistency).await?.expect(200)?;
+        ensure!(text(&proof["from"], "root")? != before.hash().to_string(), "the root is the old one");
+        let after = outsider::open(&world.checkpoint().await?.0, &key)?;
+        ensure!(outsider::consistent(&proof, &before, &after).is_err(), "it was believed");
+        // The proof itself holds between the two forged trees.
+        let hashes: Vec<_> = proof["hashes"].as_array().context("hashes")?.iter()
+            .map(|hash| Ok(tlog_tiles::Hash::parse_hash(hash.as_str().context("a hash")?)?))
+            .collect::<anyhow::Result<_>>()?;
+        let from = tlog_tiles::Hash::parse_hash(text(&proof["from"], "root")?)?;
+        check_tree(&hashes, after.size(), *after.hash(), before.size(), from)?;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::ocsf::Event;
 use super::view::{AuditView, OutcomeView};
 use super::{READ_MODEL, TAG};
 use crate::app::App;
-use crate::auth::Member;
+use crate::auth::Auditor;
 use crate::consistency::AtLeast;
 use crate::extract::Parameters;
 use crate::guard::{may, needs};
@@ -71,7 +71,7 @@ struct ExportQuery {
     responses((status = 200, description = "The file.", content((String = "application/jsonl"), (String = "text/csv"))))
 )]
 async fn export_audit(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
     at_least: AtLeast,
     Parameters(query): Parameters<ExportQuery>,
@@ -86,7 +86,7 @@ async fn export_audit(
         until: query.until,
         q: query.q,
     };
-    let (tenant, plain) = (member.tenant, |_: &TenantId, row| AuditView::from(row));
+    let (tenant, plain) = (auditor.tenant, |_: &TenantId, row| AuditView::from(row));
     match query.format {
         AuditFormat::Jsonl => write(app, tenant, filter, (Format::Jsonl, "audit"), plain).await,
         AuditFormat::Csv => write(app, tenant, filter, (Format::Csv, "audit"), plain).await,

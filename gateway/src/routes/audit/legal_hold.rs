@@ -12,10 +12,12 @@ use utoipa_axum::routes;
 use super::TAG;
 use crate::answer::Done;
 use crate::app::App;
-use crate::auth::Member;
+use crate::auth::{Auditor, Member};
+use crate::consistency::{AtLeast, Found};
 use crate::extract::Body;
 use crate::guard::{may, needs};
 use crate::problem::Problem;
+use crate::proofs;
 
 /// This part's operations.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -46,22 +48,27 @@ struct LegalHoldView {
 }
 
 /// Show the legal hold
+///
+/// Judged by the log itself, so it has seen every change that was acknowledged.
 #[utoipa::path(
     get, path = "/v1/audit/legal-hold", tag = TAG,
     responses((status = 200, description = "Whether there is one, and why.", body = LegalHoldView))
 )]
 async fn show_legal_hold(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
-) -> Result<axum::Json<LegalHoldView>, Problem> {
-    let tenant = &member.tenant;
+    at_least: AtLeast,
+) -> Result<Found<LegalHoldView>, Problem> {
+    let truth = at_least.judged(&app).await?;
+    let tenant = &auditor.tenant;
     let loaded = app
         .dispatcher
         .load::<LegalHold>(tenant, tenant.as_str(), Duration::ZERO)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
     let reason = loaded.aggregate.reason().cloned();
-    Ok(axum::Json(LegalHoldView {
+    let truth = truth.with(proofs::position(loaded.sequence));
+    Ok(truth.of(LegalHoldView {
         held: reason.is_some(),
         reason,
     }))

@@ -27,7 +27,7 @@ use utoipa_axum::routes;
 use super::view::{AuditView, OutcomeView};
 use super::{READ_MODEL, TAG};
 use crate::app::App;
-use crate::auth::{MAX_AGE, Member, Principal};
+use crate::auth::{Auditor, MAX_AGE};
 use crate::consistency::{AtLeast, Truth};
 use crate::extract::Parameters;
 use crate::guard::{authorize, may, needs};
@@ -139,7 +139,7 @@ struct StreamQuery {
     responses((status = 200, description = "The entries as they come.", content((String = "text/event-stream"))))
 )]
 async fn stream_audit(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
     at_least: AtLeast,
     headers: HeaderMap,
@@ -147,11 +147,11 @@ async fn stream_audit(
 ) -> Result<Response, Problem> {
     let named = named(&headers, query.after.as_deref())?;
     at_least.reached(&app, READ_MODEL).await?;
-    let permit = app.streams.take(&member.tenant)?;
-    let truth = Truth::from(&app.read_models.seen(&member.tenant, READ_MODEL).await?);
+    let permit = app.streams.take(&auditor.tenant)?;
+    let truth = Truth::from(&app.read_models.seen(&auditor.tenant, READ_MODEL).await?);
     let place = match named {
         Some(place) => place,
-        None => app.read_models.audit(&member.tenant).end().await?,
+        None => app.read_models.audit(&auditor.tenant).end().await?,
     };
     let filter = AuditFilter {
         actor: query.actor,
@@ -282,12 +282,11 @@ impl Following {
     async fn admitted(&self) -> Result<(), Problem> {
         let principal = self.app.authority.authenticate(&self.credential).await?;
         authorize(&may::READ_AUDIT, &principal)?;
-        match principal {
-            Principal::Key(holder) if holder.tenant == self.permit.tenant => Ok(()),
-            _ => Err(Problem::new(
-                ProblemType::Forbidden,
-                "This is another tenant's key.",
-            )),
+        if principal.tenant() == self.permit.tenant {
+            Ok(())
+        } else {
+            let detail = "This is another tenant's key.";
+            Err(Problem::new(ProblemType::Forbidden, detail))
         }
     }
 

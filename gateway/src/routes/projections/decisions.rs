@@ -6,7 +6,7 @@ use domain::replay::{Replay, ReplayCommand, Work};
 use domain::{Position, ReplayId, TenantId};
 use projections::Standing;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -14,7 +14,7 @@ use super::{TAG, decided, known};
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Administrator;
-use crate::extract::{Body, Id, OptionalBody, Pair};
+use crate::extract::{Body, Id, OptionalBody, Pair, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 use crate::routes::replays::ReplayStarted;
@@ -29,12 +29,22 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(needs(may::ADMINISTER_PLATFORM, routes!(drop_generation)))
 }
 
-/// Why a projection shall stand still.
+/// Why an operator decides so.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PauseFor {
+pub(crate) struct Because {
     /// The reason, for the record: 1 to 500 characters.
     #[schema(value_type = Option<String>)]
+    pub(crate) reason: Option<Reason>,
+}
+
+/// Why a generation is dropped.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct DropBecause {
+    /// The reason, for the record: 1 to 500 characters.
+    #[param(value_type = Option<String>)]
     reason: Option<Reason>,
 }
 
@@ -69,19 +79,19 @@ struct Dropping {
 /// what it knows; one that asks for more with `Tidings-At-Least` gets 412 `stale` with the position it stands at.
 #[utoipa::path(
     post, path = "/v1/projections/{name}/pause", tag = TAG,
-    params(("name" = String, Path, description = "The projection's name.")), request_body = PauseFor,
+    params(("name" = String, Path, description = "The projection's name.")), request_body = Because,
     responses((status = 204, description = "The projection is paused."))
 )]
 async fn pause_projection(
     administrator: Administrator,
     State(app): State<App>,
     Id(name): Id<ProjectionName>,
-    OptionalBody(pause): OptionalBody<PauseFor>,
+    OptionalBody(because): OptionalBody<Because>,
 ) -> Result<Done, Problem> {
     known(&name)?;
     let call = administrator.meta("PauseProjection");
     let command = ProjectionCommand::Pause(Paused {
-        reason: pause.reason,
+        reason: because.reason,
         at: call.meta.at,
     });
     execute(&app, &name, command, call).await
@@ -90,17 +100,18 @@ async fn pause_projection(
 /// Resume a paused projection
 #[utoipa::path(
     post, path = "/v1/projections/{name}/resume", tag = TAG,
-    params(("name" = String, Path, description = "The projection's name.")),
+    params(("name" = String, Path, description = "The projection's name.")), request_body = Because,
     responses((status = 204, description = "The projection goes on."))
 )]
 async fn resume_projection(
     administrator: Administrator,
     State(app): State<App>,
     Id(name): Id<ProjectionName>,
+    OptionalBody(because): OptionalBody<Because>,
 ) -> Result<Done, Problem> {
     known(&name)?;
     let call = administrator.meta("ResumeProjection");
-    execute(&app, &name, ProjectionCommand::Resume, call).await
+    execute(&app, &name, ProjectionCommand::Resume(because.reason), call).await
 }
 
 /// Skip a record
@@ -164,7 +175,7 @@ async fn is_parked(app: &App, name: &ProjectionName, skip: &RecordToSkip) -> Res
 /// What they read now becomes the generation to go back to. `GET /v1/replays/{id}` tells how far it is.
 #[utoipa::path(
     post, path = "/v1/projections/{name}/rollback", tag = TAG,
-    params(("name" = String, Path, description = "The projection's name.")),
+    params(("name" = String, Path, description = "The projection's name.")), request_body = Because,
     responses(
         (status = 202, description = "It will be done.", body = ReplayStarted),
         (status = 409, description = "`not_possible`: There is no generation to go back to.", body = ProblemBody,
@@ -175,6 +186,7 @@ async fn roll_back_projection(
     administrator: Administrator,
     State(app): State<App>,
     Id(name): Id<ProjectionName>,
+    OptionalBody(because): OptionalBody<Because>,
 ) -> Result<Written<ReplayStarted>, Problem> {
     let projection = known(&name)?;
     let generations = app.read_models.generations().await?;
@@ -192,7 +204,7 @@ async fn roll_back_projection(
         ));
     }
     let id = ReplayId::new(administrator.draw().ulid("replay"));
-    let command = ReplayCommand::Request(Work::RollBack(name));
+    let command = ReplayCommand::Request(Work::RollBack(name), because.reason);
     let meta = administrator.meta("RollBackProjection");
     let platform = TenantId::platform();
     let receipt = app
@@ -210,6 +222,7 @@ async fn roll_back_projection(
     params(
         ("name" = String, Path, description = "The projection's name."),
         ("generation" = u64, Path, description = "The generation's number."),
+        DropBecause,
     ),
     responses(
         (status = 202, description = "It will be gone in a moment.", body = Dropping),
@@ -221,6 +234,7 @@ async fn drop_generation(
     administrator: Administrator,
     State(app): State<App>,
     Pair(name, generation): Pair<ProjectionName, u64>,
+    Parameters(because): Parameters<DropBecause>,
 ) -> Result<Written<Dropping>, Problem> {
     known(&name)?;
     let all = app.read_models.generations().await?;
@@ -236,7 +250,9 @@ async fn drop_generation(
         Some(Standing::Previous | Standing::Inspection) => {}
     }
     let call = administrator.meta("DropGeneration");
-    let Done(position) = execute(&app, &name, ProjectionCommand::Drop { generation }, call).await?;
+    let reason = because.reason;
+    let command = ProjectionCommand::Drop { generation, reason };
+    let Done(position) = execute(&app, &name, command, call).await?;
     let dropping = Dropping {
         projection: name,
         generation,

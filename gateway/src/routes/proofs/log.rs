@@ -18,7 +18,7 @@ use utoipa::IntoParams;
 use super::{READ_MODEL, TAG, sized, snapshot};
 use crate::app::App;
 use crate::auditing::Line;
-use crate::auth::Member;
+use crate::auth::Auditor;
 use crate::consistency::{AtLeast, Truth};
 use crate::extract::Parameters;
 use crate::problem::{Problem, ProblemType};
@@ -50,13 +50,13 @@ pub(super) struct LogQuery {
     responses((status = 200, description = "The file: a `LogRecord` per line.", content((String = "application/jsonl"))))
 )]
 pub(super) async fn export_log(
-    member: Member,
+    auditor: Auditor,
     State(app): State<App>,
     at_least: AtLeast,
     Parameters(query): Parameters<LogQuery>,
 ) -> Result<Response, Problem> {
     at_least.reached(&app, READ_MODEL).await?;
-    let mut tree = snapshot(&app, &member).await?;
+    let mut tree = snapshot(&app, &auditor).await?;
     let size = sized("size", query.size, 0, &tree)?;
     let from = query.from.unwrap_or_default();
     if from > size {
@@ -67,7 +67,7 @@ pub(super) async fn export_log(
     let truth = Truth::from(&tree.answer(()).await?);
     let export = Export {
         app,
-        tenant: member.tenant,
+        tenant: auditor.tenant,
         size,
     };
     // What is wrong from the start is still a problem; a later failure breaks the transfer off.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use broker::layout::Log;
-use domain::projection::ProjectionName;
+use domain::projection::{ProjectionName, Reason};
 use domain::replay::{ReplayPlan, Until, Work};
 use domain::{Position, Source, TenantId, Timestamp};
 use projections::models;
@@ -34,6 +34,9 @@ pub(super) struct NewReplay {
     /// Whether queries read what was made, once it is there; otherwise it is compared with what they read and dropped.
     /// True unless `to` is given, where it must not be.
     switch: Option<bool>,
+    /// Why, for the record: 1 to 500 characters.
+    #[schema(value_type = Option<String>)]
+    pub(super) reason: Option<Reason>,
 }
 
 /// A position or a time.

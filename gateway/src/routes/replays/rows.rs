@@ -11,10 +11,11 @@ use utoipa_axum::routes;
 use super::{TAG, view};
 use crate::app::App;
 use crate::auth::Administrator;
-use crate::consistency::{Found, List};
+use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Id, Limit, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
+use crate::proofs;
 
 /// This operation.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -40,7 +41,8 @@ struct RowsQuery {
 /// List rows of a copy
 ///
 /// One tenant's rows of a table as they were at the position or time that the replay names with `to`, in the order of
-/// their keys. `Tidings-Position` tells which position that was.
+/// their keys. `Tidings-Position` tells which position that was, and `Tidings-Age` how old it is. What a copy has not
+/// seen it never sees: asked for with `Tidings-At-Least`, that is answered 412 `stale` at once.
 #[utoipa::path(
     get, path = "/v1/replays/{id}/rows", tag = TAG,
     params(("id" = String, Path, description = "The replay's id."), RowsQuery),
@@ -54,10 +56,15 @@ struct RowsQuery {
 async fn list_copied_rows(
     _: Administrator,
     State(app): State<App>,
+    at_least: AtLeast,
     Id(id): Id<ReplayId>,
     Parameters(query): Parameters<RowsQuery>,
 ) -> Result<Found<List<CopiedRow>>, Problem> {
-    let replay = view(&app, &id).await?.ok_or_else(Problem::not_found)?;
+    let (replay, sequence) = view(&app, &id).await?;
+    let Some(replay) = replay else {
+        let truth = at_least.judged(&app).await?;
+        return Err(truth.with(proofs::position(sequence)).not_found());
+    };
     let Some(projection) = app.read_models.projection_of(&query.table) else {
         let detail = format!("table: there is no table {} of a read model", query.table);
         return Err(Problem::new(ProblemType::InvalidQuery, detail));
@@ -75,5 +82,7 @@ async fn list_copied_rows(
         .read_models
         .copied_rows(&query.table, *generation, &query.tenant, &page)
         .await?;
-    Ok(Found::list(rows.ok_or_else(none)?, |row| row))
+    let rows = rows.ok_or_else(none)?;
+    at_least.seen_by(&rows.positions)?;
+    Ok(Found::list(rows, |row| row))
 }

@@ -1,13 +1,12 @@
 //! What a user may do: its roles, and what it is allowed and denied by itself.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::extract::State;
 use domain::access::{self, Right};
 use domain::role::Roles;
 use domain::user::{User, UserCommand, UserStatus};
-use domain::{Effect, Grant, Permission, Position, RoleId, Source, UserId};
-use projections::Answer;
+use domain::{Effect, Grant, Permission, RoleId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,11 +16,12 @@ use super::{TAG, carry_out, done, execute};
 use crate::answer::Done;
 use crate::app::App;
 use crate::auth::Member;
-use crate::consistency::Found;
+use crate::consistency::{AtLeast, Found};
 use crate::extract::{Body, Id, Pair};
 use crate::gifts::{self, Gifts};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody};
+use crate::proofs;
 
 /// These operations.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -128,20 +128,18 @@ async fn revoke_role(
 async fn list_rights(
     member: Member,
     State(app): State<App>,
+    at_least: AtLeast,
     Id(id): Id<UserId>,
 ) -> Result<Found<Rights>, Problem> {
+    let truth = at_least.judged(&app).await?;
     let (tenant, now) = (&member.tenant, Duration::ZERO);
     let unavailable = |error| Problem::unavailable(&error);
     let user = app.dispatcher.load::<User>(tenant, id.as_str(), now).await;
     let user = user.map_err(unavailable)?;
-    let status = user.aggregate.status().ok_or_else(Problem::not_found)?;
     let roles = app.dispatcher.load::<Roles>(tenant, tenant.as_str(), now).await;
     let roles = roles.map_err(unavailable)?;
-    let seen = Position {
-        source: Source::Events,
-        shard: 0,
-        sequence: user.sequence.max(roles.sequence),
-    };
+    let truth = truth.with(proofs::position(user.sequence.max(roles.sequence)));
+    let status = user.aggregate.status().ok_or_else(|| truth.not_found())?;
     let rights = Rights {
         active: status == UserStatus::Active,
         data: access::rights(&user.aggregate, &roles.aggregate)
@@ -149,13 +147,7 @@ async fn list_rights(
             .map(RightView::from)
             .collect(),
     };
-    let answer = Answer {
-        data: rights,
-        positions: vec![seen],
-        // The log itself was asked.
-        fresh_at: Some(SystemTime::now().into()),
-    };
-    Ok(Found::new(answer, |rights| rights))
+    Ok(truth.of(rights))
 }
 
 /// Allow or deny a user one permission
