@@ -48,16 +48,31 @@ impl AtLeast {
 
     /// What a query is true of that is judged on the log of events itself, which has seen every change that was
     /// acknowledged. It waits for what no log has yet as others wait for read models, and asks the log for its end only
-    /// where something is asked of it.
+    /// where something is asked of it: otherwise its position is that of the last record it was judged on.
     pub(crate) async fn judged(&self, app: &App) -> Result<Truth, Problem> {
-        let wanted: Vec<_> = self.0.iter().filter(|at| at.source == Source::Events).collect();
+        self.judged_on(app, &[Source::Events]).await
+    }
+
+    /// The same of some logs, up to their ends.
+    pub(crate) async fn judged_to_the_end(&self, app: &App, sources: &[Source]) -> Result<Truth, Problem> {
+        let truth = self.judged_on(app, sources).await?;
+        if !truth.positions.is_empty() {
+            return Ok(truth);
+        }
+        let asked = SystemTime::now();
+        Ok(Truth::judged(ends(app, sources).await?, asked))
+    }
+
+    async fn judged_on(&self, app: &App, sources: &[Source]) -> Result<Truth, Problem> {
+        let wanted = self.0.iter().filter(|at| sources.contains(&at.source));
+        let wanted: Vec<_> = wanted.collect();
         let deadline = Instant::now() + app.http.consistency_wait;
         loop {
             let asked = SystemTime::now();
             if wanted.is_empty() {
                 return Ok(Truth::judged(Vec::new(), asked));
             }
-            let ends = ends(app).await?;
+            let ends = ends(app, sources).await?;
             if wanted.iter().all(|wanted| has(&ends, wanted)) {
                 return Ok(Truth::judged(ends, asked));
             }
@@ -91,15 +106,20 @@ fn has(positions: &[Position], wanted: &Position) -> bool {
         .is_some_and(|at| at.sequence >= wanted.sequence)
 }
 
-/// The ends of the logs of events.
-async fn ends(app: &App) -> Result<Vec<Position>, Problem> {
+/// The ends of logs.
+async fn ends(app: &App, sources: &[Source]) -> Result<Vec<Position>, Problem> {
     let mut ends = Vec::new();
     for (log, port) in &app.logs {
-        if let Log::Events(shard) = log {
+        let (source, shard) = match *log {
+            Log::Events(shard) => (Source::Events, shard),
+            Log::Messages(shard) => (Source::Messages, shard),
+            Log::Attempts => (Source::Deliveries, 0),
+        };
+        if sources.contains(&source) {
             let state = port.state().await.map_err(|error| Problem::unavailable(&error))?;
             ends.push(Position {
-                source: Source::Events,
-                shard: *shard,
+                source,
+                shard,
                 sequence: state.last,
             });
         }

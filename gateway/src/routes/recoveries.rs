@@ -10,7 +10,7 @@ use axum::extract::State;
 use broker::layout::Log;
 use broker::{Filter, ReadError};
 use domain::recovery::{Recovery, RecoveryCommand, RecoveryRejection};
-use domain::{EndpointId, RecoveryId, TenantId};
+use domain::{EndpointId, RecoveryId, Source, TenantId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use crate::answer::Done;
 use crate::app::App;
 use crate::auth::Member;
-use crate::consistency::List;
+use crate::consistency::{AtLeast, Found, List};
 use crate::extract::{Id, Limit, Parameters};
 use crate::guard::{may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
@@ -63,8 +63,10 @@ struct RecoveriesQuery {
 async fn list_recoveries(
     member: Member,
     State(app): State<App>,
+    at_least: AtLeast,
     Parameters(query): Parameters<RecoveriesQuery>,
-) -> Result<axum::Json<List<RecoveryView>>, Problem> {
+) -> Result<Found<List<RecoveryView>>, Problem> {
+    let truth = at_least.judged_to_the_end(&app, &[Source::Events]).await?;
     let wrong = |_| {
         let detail = "cursor: take it unchanged from `next_cursor` of this very list";
         Problem::new(ProblemType::InvalidQuery, detail)
@@ -90,7 +92,7 @@ async fn list_recoveries(
         }
     }
     let more = ids.next().is_some();
-    Ok(axum::Json(List {
+    Ok(truth.of(List {
         next_cursor: last.filter(|_| more),
         data,
     }))
@@ -104,10 +106,13 @@ async fn list_recoveries(
 async fn show_recovery(
     member: Member,
     State(app): State<App>,
+    at_least: AtLeast,
     Id(id): Id<RecoveryId>,
-) -> Result<axum::Json<RecoveryView>, Problem> {
+) -> Result<Found<RecoveryView>, Problem> {
+    let truth = at_least.judged_to_the_end(&app, &[Source::Events]).await?;
     let view = view(&app, &member.tenant, &id).await?;
-    Ok(axum::Json(view.ok_or_else(Problem::not_found)?))
+    let view = view.ok_or_else(|| truth.not_found())?;
+    Ok(truth.of(view))
 }
 
 /// Pause a recovery

@@ -8,6 +8,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tests::for_each_engine;
 use tests::http::Api;
+use tests::receiver::{Answer, Receiver};
 use tests::service::Tidings;
 
 use crate::world::{tenant, text, until};
@@ -30,9 +31,11 @@ const FAR: &str = "e0-999999999, m0-999999999, d0-999999999";
 for_each_engine! {
     /// Read models that never get there answer 412 with the position they have.
     async fn every_query_honours_what_it_must_have_seen_and_tells_what_it_has(engine: Engine) {
-        let service = Tidings::start_with(engine, &[("TIDINGS_CONSISTENCY_WAIT", "300ms")]).await?;
+        let service = Tidings::start_with(engine, &[("TIDINGS_CONSISTENCY_WAIT", "300ms"), ("TIDINGS_RETRY_SCHEDULE", "20ms")]).await?;
         let api = tenant(&service, "acme").await?;
-        let (ids, written) = inhabited(&service, &api).await?;
+        let receiver = Receiver::start().await?;
+        receiver.script("/hook", [Answer::Status(503)]);
+        let (ids, written) = inhabited(&service, &api, &receiver.url("/hook")).await?;
         let document = service.anyone()?.get("/openapi.json").await?.expect(200)?;
         every_query(&service, &api, &document, &ids, &written).await?;
         let all = json!({ "all": true });
@@ -199,10 +202,12 @@ async fn nothing(
         "teams" => "team",
         "invitations" => "inv",
         "replays" => "rpl",
+        "dead-letters" => "dlv",
+        "recoveries" => "rcv",
         _ => anyhow::bail!("tell the ids of {kind}"),
     };
     let path = path.replace("{id}", &format!("{prefix}_{:0>26}", 1));
-    let address = format!("{path}{}", required(operation, ids)?);
+    let address = format!("{}{}", filled(&path, ids)?, required(operation, ids)?);
     let newest = written.get(&'e').context("a position")?;
     let answer = ask(api, &address, None, &format!("e0-{newest}")).await?;
     ensure!(answer.status() == 404, "answered {}", answer.status());
@@ -215,7 +220,12 @@ fn filled(path: &str, ids: &BTreeMap<&str, String>) -> anyhow::Result<String> {
     let (_, rest) = path.split_once("/v1/").context("a path")?;
     let kind = rest.split('/').next().unwrap_or_default();
     let mut address = path.to_owned();
-    for (place, thing) in [("{id}", kind), ("{name}", kind), ("{position}", "position")] {
+    for (place, thing) in [
+        ("{id}", kind),
+        ("{name}", kind),
+        ("{position}", "position"),
+        ("{attempt}", "attempt"),
+    ] {
         if address.contains(place) {
             address = address.replace(place, ids.get(thing).with_context(|| format!("one of {thing}"))?);
         }
@@ -254,6 +264,7 @@ fn required(operation: &Value, ids: &BTreeMap<&str, String>) -> anyhow::Result<S
 async fn inhabited(
     service: &Tidings,
     api: &Api,
+    hook: &str,
 ) -> anyhow::Result<(BTreeMap<&'static str, String>, BTreeMap<char, u64>)> {
     let (mut ids, mut written) = (BTreeMap::new(), BTreeMap::new());
     for (kind, body) in [
@@ -266,10 +277,7 @@ async fn inhabited(
         ("teams", json!({ "name": "Sales" })),
         ("invitations", json!({ "email": "bob@example.org" })),
         ("event-types", json!({ "name": "a.b", "schema": {} })),
-        (
-            "endpoints",
-            json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] }),
-        ),
+        ("endpoints", json!({ "url": hook, "event_types": ["*"] })),
         ("events", json!({ "type": "a.b", "data": {} })),
     ] {
         let made = api.post(&format!("/v1/{kind}"), &body).await?;
@@ -293,6 +301,18 @@ async fn inhabited(
     let any = |list: &Value| list["data"][0]["id"].is_string();
     let deliveries = until(api, "/v1/deliveries", any).await?;
     ids.insert("deliveries", text(&deliveries["data"][0], "id")?.to_owned());
+    let dead = until(api, "/v1/dead-letters", any).await?;
+    ids.insert("dead-letters", text(&dead["data"][0], "id")?.to_owned());
+    let attempts = format!("/v1/deliveries/{}/attempts", ids["deliveries"]);
+    let attempts = until(api, &attempts, any).await?;
+    ids.insert("attempt", text(&attempts["data"][0], "id")?.to_owned());
+    // Of events that are not there, so that the dead letter stays.
+    let recovery = json!({ "since": "2026-01-01T00:00:00Z", "event_types": ["no.such"] });
+    let recovery = api
+        .post(&format!("/v1/endpoints/{}/recover", ids["endpoints"]), &recovery)
+        .await?
+        .expect(202)?;
+    ids.insert("recoveries", text(&recovery, "id")?.to_owned());
     written.insert('d', 1);
     let tenants = until(&service.admin()?, "/v1/tenants", any).await?;
     ids.insert("tenants", text(&tenants["data"][0], "id")?.to_owned());

@@ -126,11 +126,14 @@ async fn list_attempts(
 async fn show_attempt_request(
     member: Member,
     State(app): State<App>,
+    at_least: AtLeast,
     Pair(id, attempt): Pair<DeliveryId, Position>,
-) -> Result<axum::Json<SentRequest>, Problem> {
+) -> Result<Found<SentRequest>, Problem> {
+    let logs = [Source::Deliveries, Source::Messages];
+    let truth = at_least.judged_to_the_end(&app, &logs).await?;
     let record = record(&app, attempt).await?;
     let record = record.filter(|record| record.tenant == member.tenant && record.delivery == id);
-    let record = record.ok_or_else(Problem::not_found)?;
+    let record = record.ok_or_else(|| truth.not_found())?;
     let sent = sent(&record).ok_or_else(|| {
         let detail = "This attempt sent nothing, or was made before requests were kept.";
         Problem::new(ProblemType::NotFound, detail)
@@ -144,7 +147,7 @@ async fn show_attempt_request(
     let text = body.map(String::from_utf8).transpose();
     let text =
         text.map_err(|error| Problem::caused(ProblemType::Internal, "The body is no text.", &error))?;
-    Ok(axum::Json(SentRequest::of(sent, text)))
+    Ok(truth.of(SentRequest::of(sent, text)))
 }
 
 /// The record of the delivery log at a position; none, if retention has removed it or nothing stands there.
