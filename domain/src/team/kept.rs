@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::roster::{self, Roster};
 use super::{Team, TeamDescription, TeamName};
@@ -26,6 +26,17 @@ struct Kept<'t> {
     description: Option<&'t Option<TeamDescription>>,
 }
 
+impl<'t> Kept<'t> {
+    fn bare(team: &'t Team) -> Self {
+        Self {
+            name: &team.name,
+            parent: &team.parent,
+            members: &team.members,
+            description: None,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct State<'k, 't> {
     teams: &'k BTreeMap<&'t TeamId, Kept<'t>>,
@@ -40,21 +51,7 @@ pub(super) fn serialize<S: Serializer>(
     teams: &BTreeMap<TeamId, Team>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let bare = |team| {
-        let Team {
-            name,
-            parent,
-            members,
-            ..
-        } = team;
-        Kept {
-            name,
-            parent,
-            members,
-            description: None,
-        }
-    };
-    let mut kept: BTreeMap<_, _> = teams.iter().map(|(id, team)| (id, bare(team))).collect();
+    let mut kept: BTreeMap<_, _> = teams.iter().map(|(id, team)| (id, Kept::bare(team))).collect();
     let mut room = ROOM.saturating_sub(length::<S::Error>(&State { teams: &kept })?);
     for (team, kept) in teams.values().zip(kept.values_mut()) {
         let Some(description) = &team.description else {

@@ -296,7 +296,7 @@ async fn inhabited(
         written.insert(log.chars().next().context("a log")?, sequence.parse()?);
     }
     // The newest of the log of events, which the proof is of.
-    let newest = written.get(&'e').context("a position")?;
+    let newest = *written.get(&'e').context("a position")?;
     ids.insert("position", format!("e0-{newest}"));
     let any = |list: &Value| list["data"][0]["id"].is_string();
     let deliveries = until(api, "/v1/deliveries", any).await?;

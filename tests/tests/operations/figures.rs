@@ -3,7 +3,6 @@
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::receiver::{Answer, Receiver};
-use tests::service::Engine;
 
 use crate::world::{World, eventually, text};
 

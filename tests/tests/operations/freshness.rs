@@ -6,7 +6,6 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use serde_json::json;
 use tests::http::{Api, Reply};
-use tests::service::Engine;
 
 use crate::world::{World, eventually, get_after};
 

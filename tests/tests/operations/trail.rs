@@ -5,7 +5,6 @@ use anyhow::{Context, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::http::Api;
-use tests::service::Engine;
 
 use crate::world::{World, eventually, get_after, text};
 

@@ -8,8 +8,9 @@ use domain::TenantId;
 use domain::proof::Outline;
 use projections::verify::visible_tenants;
 use projections::{
-    AuditFilter, DeliveryFilter, Interval, InvitationFilter, MessageFilter, Metric, OpenError, Page,
-    ReadModels, Series, SeriesQuery, Settings, Standing, Target, TeamFilter, UserFilter, models,
+    AuditFilter, DeadLetterFilter, DeliveryFilter, Interval, InvitationFilter, MessageFilter, Metric,
+    OpenError, Page, ReadModels, Series, SeriesQuery, Settings, Standing, Target, TeamFilter, UserFilter,
+    models,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -276,8 +277,8 @@ async fn every_query(read_models: &ReadModels) -> anyhow::Result<BTreeMap<&'stat
         "deliveries": deliveries.list(&DeliveryFilter::default(), &page),
         "a delivery": deliveries.get(&delivery),
         "attempts": deliveries.attempts(&delivery),
-        "dead letters": deliveries.dead_letters(None, &page),
-        "endpoints of dead letters": deliveries.dead_letter_endpoints(),
+        "dead letters": deliveries.dead_letters(&DeadLetterFilter::default(), &page),
+        "endpoints of dead letters": deliveries.dead_letter_endpoints(&DeadLetterFilter::default()),
     }
     let audit = read_models.audit(&own);
     let by = AuditFilter {
@@ -358,7 +359,7 @@ async fn a_superuser_needs_no_preparation() -> anyhow::Result<()> {
     assert!(
         read_models
             .users(&tenant(1))
-            .list(&projections::UserFilter::default(), &projections::Page::default())
+            .list(&UserFilter::default(), &Page::default())
             .await?
             .data
             .data

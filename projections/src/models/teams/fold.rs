@@ -71,7 +71,9 @@ pub(super) async fn apply(step: &Step<'_>, event: TeamsEvent, rows: &mut Rows<'_
             insert(step, rows, &team, name.as_str(), parent, description).await
         }
         TeamsEvent::Renamed { team, to, .. } => set(step, rows, &team, "name", to.as_str().into()).await,
-        TeamsEvent::Described { team, description } => {
+        TeamsEvent::Described {
+            team, description, ..
+        } => {
             let description = description.map(String::from);
             set(step, rows, &team, "description", description.into()).await
         }
