@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::build::{Build, Ends};
 use super::carry::Carried;
-use super::{AGAIN, Member, Rebuild, RebuildError};
+use super::steps::AGAIN;
+use super::{Member, Rebuild, RebuildError};
 use crate::engine::{Session, copies};
 use crate::generations;
 use crate::models::retention::{self, Cuts};

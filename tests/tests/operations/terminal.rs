@@ -93,6 +93,12 @@ tests::for_each_engine! {
         let id = started(&output)?;
         phase(&id, "paused").await?;
         ensure!(world.projection("users").await?["generation"] == 0);
+        // What has begun to be switched is not given up any more.
+        let set = |phase: &str| format!("UPDATE rebuilds SET phase = '{phase}' WHERE id = '{id}'");
+        ensure!(world.sql(&set("switching")).await? == 1);
+        let (status, output) = world.run(&["replays", "cancel", &id]).await?;
+        ensure!(status.code() == Some(1) && output.contains("is being brought to its end"), "{output}");
+        ensure!(world.sql(&set("paused")).await? == 1);
         let (status, output) = world.run(&["projections", "resume", "users"]).await?;
         ensure!(status.success(), "{output}");
         let (status, output) = world.run(&["replays", "watch", &id]).await?;

@@ -135,7 +135,7 @@ pub(crate) async fn what_a_log_has_forgotten_is_not_lost(store: Store) -> anyhow
     for projection in ALL {
         assert_eq!(
             standing_of(&read_models, projection, Standing::Live).await?,
-            [2],
+            [1],
             "{projection}"
         );
     }

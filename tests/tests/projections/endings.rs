@@ -1,7 +1,7 @@
 //! How runs end that do not go as they were begun: cancelled too late, failed halfway, taken up by another program.
 
 use projections::rebuild::{Phase, RebuildError};
-use projections::{Control, Projectors, ReadModels, Standing};
+use projections::{Projectors, ReadModels, Standing};
 use tokio_util::sync::CancellationToken;
 
 use crate::history::Dice;
@@ -232,8 +232,8 @@ pub(crate) async fn an_older_versions_generation_is_dropped(store: Store) -> any
     world
         .sql("UPDATE checkpoints SET version = 0 WHERE projection = 'users'")
         .await?;
-    let stop = CancellationToken::new();
-    let projectors = Projectors::follow(&read_models, world.logs(), &Control::default(), &stop);
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
     world.settled(&read_models).await?;
     assert_eq!(standing_of(&read_models, "users", Standing::Live).await?, [0, 1]);
     let rebuilding = rebuild(&world, &read_models);
