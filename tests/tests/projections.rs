@@ -24,8 +24,6 @@ mod queries;
 mod rebuild;
 #[path = "projections/series.rs"]
 mod series;
-#[path = "projections/suspended.rs"]
-mod suspended;
 #[path = "projections/tenancy.rs"]
 mod tenancy;
 #[path = "projections/tree.rs"]
@@ -109,7 +107,6 @@ on_both! {
     endings::a_copy_that_was_dropped_is_no_switch,
     endings::an_older_versions_generation_is_dropped,
     pauses::a_paused_projection_is_not_switched,
-    suspended::what_comes_back_sees_that_it_was_overtaken,
     pauses::one_tenant_is_exchanged_where_the_live_model_stands,
 }
 

@@ -6,7 +6,7 @@ mod source;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use broker::EventLog;
@@ -38,6 +38,7 @@ pub(super) struct Build<'b> {
     stop: CancellationToken,
     /// The rows each member holds from batch to batch.
     stores: Mutex<Vec<Store>>,
+    begun: AtomicBool,
     passed: AtomicU64,
     pace: std::sync::Mutex<Pace>,
 }
@@ -64,6 +65,7 @@ impl<'b> Build<'b> {
             tenant: plan.tenant.clone(),
             stop: stop.clone(),
             stores: Mutex::new(members.iter().map(|_| Store::default()).collect()),
+            begun: AtomicBool::new(false),
             passed: AtomicU64::new(0),
             pace: std::sync::Mutex::default(),
         }
@@ -190,8 +192,12 @@ impl<'b> Build<'b> {
         Ok(())
     }
 
-    /// Where nothing has been folded of any log, what is not held is not there.
+    /// Where nothing has been folded of any log, what is not held is not there. That is found out once, before anything
+    /// is folded.
     async fn start_of_nothing(&self) -> Result<(), RebuildError> {
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut stores = self.stores.lock().await;
         for (member, store) in self.members.iter().zip(stores.iter_mut()) {
             if self.at(member).await?.values().all(|at| *at == 0) {

@@ -19,8 +19,7 @@ fn only_look(projections: &[&str]) -> Plan {
 pub(crate) async fn each_is_compared_where_it_stands(store: Store) -> anyhow::Result<()> {
     let mut world = World::new(store).await?;
     let (read_models, control, stop) = (world.open().await?, Control::default(), CancellationToken::new());
-    let engine = std::sync::Arc::clone(&world.engine);
-    let projectors = Projectors::start(read_models.clone(), engine, control.clone(), stop.clone());
+    let projectors = Projectors::follow(&read_models, world.logs(), &control, &stop);
     world.register(&tenant(1), 1).await?;
     world.settled(&read_models).await?;
     control.pause("users");

@@ -225,7 +225,7 @@ pub(crate) async fn a_copy_that_was_dropped_is_no_switch(store: Store) -> anyhow
 }
 
 pub(crate) async fn an_older_versions_generation_is_dropped(store: Store) -> anyhow::Result<()> {
-    let (world, read_models, projectors, stop) = begun(store).await?;
+    let (world, _, projectors, stop) = begun(store).await?;
     stop.cancel();
     projectors.join().await;
     // As a program left it whose fold had an older version; this one makes its own.

@@ -27,8 +27,7 @@ async fn waits(read_models: &ReadModels, id: &str) -> anyhow::Result<()> {
 pub(crate) async fn a_paused_projection_is_not_switched(store: Store) -> anyhow::Result<()> {
     let mut world = World::new(store).await?;
     let (read_models, control, stop) = (world.open().await?, Control::default(), CancellationToken::new());
-    let engine = std::sync::Arc::clone(&world.engine);
-    let projectors = Projectors::start(read_models.clone(), engine, control.clone(), stop.clone());
+    let projectors = Projectors::follow(&read_models, world.logs(), &control, &stop);
     world.live(&mut Dice::new(111), 100).await?;
     world.settled(&read_models).await?;
     control.pause("users");
