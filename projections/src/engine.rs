@@ -76,6 +76,16 @@ impl Database {
         })
     }
 
+    /// Begins a transaction that writes what it makes of one state of the database.
+    pub(crate) async fn begin_snapshot_to_write(&self) -> Result<Session, sqlx::Error> {
+        Ok(match &self.folds {
+            Folds::Postgres(pool) => {
+                Session::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?)
+            }
+            Folds::Sqlite { writer, .. } => Session::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+        })
+    }
+
     /// Lets go of all connections, once what is running has ended.
     pub(crate) async fn close(&self) {
         self.reader.close().await;

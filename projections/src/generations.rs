@@ -213,6 +213,19 @@ pub(crate) async fn standing(
     Ok(stored.and_then(Standing::of))
 }
 
+/// The version of the fold that made a generation; none where there is none.
+pub(crate) async fn version(
+    session: &mut Session,
+    projection: &dyn Projection,
+    generation: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    let select =
+        Statement::new("SELECT version FROM checkpoints WHERE projection = $1 AND generation = $2 LIMIT 1");
+    let select = select.with(projection.name()).with(generation);
+    let rows = session.rows(select, &[Column::int("version")]).await?;
+    Ok(first_int(&rows))
+}
+
 /// Takes a number for a generation that is to be built: a place in no log, so that nobody takes it too.
 pub(crate) async fn reserve(
     session: &mut Session,

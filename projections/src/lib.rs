@@ -52,7 +52,7 @@ pub use models::{
 pub use models::{HolderRow, Permissions, RoleHolderRow};
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
-pub use projection::{ApplyError, Fact, Incoming, Projection};
+pub use projection::{ApplyError, Fact, Incoming, Portion, Projection, Share};
 pub use projectors::{Control, Logs, ProjectionStatus, Projectors, logs_of};
 pub use read_models::{OpenError, ReadModels, Settings, Target};
 pub use rows::Rows;

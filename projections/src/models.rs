@@ -75,3 +75,33 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(tree::TreeProjection),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::Source;
+
+    use super::*;
+
+    #[test]
+    fn what_a_log_that_forgets_has_made_can_be_told() {
+        for projection in all() {
+            for source in [Source::Messages, Source::Deliveries] {
+                let follows = projection.sources().contains(&source);
+                let portions = projection.portions(source);
+                assert_eq!(
+                    follows,
+                    !portions.is_empty(),
+                    "{} and {source:?}",
+                    projection.name()
+                );
+                for portion in portions {
+                    let of_this = projection
+                        .tables()
+                        .iter()
+                        .any(|table| table.name == portion.table.name);
+                    assert!(of_this, "{} is not of {}", portion.table.name, projection.name());
+                }
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use domain::{Commit, DeliveryRecord, Message, Position, Source, Timestamp};
 
 use crate::rows::Rows;
-use crate::table::Table;
+use crate::table::{Row, Table};
 
 /// What a record says.
 #[derive(Debug, Clone)]
@@ -76,6 +76,45 @@ impl Incoming {
     }
 }
 
+/// Rows of a table that the records of one kind of log make.
+#[derive(Debug, Clone, Copy)]
+pub struct Portion {
+    /// The table.
+    pub table: &'static Table,
+    /// Which of its rows.
+    pub rows: Share,
+}
+
+/// Which rows of a table are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All.
+    All,
+    /// Those with this text in a column.
+    Named(&'static str, &'static str),
+    /// All, and each is made by the one record that its columns `shard` and `sequence` tell: where that record is still
+    /// there, the row can be made again.
+    ByRecord,
+}
+
+impl Portion {
+    /// All rows of a table.
+    pub fn all(table: &'static Table) -> Self {
+        let rows = Share::All;
+        Self { table, rows }
+    }
+
+    /// Whether a row of a table belongs to it and cannot be told from what is left of an aged log.
+    pub(crate) fn hides(&self, table: &Table, row: &Row) -> bool {
+        table.name == self.table.name
+            && match self.rows {
+                Share::All => true,
+                Share::Named(column, text) => table.text(row, column) == text,
+                Share::ByRecord => false,
+            }
+    }
+}
+
 /// Code that folds logs into tables; the tables and its checkpoint change in one transaction.
 ///
 /// **Order.** Records of one log come in its order, each exactly once in effect; between logs there is no order.
@@ -97,6 +136,16 @@ pub trait Projection: Send + Sync + std::fmt::Debug {
 
     /// Applies records of one log.
     async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError>;
+
+    /// Which rows the records of one kind of log make. A rebuild takes them over from the live model where that log no
+    /// longer has its first records. A projection of several kinds of log must say it.
+    fn portions(&self, source: Source) -> Vec<Portion> {
+        if self.sources() == [source] {
+            self.tables().iter().map(|table| Portion::all(table)).collect()
+        } else {
+            Vec::new()
+        }
+    }
 
     /// Whether it takes every record as the bytes it is, unreadable ones among them; it parks no tenant then.
     fn verbatim(&self) -> bool {

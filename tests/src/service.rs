@@ -253,6 +253,11 @@ impl Beside {
         self.running.pid()
     }
 
+    /// Sends a signal by name, as `STOP` or `CONT`.
+    pub fn signal(&mut self, signal: &str) -> anyhow::Result<()> {
+        self.running.signal(signal)
+    }
+
     /// Kills it (SIGKILL), as a crash would.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.running.kill().await

@@ -1,6 +1,8 @@
 //! What operators do with read models, through the real binary on both engines: replays under load, kills, decisions
 //! and their trail, looking into the past, and the terminal; and what is told of age, lag and figures meanwhile.
 
+#[path = "operations/aged.rs"]
+mod aged;
 #[path = "operations/decisions.rs"]
 mod decisions;
 #[path = "operations/figures.rs"]

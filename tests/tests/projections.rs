@@ -1,13 +1,21 @@
 //! Projections on real databases: every case runs on SQLite and on PostgreSQL.
 
+#[path = "projections/aged.rs"]
+mod aged;
 #[path = "projections/audit.rs"]
 mod audit;
+#[path = "projections/comparison.rs"]
+mod comparison;
 #[path = "projections/deliveries.rs"]
 mod deliveries;
+#[path = "projections/endings.rs"]
+mod endings;
 #[path = "projections/history.rs"]
 mod history;
 #[path = "projections/kills.rs"]
 mod kills;
+#[path = "projections/pauses.rs"]
+mod pauses;
 #[path = "projections/permissions.rs"]
 mod permissions;
 #[path = "projections/queries.rs"]
@@ -83,6 +91,24 @@ on_both! {
     rebuild::what_was_switched_is_rolled_back,
     rebuild::a_cancelled_rebuild_leaves_nothing,
     rebuild::poison_parks_in_a_copy_too,
+    comparison::each_is_compared_where_it_stands,
+    comparison::what_was_not_compared_is_told,
+    comparison::what_was_found_outlives_a_kill,
+    aged::what_a_log_has_forgotten_is_not_lost,
+    aged::what_a_log_still_has_is_made_again,
+    aged::one_tenant_keeps_what_a_log_has_forgotten,
+    aged::a_rollback_past_forgotten_records_is_refused,
+    aged::an_end_that_is_only_a_number_is_not_waited_for,
+    endings::what_has_begun_to_be_switched_is_not_cancelled,
+    endings::a_failure_between_two_switches_leaves_what_is_live,
+    endings::another_programs_copy_is_not_gone_on_with,
+    endings::another_programs_copy_is_not_gone_back_to,
+    endings::two_processes_roll_back_once,
+    endings::a_generation_that_is_gone_back_to_is_not_dropped,
+    endings::a_copy_that_was_dropped_is_no_switch,
+    endings::an_older_versions_generation_is_dropped,
+    pauses::a_paused_projection_is_not_switched,
+    pauses::one_tenant_is_exchanged_where_the_live_model_stands,
 }
 
 mod cases {

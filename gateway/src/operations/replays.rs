@@ -169,8 +169,8 @@ impl Desk {
         if let Some(row) = begun.as_ref().filter(|row| row.phase.is_over()) {
             return self.ended(row).await.map(Some);
         }
-        if replay.is_cancelling() {
-            self.rebuild.cancel(id).await?;
+        // What has begun to be switched is brought to its end.
+        if replay.is_cancelling() && self.rebuild.cancel(id).await? {
             return match self.read_models.rebuild(id).await? {
                 Some(row) => self.ended(&row).await.map(Some),
                 None => Ok(Some(ReplayEnd::Cancelled)),
@@ -184,7 +184,8 @@ impl Desk {
         match outcome {
             Ok(outcome) => Ok(Some(completed(outcome.differences.as_deref()))),
             Err(RebuildError::Cancelled) => Ok(Some(ReplayEnd::Cancelled)),
-            Err(RebuildError::Taken) => Err(NotYet::Elsewhere),
+            // Where another process was quicker, the run's row says how it ended.
+            Err(RebuildError::Taken | RebuildError::Over(_)) => Err(NotYet::Elsewhere),
             Err(error) if error.passes() => Err(error.into()),
             Err(error) => Ok(Some(ReplayEnd::Failed(Reason::fitting(&error.to_string())))),
         }
@@ -222,13 +223,13 @@ impl Desk {
 
 fn plan(asked: &ReplayPlan) -> Plan {
     Plan {
-        projections: asked.projections.iter().map(ToString::to_string).collect(),
         tenant: asked.tenant.clone(),
         until: asked.to.map(|to| match to {
             Until::Position(position) => rebuild::Until::Position(position),
             Until::Time(time) => rebuild::Until::Time(time),
         }),
         switch: asked.switch,
+        ..Plan::of(asked.projections.iter().map(ToString::to_string))
     }
 }
 

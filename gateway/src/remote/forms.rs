@@ -64,6 +64,7 @@ pub(super) struct Replay {
     pub(super) seconds_left: Option<u64>,
     pub(super) generations: BTreeMap<String, i64>,
     pub(super) differences: Option<Vec<Difference>>,
+    pub(super) not_compared: Option<Vec<NotCompared>>,
     pub(super) error: Option<String>,
     pub(super) requested_at: String,
 }
@@ -89,4 +90,19 @@ pub(super) struct Difference {
     pub(super) rebuilt: u64,
     #[serde(default)]
     pub(super) tenants: Vec<String>,
+}
+
+/// What was not compared.
+#[derive(Debug, Deserialize)]
+pub(super) struct NotCompared {
+    pub(super) projection: String,
+    pub(super) table: Option<String>,
+    pub(super) reason: String,
+}
+
+impl NotCompared {
+    /// Whether it can never be told again: the log no longer has the records.
+    pub(super) fn is_aged(&self) -> bool {
+        self.reason == "aged"
+    }
 }

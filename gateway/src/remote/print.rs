@@ -6,7 +6,7 @@ use std::io::Write;
 use indicatif::HumanCount;
 use serde_json::Value;
 
-use super::forms::{Difference, Replay};
+use super::forms::{Difference, NotCompared, Replay};
 
 /// Prints a line. That nobody reads it (a closed pipe) is no reason to fail: the service has done what was asked.
 pub(super) fn line(text: impl Display) {
@@ -96,6 +96,23 @@ pub(super) fn differences(found: &[Difference]) {
         if !tenants.is_empty() {
             line(format_args!("  tenants: {}", tenants.join(", ")));
         }
+    }
+}
+
+/// What was not compared, a line each.
+pub(super) fn not_compared(left_out: &[NotCompared]) {
+    for not in left_out {
+        let what = match &not.table {
+            Some(table) => format!("{}: rows of {table}", not.projection),
+            None => not.projection.clone(),
+        };
+        let why = match not.reason.as_str() {
+            "aged" => "the log no longer has the records that made them, and they were left as they are",
+            "behind" => "what queries read stayed behind the copy",
+            "no_live_model" => "there is no live read model yet",
+            reason => reason,
+        };
+        line(format_args!("– {what} not compared: {why}"));
     }
 }
 

@@ -81,6 +81,7 @@ pub(super) fn ended(replay: &Replay) -> ExitCode {
     if let Some(found) = &replay.differences {
         print::differences(found);
     }
+    print::not_compared(replay.not_compared.as_deref().unwrap_or_default());
     match replay.status.as_str() {
         "completed" => {
             let records = print::count(replay.done);
@@ -105,8 +106,9 @@ fn result(replay: &Replay) -> String {
         count if count > print::NAMED => "the new tables".to_owned(),
         _ => named.join(", "),
     };
+    let all = replay.not_compared.as_ref().is_some_and(Vec::is_empty);
     let same = match &replay.differences {
-        Some(found) if found.is_empty() => ", equal to what was live before",
+        Some(found) if found.is_empty() && all => ", equal to what was live before",
         _ => "",
     };
     if replay.kind == "rollback" {

@@ -151,13 +151,14 @@ async fn show_replay(
 
 /// Cancel a replay
 ///
-/// What it has built is dropped, and what queries read stays as it is.
+/// What it has built is dropped, and what queries read stays as it is. One that has begun to switch, or to put away what
+/// it compared, is brought to its end: so is one that comes there before the request is heeded.
 #[utoipa::path(
     post, path = "/v1/replays/{id}/cancel", tag = TAG,
     params(("id" = String, Path, description = "The replay's id.")), request_body = Because,
     responses(
         (status = 204, description = "It will end in a moment."),
-        (status = 409, description = "`not_possible`: The replay has ended, or is a rollback.", body = ProblemBody,
+        (status = 409, description = "`not_possible`: The replay has ended, is a rollback, or is switching.", body = ProblemBody,
             content_type = "application/problem+json"),
     )
 )]
@@ -167,6 +168,13 @@ async fn cancel_replay(
     Id(id): Id<ReplayId>,
     OptionalBody(because): OptionalBody<Because>,
 ) -> Result<Done, Problem> {
+    let row = app.read_models.rebuild(id.as_str()).await?;
+    if row.is_some_and(|row| !row.phase.is_over() && !row.phase.can_be_cancelled()) {
+        return Err(Problem::new(
+            ProblemType::NotPossible,
+            "Nothing was changed: the replay is being brought to its end, and is not cancelled any more.",
+        ));
+    }
     let meta = administrator.meta("CancelReplay");
     let platform = TenantId::platform();
     let receipt = app

@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 
 use crate::ReadModels;
 use crate::page::{Answer, Listing, Page, QueryError};
-use crate::projection::{ApplyError, Fact, Incoming, Projection};
+use crate::projection::{ApplyError, Fact, Incoming, Portion, Projection, Share};
 use crate::read_models::Keyset;
 use crate::rows::Rows;
 use crate::sql::{Statement, number, parsed, time};
@@ -52,6 +52,18 @@ impl Projection for MessagesProjection {
 
     fn tables(&self) -> &'static [&'static Table] {
         const { &[&TABLE] }
+    }
+
+    fn portions(&self, source: Source) -> Vec<Portion> {
+        let of_record = Portion {
+            table: &TABLE,
+            rows: Share::ByRecord,
+        };
+        self.sources()
+            .contains(&source)
+            .then_some(of_record)
+            .into_iter()
+            .collect()
     }
 
     async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {

@@ -19,7 +19,7 @@ mod tally;
 use async_trait::async_trait;
 use domain::{DeliveryFact, DeliveryRecord, Message, Next, Source};
 
-use crate::projection::{ApplyError, Fact, Incoming, Projection};
+use crate::projection::{ApplyError, Fact, Incoming, Portion, Projection};
 use crate::rows::Rows;
 use crate::sql::{Value, unreadable};
 use crate::table::{Column, Growth, Row, Table};
@@ -93,6 +93,14 @@ impl Projection for SeriesProjection {
     /// Each is changed by records of one kind of log only: logs are folded beside each other.
     fn tables(&self) -> &'static [&'static Table] {
         const { &[&EVENTS, &DELIVERIES, &active::USERS, &active::USER_DAYS] }
+    }
+
+    fn portions(&self, source: Source) -> Vec<Portion> {
+        match source {
+            Source::Messages => vec![Portion::all(&EVENTS)],
+            Source::Deliveries => vec![Portion::all(&DELIVERIES)],
+            Source::Events => vec![Portion::all(&active::USERS), Portion::all(&active::USER_DAYS)],
+        }
     }
 
     async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {

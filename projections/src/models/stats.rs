@@ -17,7 +17,7 @@ use super::deliveries;
 use crate::ReadModels;
 use crate::events::events;
 use crate::page::{Answer, QueryError};
-use crate::projection::{ApplyError, Fact, Incoming, Projection};
+use crate::projection::{ApplyError, Fact, Incoming, Portion, Projection, Share};
 use crate::read_models::Query;
 use crate::rows::Rows;
 use crate::sql::{Statement, Value, number, text};
@@ -72,6 +72,17 @@ impl Projection for StatsProjection {
 
     fn tables(&self) -> &'static [&'static Table] {
         const { &[&TOTALS, &TYPES, &MINUTES] }
+    }
+
+    fn portions(&self, source: Source) -> Vec<Portion> {
+        if source != Source::Messages {
+            return Vec::new();
+        }
+        let events = Portion {
+            table: &TOTALS,
+            rows: Share::Named("name", "events"),
+        };
+        vec![events, Portion::all(&TYPES), Portion::all(&MINUTES)]
     }
 
     async fn apply(&self, batch: &[Incoming], rows: &mut Rows<'_>) -> Result<(), ApplyError> {

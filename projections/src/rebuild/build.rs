@@ -1,27 +1,33 @@
 //! The bulk fold: one pass over a log for all projections of a run, in three stages that work side by side: records are
 //! read and decoded, folded in memory, and written, each batch in one transaction with the checkpoints.
 
+mod pace;
 mod source;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use broker::EventLog;
 use broker::layout::Log;
 use domain::TenantId;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use pace::Pace;
 use source::Source;
-use stages::Told;
+use stages::{Stretch, Told};
 
 use super::job::Job;
 use super::{Member, Plan, Rebuild, RebuildError};
 use crate::engine::{Session, copies};
-use crate::generations::Standing;
+use crate::generations::{self, Standing};
 use crate::projectors::{Batch, BatchError, Chunk, Decoded};
 use crate::rows::{Rows, Store};
+
+/// Up to where a member goes, per log.
+pub(super) type Ends = BTreeMap<Log, u64>;
 
 /// A run's way through the logs.
 pub(super) struct Build<'b> {
@@ -32,8 +38,16 @@ pub(super) struct Build<'b> {
     stop: CancellationToken,
     /// The rows each member holds from batch to batch.
     stores: Mutex<Vec<Store>>,
+    begun: AtomicBool,
     passed: AtomicU64,
-    began: Instant,
+    pace: std::sync::Mutex<Pace>,
+}
+
+/// Where a member stands in a log, and up to where it goes.
+struct Way {
+    member: usize,
+    at: u64,
+    end: u64,
 }
 
 impl<'b> Build<'b> {
@@ -51,9 +65,15 @@ impl<'b> Build<'b> {
             tenant: plan.tenant.clone(),
             stop: stop.clone(),
             stores: Mutex::new(members.iter().map(|_| Store::default()).collect()),
+            begun: AtomicBool::new(false),
             passed: AtomicU64::new(0),
-            began: Instant::now(),
+            pace: std::sync::Mutex::default(),
         }
+    }
+
+    /// Waits until it is to end.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Records gone past by this process.
@@ -61,72 +81,136 @@ impl<'b> Build<'b> {
         self.passed.load(Ordering::Relaxed)
     }
 
-    /// Where the copies stand in a log; none where no member follows it.
-    pub(super) async fn at(&self, log: Log) -> Result<Option<u64>, RebuildError> {
-        let Some(member) = self.members.iter().find(|member| member.follows(log)) else {
-            return Ok(None);
-        };
+    /// Where a member stands in each log it follows.
+    pub(super) async fn at(&self, member: &Member) -> Result<Ends, RebuildError> {
         let mut session = self.rebuild.read_models.database.begin().await?;
-        let at = member.place(log, Standing::Building).load(&mut session).await?;
+        let mut at = Ends::new();
+        for (log, _) in self.rebuild.logs.iter().filter(|(log, _)| member.follows(*log)) {
+            at.insert(
+                *log,
+                member.place(*log, Standing::Building).load(&mut session).await?,
+            );
+        }
         session.commit().await?;
-        Ok(Some(at))
+        Ok(at)
     }
 
-    /// How many records the copies lack up to these ends.
-    pub(super) async fn behind(&self, ends: &BTreeMap<Log, u64>) -> Result<u64, RebuildError> {
+    /// How many records the copies lack up to these ends, of which there is one set for each member.
+    pub(super) async fn behind(&self, goals: &[Ends]) -> Result<u64, RebuildError> {
         let mut behind = 0;
-        for (log, end) in ends {
-            behind += self.at(*log).await?.map_or(0, |at| end.saturating_sub(at));
+        for (log, _) in &self.rebuild.logs {
+            let ways = self.ways(*log, goals).await?;
+            let from = ways.iter().map(|way| way.at).min().unwrap_or_default();
+            let end = ways.iter().map(|way| way.end).max().unwrap_or_default();
+            behind += end - from;
         }
         Ok(behind)
     }
 
-    /// Folds every log up to its end.
-    pub(super) async fn to(&self, ends: &BTreeMap<Log, u64>) -> Result<(), RebuildError> {
-        let done = self.job.done().await?;
-        let total = done + self.behind(ends).await?;
-        let before = self.records();
-        self.start_of_nothing(ends).await?;
-        for (log, end) in ends {
-            let Some(at) = self.at(*log).await? else { continue };
-            let Some(port) = self.rebuild.port(*log) else {
+    /// The members that are not yet where they go in a log.
+    async fn ways(&self, log: Log, goals: &[Ends]) -> Result<Vec<Way>, RebuildError> {
+        let mut session = self.rebuild.read_models.database.begin().await?;
+        let mut ways = Vec::new();
+        for (member, (known, ends)) in self.members.iter().zip(goals).enumerate() {
+            let Some(end) = ends.get(&log).copied().filter(|_| known.follows(log)) else {
                 continue;
             };
-            if at >= *end {
-                continue;
+            // Every member has its row of the checkpoint before the first batch.
+            let at = known.place(log, Standing::Building).load(&mut session).await?;
+            if at < end {
+                ways.push(Way { member, at, end });
             }
-            self.load_places(*log).await?;
-            let told = Told {
-                done: done + (self.records() - before),
-                total,
-                passed_before: self.records(),
-            };
-            self.fold(*log, port, at, *end, told).await?;
+        }
+        session.commit().await?;
+        Ok(ways)
+    }
+
+    /// Folds for one member alone.
+    pub(super) async fn one_to(&self, number: usize, ends: Ends) -> Result<(), RebuildError> {
+        let mut goals = vec![Ends::new(); self.members.len()];
+        if let Some(goal) = goals.get_mut(number) {
+            *goal = ends;
+        }
+        self.to(&goals).await
+    }
+
+    /// Folds for each member up to its ends. Those that stand at the same place go together; one that stands further on
+    /// joins when the others have come there.
+    pub(super) async fn to(&self, goals: &[Ends]) -> Result<(), RebuildError> {
+        let mut done = self.job.done().await?;
+        let total = done + self.behind(goals).await?;
+        self.start_of_nothing().await?;
+        self.pace().start(Instant::now(), self.records());
+        for (log, port) in &self.rebuild.logs {
+            loop {
+                let ways = self.ways(*log, goals).await?;
+                let Some(from) = ways.iter().map(|way| way.at).min() else {
+                    break;
+                };
+                let stations = ways.iter().flat_map(|way| [way.at, way.end]);
+                let Some(to) = stations.filter(|station| *station > from).min() else {
+                    break;
+                };
+                let together = ways.iter().filter(|way| way.at == from);
+                let stretch = Stretch {
+                    log: *log,
+                    from,
+                    to,
+                    members: together.map(|way| way.member).collect(),
+                };
+                self.nothing_lost(&stretch, port.as_ref()).await?;
+                self.fold(&stretch, port, Told { done, total }).await?;
+                done += to - from;
+            }
         }
         Ok(())
     }
 
-    /// Every member has its row of the checkpoint before the first batch.
-    async fn load_places(&self, log: Log) -> Result<(), RebuildError> {
-        let mut session = self.rebuild.read_models.database.begin().await?;
-        for member in self.members.iter().filter(|member| member.follows(log)) {
-            member.place(log, Standing::Building).load(&mut session).await?;
+    /// A log that drops its records by age may have dropped some that the live model has folded and the copy has not.
+    async fn nothing_lost(&self, stretch: &Stretch, port: &dyn EventLog) -> Result<(), RebuildError> {
+        let first = port.state().await?.first;
+        if first <= stretch.from + 1 {
+            return Ok(());
         }
-        Ok(session.commit().await?)
+        let mut session = self.rebuild.read_models.database.begin_beside().await?;
+        for member in stretch
+            .members
+            .iter()
+            .filter_map(|number| self.members.get(*number))
+        {
+            let projection = member.projection.as_ref();
+            let live = generations::live_sequences(&mut session, projection).await?;
+            if live.get(&stretch.log).is_some_and(|live| *live > stretch.from) {
+                return Err(RebuildError::Aged {
+                    projection: projection.name().to_owned(),
+                    log: stretch.log.name(),
+                    from: stretch.from + 1,
+                    first,
+                });
+            }
+        }
+        Ok(())
     }
 
-    /// Where nothing has been folded of any log, what is not held is not there.
-    async fn start_of_nothing(&self, ends: &BTreeMap<Log, u64>) -> Result<(), RebuildError> {
-        for log in ends.keys() {
-            if self.at(*log).await?.is_some_and(|at| at > 0) {
-                return Ok(());
-            }
+    /// Where nothing has been folded of any log, what is not held is not there. That is found out once, before anything
+    /// is folded.
+    async fn start_of_nothing(&self) -> Result<(), RebuildError> {
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return Ok(());
         }
         let mut stores = self.stores.lock().await;
-        for store in stores.iter_mut() {
-            *store = Store::of_nothing();
+        for (member, store) in self.members.iter().zip(stores.iter_mut()) {
+            if self.at(member).await?.values().all(|at| *at == 0) {
+                *store = Store::of_nothing();
+            }
         }
         Ok(())
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+        self.pace
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Folds the last records up to `end` within the transaction that switches.
@@ -146,17 +230,9 @@ impl<'b> Build<'b> {
             return Ok(());
         }
         let mut decoded = Decoded::default();
-        // What is gone by its age is not waited for.
-        let gone = port.state().await?.first > end;
-        let mut source = Source::open(log, port.as_ref(), at, self.tenant.as_ref()).await?;
-        while !gone && let Some(record) = source.next(&self.stop).await? {
-            if record.sequence > end {
-                break;
-            }
+        let mut source = Source::open(log, port.as_ref(), (at, end), self.tenant.as_ref()).await?;
+        while let Some(record) = source.next(&self.stop).await? {
             decoded.add(log, &record);
-            if record.sequence == end {
-                break;
-            }
         }
         let chunk = Chunk::from(decoded);
         let parked = place.parked(session).await?.into_iter();

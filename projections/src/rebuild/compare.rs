@@ -1,17 +1,20 @@
-//! The comparison of a copy with the live model at one and the same position.
+//! The comparison of a copy with the live model at one and the same position; and what was not compared, and why.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use domain::TenantId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::build::Build;
+use super::build::{Build, Ends};
+use super::carry::Carried;
+use super::steps::AGAIN;
 use super::{Member, Rebuild, RebuildError};
 use crate::engine::{Session, copies};
 use crate::generations;
 use crate::models::retention::{self, Cuts};
-use crate::projection::Projection;
+use crate::projection::{Portion, Projection, Share};
 use crate::sql::Value;
 use crate::table::{Row, Table};
 
@@ -31,6 +34,48 @@ pub struct Difference {
     pub rebuilt: u64,
     /// The tenants whose rows differ, at most 20 of them.
     pub tenants: Vec<String>,
+}
+
+/// What was not compared with the live model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCompared {
+    /// The projection.
+    pub projection: String,
+    /// The table of which some or all rows were left out; none: nothing of the projection was compared.
+    pub table: Option<String>,
+    /// Why.
+    pub reason: Unknown,
+}
+
+/// Why something was not compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// There is no live model yet.
+    NoLiveModel,
+    /// The live model stands behind the copy and did not catch up in time.
+    Behind,
+    /// The log no longer has the records that made these rows: they were taken over from the live model as they were.
+    Aged,
+}
+
+impl Unknown {
+    /// The reason as one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoLiveModel => "no_live_model",
+            Self::Behind => "behind",
+            Self::Aged => "aged",
+        }
+    }
+}
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Findings {
+    /// None where nothing could be compared.
+    pub(super) differences: Option<Vec<Difference>>,
+    pub(super) not_compared: Vec<NotCompared>,
 }
 
 /// The rows of a table, whatever their order: how many, and the sum of their hashes.
@@ -71,66 +116,153 @@ fn hash(row: &Row) -> u128 {
         .fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
 }
 
-/// Compares each member with its live generation; none where no member has one.
+/// Compares each member with its live generation.
 pub(super) async fn run(
     rebuild: &Rebuild,
     build: &Build<'_>,
     members: &[Member],
     tenant: Option<&TenantId>,
-) -> Result<Option<Vec<Difference>>, RebuildError> {
-    let (mut differences, mut compared) = (Vec::new(), false);
-    for member in members {
-        if let Some(found) = one(rebuild, build, member, tenant).await? {
-            compared = true;
-            differences.extend(found);
+    carried: &Carried,
+) -> Result<Findings, RebuildError> {
+    let mut findings = Findings::default();
+    for (number, member) in members.iter().enumerate() {
+        let hidden = carried.portions(member.projection.as_ref());
+        let one = One {
+            rebuild,
+            member,
+            tenant,
+            hidden: &hidden,
+        };
+        let name = member.projection.name();
+        match one.compare(build, number).await? {
+            Ok(found) => {
+                findings.differences.get_or_insert_default().extend(found);
+                // A row that its record makes is made again wherever its record is still there.
+                let hidden = hidden.iter().filter(|portion| portion.rows != Share::ByRecord);
+                findings.not_compared.extend(hidden.map(|portion| NotCompared {
+                    projection: name.to_owned(),
+                    table: Some(portion.table.name.to_owned()),
+                    reason: Unknown::Aged,
+                }));
+            }
+            Err(reason) => findings.not_compared.push(NotCompared {
+                projection: name.to_owned(),
+                table: None,
+                reason,
+            }),
         }
     }
-    Ok(compared.then_some(differences))
+    Ok(findings)
 }
 
-/// Looks at the live tables as of one moment, folds the copy exactly to where they stood, and looks at it then.
-///
-/// The copy never stands further than the live model here, since it was built up to where that stood.
-async fn one(
-    rebuild: &Rebuild,
-    build: &Build<'_>,
-    member: &Member,
-    tenant: Option<&TenantId>,
-) -> Result<Option<Vec<Difference>>, RebuildError> {
-    let database = &rebuild.read_models.database;
-    let projection = member.projection.as_ref();
-    let mut session = database.begin_snapshot().await?;
-    let Some(generation) = generations::live(&mut session, projection).await? else {
-        return Ok(None);
-    };
-    let ends = generations::live_sequences(&mut session, projection).await?;
-    for (log, end) in &ends {
-        if build.at(*log).await?.is_some_and(|at| at > *end) {
-            return Ok(None);
+/// The comparison of one member.
+struct One<'o> {
+    rebuild: &'o Rebuild,
+    member: &'o Member,
+    tenant: Option<&'o TenantId>,
+    /// What both sides have from the same hand.
+    hidden: &'o [Portion],
+}
+
+/// A table's digest, and those of its tenants.
+type Looked = (Digest, ByTenant);
+
+/// The live tables as of one moment.
+struct LiveLook {
+    ends: Ends,
+    cuts: Cuts,
+    tables: Vec<Looked>,
+}
+
+impl One<'_> {
+    /// Looks at the live tables as of one moment, folds the copy exactly to where they stood, and looks at it then.
+    async fn compare(
+        &self,
+        build: &Build<'_>,
+        number: usize,
+    ) -> Result<Result<Vec<Difference>, Unknown>, RebuildError> {
+        let at = build.at(self.member).await?;
+        let deadline = Instant::now() + self.rebuild.patience;
+        let live = loop {
+            match self.look(&at).await? {
+                Ok(live) => break live,
+                // The live model may have been made just now, and be on its way.
+                Err(Unknown::Behind) if Instant::now() < deadline => {
+                    build.going_on()?;
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(reason) => return Ok(Err(reason)),
+            }
+        };
+        let LiveLook { ends, cuts, tables } = live;
+        build.one_to(number, ends).await?;
+        let projection = self.member.projection.as_ref();
+        let mut session = self.rebuild.read_models.database.begin_snapshot().await?;
+        let mut differences = Vec::new();
+        for (table, (live, by_tenant)) in projection.tables().iter().zip(tables) {
+            let generation = self.member.generation;
+            let (rebuilt, of_copy) = self.digest(&mut session, table, (generation, &cuts)).await?;
+            if live != rebuilt {
+                differences.push(Difference {
+                    projection: projection.name().to_owned(),
+                    table: table.name.to_owned(),
+                    live: live.rows,
+                    rebuilt: rebuilt.rows,
+                    tenants: differing(&by_tenant, &of_copy),
+                });
+            }
         }
+        Ok(Ok(differences))
     }
-    let cuts = cuts(&mut session, projection, &[generation, member.generation]).await?;
-    let mut live = Vec::new();
-    for table in projection.tables() {
-        live.push(digest(&mut session, table, (generation, &cuts), tenant).await?);
-    }
-    drop(session);
-    build.to(&ends.into_iter().collect()).await?;
-    let mut session = database.begin_snapshot().await?;
-    let mut differences = Vec::new();
-    for (table, (live, by_tenant)) in projection.tables().iter().zip(live) {
-        let (rebuilt, of_copy) = digest(&mut session, table, (member.generation, &cuts), tenant).await?;
-        if live != rebuilt {
-            differences.push(Difference {
-                projection: projection.name().to_owned(),
-                table: table.name.to_owned(),
-                live: live.rows,
-                rebuilt: rebuilt.rows,
-                tenants: differing(&by_tenant, &of_copy),
-            });
+
+    /// The live tables, unless they are behind where the copy is.
+    async fn look(&self, at: &Ends) -> Result<Result<LiveLook, Unknown>, RebuildError> {
+        let projection = self.member.projection.as_ref();
+        let mut session = self.rebuild.read_models.database.begin_snapshot().await?;
+        let Some(generation) = generations::live(&mut session, projection).await? else {
+            return Ok(Err(Unknown::NoLiveModel));
+        };
+        let ends = generations::live_sequences(&mut session, projection).await?;
+        let stands = |log| ends.get(log).copied().unwrap_or_default();
+        if at.iter().any(|(log, at)| *at > stands(log)) {
+            return Ok(Err(Unknown::Behind));
         }
+        let cuts = cuts(&mut session, projection, &[generation, self.member.generation]).await?;
+        let mut tables = Vec::new();
+        for table in projection.tables() {
+            tables.push(self.digest(&mut session, table, (generation, &cuts)).await?);
+        }
+        Ok(Ok(LiveLook { ends, cuts, tables }))
     }
-    Ok(Some(differences))
+
+    async fn digest(
+        &self,
+        session: &mut Session,
+        table: &Table,
+        (generation, cuts): (i64, &Cuts),
+    ) -> Result<Looked, sqlx::Error> {
+        let (mut all, mut by_tenant) = (Digest::default(), ByTenant::new());
+        let suffix = copies::suffix(generation);
+        let tenant = self.tenant.map(TenantId::as_str);
+        session
+            .each(table, &suffix, tenant, |row| {
+                if !cuts.keep(table, &row) || self.hidden.iter().any(|portion| portion.hides(table, &row)) {
+                    return;
+                }
+                let hash = hash(&row);
+                all.add(hash);
+                let of = row.first().and_then(Value::as_text).unwrap_or_default();
+                if let Some(digest) = by_tenant.get_mut(of) {
+                    digest.add(hash);
+                } else if by_tenant.len() < TENANTS {
+                    let mut digest = Digest::default();
+                    digest.add(hash);
+                    by_tenant.insert(of.to_owned(), digest);
+                }
+            })
+            .await?;
+        Ok((all, by_tenant))
+    }
 }
 
 /// What may be missing on one side because it was removed, by a setting and the clock.
@@ -149,35 +281,6 @@ type ByTenant = BTreeMap<String, Digest>;
 
 /// How many tenants are told apart; beyond that only the whole is compared.
 const TENANTS: usize = 100_000;
-
-async fn digest(
-    session: &mut Session,
-    table: &Table,
-    (generation, cuts): (i64, &Cuts),
-    tenant: Option<&TenantId>,
-) -> Result<(Digest, ByTenant), sqlx::Error> {
-    let (mut all, mut by_tenant) = (Digest::default(), ByTenant::new());
-    let suffix = copies::suffix(generation);
-    let tenant = tenant.map(TenantId::as_str);
-    session
-        .each(table, &suffix, tenant, |row| {
-            if !cuts.keep(table, &row) {
-                return;
-            }
-            let hash = hash(&row);
-            all.add(hash);
-            let of = row.first().and_then(Value::as_text).unwrap_or_default();
-            if let Some(digest) = by_tenant.get_mut(of) {
-                digest.add(hash);
-            } else if by_tenant.len() < TENANTS {
-                let mut digest = Digest::default();
-                digest.add(hash);
-                by_tenant.insert(of.to_owned(), digest);
-            }
-        })
-        .await?;
-    Ok((all, by_tenant))
-}
 
 fn differing(live: &ByTenant, rebuilt: &ByTenant) -> Vec<String> {
     let mut tenants: Vec<String> = live

@@ -14,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 use row::rows;
 pub use row::{Phase, RebuildRow};
 
-use super::{Difference, Member, Plan, RebuildError};
+use super::carry::Carried;
+use super::compare::Findings;
+use super::{Member, Plan, RebuildError};
 use crate::engine::{Session, copies};
 use crate::generations::{self, Standing};
 use crate::projection::Projection;
 use crate::read_models::ReadModels;
-use crate::sql::Statement;
+use crate::sql::{Statement, Value};
+use crate::table::Column;
 
 /// How often a process tells that it lives while its lease lasts.
 const BEATS: u32 = 5;
@@ -31,6 +34,16 @@ pub(super) struct Job {
     id: String,
     owner: String,
     lease: Duration,
+}
+
+/// What asking a run to end came to.
+pub(super) enum Cancelling {
+    /// It ends, where there is such a run; whoever works at it drops what it built.
+    Done,
+    /// It has ended, and nobody works at it who would drop what it built.
+    Abandoned(Plan, BTreeMap<String, i64>),
+    /// It is being brought to its end, or has come there.
+    TooLate,
 }
 
 /// Tells that the process lives, until dropped.
@@ -61,7 +74,7 @@ fn after(lease: Duration) -> Timestamp {
     Timestamp::from(std::time::SystemTime::now() + lease)
 }
 
-fn json(value: &impl Serialize) -> String {
+fn json<V: Serialize + ?Sized>(value: &V) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
@@ -89,7 +102,7 @@ impl Job {
             let row = rows(&mut session, Some(id)).await?.into_iter().next();
             return Err(match row.map(|row| row.phase) {
                 Some(Phase::Cancelled) => RebuildError::Cancelled,
-                Some(phase) if phase.is_over() => RebuildError::Refused(format!("the rebuild {id} is over")),
+                Some(phase) if phase.is_over() => RebuildError::Over(id.to_owned()),
                 _ => RebuildError::Taken,
             });
         }
@@ -100,6 +113,11 @@ impl Job {
             owner,
             lease,
         })
+    }
+
+    /// Whether there is a run of this id, of this process or another.
+    pub(super) async fn is_known(session: &mut Session, id: &str) -> Result<bool, sqlx::Error> {
+        Ok(!rows(session, Some(id)).await?.is_empty())
     }
 
     /// Notes a run that goes on with a generation there is.
@@ -116,23 +134,43 @@ impl Job {
         Ok(())
     }
 
-    /// Marks a run as cancelled; answers what is to be dropped where nobody works at it.
-    pub(super) async fn cancel(
-        read_models: &ReadModels,
-        id: &str,
-    ) -> Result<Option<(Plan, BTreeMap<String, i64>)>, RebuildError> {
+    /// The run that fills a generation, if one does that has not ended.
+    pub(super) async fn filling(
+        session: &mut Session,
+        projection: &str,
+        generation: i64,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let open = rows(session, None)
+            .await?
+            .into_iter()
+            .find(|row| !row.phase.is_over() && row.generations.get(projection) == Some(&generation));
+        Ok(open.map(|row| row.id))
+    }
+
+    /// Marks a run as cancelled.
+    pub(super) async fn cancel(read_models: &ReadModels, id: &str) -> Result<Cancelling, RebuildError> {
         let mut session = read_models.database.begin().await?;
         let Some(row) = rows(&mut session, Some(id)).await?.into_iter().next() else {
-            return Ok(None);
+            return Ok(Cancelling::Done);
         };
-        if row.phase.is_over() {
-            return Ok(None);
+        if row.phase == Phase::Cancelled {
+            return Ok(Cancelling::Done);
+        }
+        // What it would drop is what queries read before.
+        if row.plan.back {
+            return Ok(Cancelling::TooLate);
         }
         let mut update = Statement::new("UPDATE rebuilds SET phase = 'cancelled', updated_at = ");
         update.bind(now()).push(" WHERE id = ").bind(id);
-        session.execute(update).await?;
+        update.push(" AND phase NOT IN ('switching', 'finishing', 'done', 'failed', 'cancelled')");
+        if session.execute(update).await? != 1 {
+            return Ok(Cancelling::TooLate);
+        }
         session.commit().await?;
-        Ok((!row.running).then_some((row.plan, row.generations)))
+        Ok(match row.running {
+            true => Cancelling::Done,
+            false => Cancelling::Abandoned(row.plan, row.generations),
+        })
     }
 
     /// Tells again and again that this process works at the run, until it is stopped, cancelled or taken away.
@@ -221,26 +259,60 @@ impl Job {
     /// Begins a phase.
     pub(super) async fn enter(&self, phase: Phase) -> Result<(), RebuildError> {
         self.change(|update| {
-            update.push("phase = ").bind(phase.as_str());
+            update.push("phase = ").bind(phase.as_str()).push(", rate = 0");
         })
         .await
     }
 
-    /// Notes what the comparison found.
-    pub(super) async fn found(&self, differences: Option<&[Difference]>) -> Result<(), RebuildError> {
-        let found = differences.map(|differences| json(&differences));
+    /// The run's row.
+    async fn row(&self) -> Result<Option<RebuildRow>, RebuildError> {
+        let mut session = self.read_models.database.begin_beside().await?;
+        Ok(rows(&mut session, Some(&self.id)).await?.into_iter().next())
+    }
+
+    /// What it is doing.
+    pub(super) async fn phase(&self) -> Result<Phase, RebuildError> {
+        Ok(self.row().await?.map_or(Phase::Building, |row| row.phase))
+    }
+
+    /// What its copies take over from the live models, once that is decided.
+    pub(super) async fn carried(&self) -> Result<Option<Carried>, RebuildError> {
+        let select = Statement::new("SELECT carried FROM rebuilds WHERE id = $1").with(self.id.as_str());
+        let mut session = self.read_models.database.begin_beside().await?;
+        let rows = session.rows(select, &[Column::text("carried")]).await?;
+        let text = rows.first().and_then(|row| row.first()).and_then(Value::as_text);
+        let carried = text.map(serde_json::from_str).transpose();
+        carried.map_err(|error| crate::sql::unreadable("rebuilds", error).into())
+    }
+
+    /// Decides it.
+    pub(super) async fn carry(&self, carried: &Carried) -> Result<(), RebuildError> {
+        let carried = json(carried);
         self.change(|update| {
-            update.push("differences = ").bind(found);
+            update.push("carried = ").bind(carried);
+        })
+        .await
+    }
+
+    /// Notes what the comparison found, if there was one, and begins the phase after it.
+    pub(super) async fn found(&self, findings: Option<&Findings>, next: Phase) -> Result<(), RebuildError> {
+        let differences = findings.and_then(|found| found.differences.as_ref()).map(json);
+        let not_compared = findings.map(|found| json(&found.not_compared));
+        self.change(|update| {
+            update.push("differences = ").bind(differences);
+            update.push(", not_compared = ").bind(not_compared);
+            update.push(", phase = ").bind(next.as_str()).push(", rate = 0");
         })
         .await
     }
 
     /// What the comparison found, where the run is past it.
-    pub(super) async fn compared(&self) -> Result<Option<Option<Vec<Difference>>>, RebuildError> {
-        let mut session = self.read_models.database.begin_beside().await?;
-        let row = rows(&mut session, Some(&self.id)).await?.into_iter().next();
-        let past = row.filter(|row| matches!(row.phase, Phase::CatchingUp | Phase::Switching));
-        Ok(past.map(|row| row.differences))
+    pub(super) async fn compared(&self) -> Result<Option<Findings>, RebuildError> {
+        let past = self.row().await?.filter(|row| row.phase.is_past_comparison());
+        Ok(past.map(|row| Findings {
+            differences: row.differences,
+            not_compared: row.not_compared.unwrap_or_default(),
+        }))
     }
 
     /// Ends the run.
@@ -265,8 +337,7 @@ impl Job {
 
     /// Whether the run was asked to end.
     pub(super) async fn is_cancelled(&self) -> Result<bool, RebuildError> {
-        let mut session = self.read_models.database.begin_beside().await?;
-        let row = rows(&mut session, Some(&self.id)).await?.into_iter().next();
+        let row = self.row().await?;
         Ok(row.is_some_and(|row| row.phase == Phase::Cancelled))
     }
 
@@ -281,15 +352,13 @@ impl Job {
 
     /// How far the run had come.
     pub(super) async fn done(&self) -> Result<u64, RebuildError> {
-        let mut session = self.read_models.database.begin_beside().await?;
-        let row = rows(&mut session, Some(&self.id)).await?.into_iter().next();
+        let row = self.row().await?;
         Ok(row.map(|row| row.done).unwrap_or_default())
     }
 
     /// The generations the run fills.
     pub(super) async fn generations(&self) -> Result<BTreeMap<String, i64>, RebuildError> {
-        let mut session = self.read_models.database.begin_beside().await?;
-        let row = rows(&mut session, Some(&self.id)).await?.into_iter().next();
+        let row = self.row().await?;
         Ok(row.map(|row| row.generations).unwrap_or_default())
     }
 
@@ -308,7 +377,8 @@ impl Job {
         Ok(members.collect())
     }
 
-    /// Gives each projection a generation to fill, unless it has one.
+    /// Gives each projection a generation to fill, unless it has one; one that another program's fold has begun cannot
+    /// be filled by this one.
     pub(super) async fn begin(
         &self,
         projections: &[Arc<dyn Projection>],
@@ -316,7 +386,9 @@ impl Job {
         let mut generations = self.generations().await?;
         let mut session = self.read_models.database.begin().await?;
         for projection in projections {
-            if generations.contains_key(projection.name()) {
+            if let Some(generation) = generations.get(projection.name()) {
+                let version = generations::version(&mut session, projection.as_ref(), *generation).await?;
+                same_fold(projection.as_ref(), version)?;
                 continue;
             }
             generations::alone(&mut session, projection.name()).await?;
@@ -336,6 +408,18 @@ impl Job {
         }
         session.commit().await?;
         self.members(projections).await
+    }
+}
+
+/// Rows of one fold cannot be gone on with by another.
+fn same_fold(projection: &dyn Projection, version: Option<i64>) -> Result<(), RebuildError> {
+    match version {
+        Some(version) if version != projection.version() => Err(RebuildError::OtherFold {
+            projection: projection.name().to_owned(),
+            began: version,
+            this: projection.version(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The switch: which generation queries read is changed in one transaction.
 
-use broker::layout::Log;
 use domain::TenantId;
 
 use super::build::Build;
+use super::job::Job;
 use super::{Member, Rebuild, RebuildError};
 use crate::engine::{Session, copies};
 use crate::generations::{self, Standing};
@@ -47,13 +47,14 @@ async fn try_whole(rebuild: &Rebuild, build: &Build<'_>, member: &Member) -> Res
     Ok(session.commit().await?)
 }
 
-/// Exchanges one tenant's rows between a copy and the live model; what was live stays in the copy.
+/// Exchanges one tenant's rows between a copy and the live model; what was live stays in the copy. `false` where the live
+/// model stands behind the copy: rows can only be exchanged at one position.
 pub(super) async fn tenant(
     rebuild: &Rebuild,
     build: &Build<'_>,
     member: &Member,
     tenant: &TenantId,
-) -> Result<(), RebuildError> {
+) -> Result<bool, RebuildError> {
     let projection = member.projection.as_ref();
     let mut session = rebuild.read_models.database.begin().await?;
     generations::alone(&mut session, projection.name()).await?;
@@ -65,15 +66,15 @@ pub(super) async fn tenant(
     };
     if generations::standing(&mut session, projection, member.generation).await? != Some(Standing::Building) {
         // Exchanged by the run before it was killed.
-        return Ok(());
+        return Ok(true);
     }
     let ends = generations::hold_live(&mut session, projection).await?;
     for (log, end) in &ends {
-        build.rest(&mut session, member, *log, *end).await?;
         let at = member.place(*log, Standing::Building).load(&mut session).await?;
         if at > *end && member.follows(*log) {
-            return Err(ahead(*log, at, *end));
+            return Ok(false);
         }
+        build.rest(&mut session, member, *log, *end).await?;
     }
     let aside = generations::next(&mut session, projection).await?;
     for table in projection.tables() {
@@ -81,15 +82,8 @@ pub(super) async fn tenant(
     }
     generations::move_parked(&mut session, projection, (member.generation, live), tenant).await?;
     generations::stand(&mut session, projection, member.generation, Standing::Inspection).await?;
-    Ok(session.commit().await?)
-}
-
-/// A tenant's rows can only be exchanged at one position.
-fn ahead(log: Log, at: u64, end: u64) -> RebuildError {
-    RebuildError::Refused(format!(
-        "the live model stands at {end} of {}, behind the copy at {at}: wait until it has caught up",
-        log.name()
-    ))
+    session.commit().await?;
+    Ok(true)
 }
 
 /// Exchanges rows by way of a third table, which is gone with the transaction.
@@ -139,19 +133,60 @@ pub(super) async fn drop_older(rebuild: &Rebuild, member: &Member) -> Result<(),
     Ok(())
 }
 
-/// Drops a generation's tables and forgets where it stood; never the live one.
+/// Drops a generation that an operator does not want any more: never one that queries read or a run fills. One that is
+/// gone already is dropped.
 pub(super) async fn drop_one(rebuild: &Rebuild, member: &Member) -> Result<(), RebuildError> {
-    let projection = member.projection.as_ref();
+    let (projection, generation) = (member.projection.as_ref(), member.generation);
+    let name = projection.name();
+    let mut session = rebuild.read_models.database.begin().await?;
+    generations::alone(&mut session, name).await?;
+    let version = generations::version(&mut session, projection, generation).await?;
+    match generations::standing(&mut session, projection, generation).await? {
+        None => return Ok(()),
+        // What an older program read is nobody's once this one has taken its place.
+        Some(Standing::Live) if version >= Some(projection.version()) => {
+            return Err(RebuildError::Refused(format!(
+                "generation {generation} of {name} is the live one"
+            )));
+        }
+        // Adopted by a rollback since the operator asked, or begun by a replay.
+        Some(Standing::Building) => {
+            if let Some(id) = Job::filling(&mut session, name, generation).await? {
+                return Err(RebuildError::Refused(format!(
+                    "the replay {id} works at generation {generation} of {name}"
+                )));
+            }
+        }
+        Some(Standing::Live | Standing::Previous | Standing::Inspection) => {}
+    }
+    erase(session, member).await
+}
+
+/// Drops what a run has built and not switched to; what was switched, or is gone, is passed over.
+pub(super) async fn drop_built(rebuild: &Rebuild, member: &Member) -> Result<(), RebuildError> {
+    let (projection, generation) = (member.projection.as_ref(), member.generation);
     let mut session = rebuild.read_models.database.begin().await?;
     generations::alone(&mut session, projection.name()).await?;
-    let standing = generations::standing(&mut session, projection, member.generation).await?;
-    if standing == Some(Standing::Live) {
-        let name = projection.name();
-        let generation = member.generation;
-        return Err(RebuildError::Refused(format!(
-            "generation {generation} of {name} is the live one"
-        )));
+    if generations::standing(&mut session, projection, generation).await? != Some(Standing::Building) {
+        return Ok(());
     }
+    erase(session, member).await
+}
+
+/// Leaves a generation that was to be gone back to as it was found.
+pub(super) async fn give_back(rebuild: &Rebuild, member: &Member) -> Result<(), RebuildError> {
+    let (projection, generation) = (member.projection.as_ref(), member.generation);
+    let mut session = rebuild.read_models.database.begin().await?;
+    generations::alone(&mut session, projection.name()).await?;
+    if generations::standing(&mut session, projection, generation).await? == Some(Standing::Building) {
+        generations::stand(&mut session, projection, generation, Standing::Previous).await?;
+    }
+    Ok(session.commit().await?)
+}
+
+/// Drops a generation's tables and forgets where it stood.
+async fn erase(mut session: Session, member: &Member) -> Result<(), RebuildError> {
+    let projection = member.projection.as_ref();
     for table in projection.tables() {
         copies::drop(&mut session, table, member.generation).await?;
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::service::Engine;
 
-use crate::world::{World, ended, eventually, replay, text};
+use crate::world::{World, ended, eventually, get_after, replay, text};
 
 /// Enough that a replay takes a while.
 const THOUSANDS: usize = 15;
@@ -116,5 +116,34 @@ async fn another_process_takes_a_killed_ones_replay_over() -> anyhow::Result<()>
         text(&proof, "status")? == "completed" && proof["differences"] == json!([]),
         "{proof:#}"
     );
+    Ok(())
+}
+
+/// Stopped wherever it was, it comes back when another has gone on, into tables that are not live any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_process_comes_back_and_sees_that_it_was_overtaken() -> anyhow::Result<()> {
+    let world = World::start(Engine::Cluster, &[("TIDINGS_CONSISTENCY_WAIT", "5s")]).await?;
+    let mut beside = world.service.beside().await?;
+    let (mut met, mut tries) = (0, 0);
+    while met < 3 {
+        tries += 1;
+        ensure!(tries < 20, "it was met {met} times only");
+        world.user(&format!("before{tries}")).await?;
+        beside.signal("STOP")?;
+        let (_, position) = world.user(&format!("after{tries}")).await?;
+        // Where it was stopped within a transaction, others wait for its end, as they must.
+        let goes_on = get_after(&world.api()?, "/v1/users", &position).await?.status == 200;
+        if goes_on {
+            world.replayed(&json!({ "projections": ["users"] })).await?;
+            met += 1;
+        }
+        beside.signal("CONT")?;
+    }
+    ensure!(world.projection("users").await?["generation"] == met);
+    let (_, position) = world.user("last").await?;
+    for api in [world.api()?, beside.tenant(&world.key)?] {
+        get_after(&api, "/v1/users", &position).await?.expect(200)?;
+    }
+    world.verified().await?;
     Ok(())
 }

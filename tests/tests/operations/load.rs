@@ -7,7 +7,7 @@ use domain::{Position, Source};
 use serde_json::{Value, json};
 use tests::http::{Api, Reply};
 use tests::receiver::Receiver;
-use tests::service::Tidings;
+use tests::service::{Engine, Tidings};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +80,77 @@ async fn work(api: Api, label: usize, stop: CancellationToken) -> anyhow::Result
     Ok(done)
 }
 
+/// Writers at work until the token is cancelled.
+fn load(world: &World) -> anyhow::Result<(CancellationToken, JoinSet<anyhow::Result<Done>>)> {
+    let (stop, mut writers) = (CancellationToken::new(), JoinSet::new());
+    for writer in 0..WRITERS {
+        writers.spawn(work(world.api()?, writer, stop.clone()));
+    }
+    Ok((stop, writers))
+}
+
+/// Waits for the writers, which have found every answer right, and finds what they wrote; answers the events.
+async fn all_there(world: &World, mut writers: JoinSet<anyhow::Result<Done>>) -> anyhow::Result<Vec<String>> {
+    let (mut users, mut events) = (0, Vec::new());
+    while let Some(writer) = writers.join_next().await {
+        let done = writer??;
+        users += done.users;
+        events.extend(done.events);
+    }
+    ensure!(
+        users > WRITERS * 5,
+        "only {users} users were registered meanwhile"
+    );
+    world.verified().await?;
+    let count = format!("SELECT count(*) FROM {}", live_table(world, "users").await?);
+    let stored = world.one(&count).await?;
+    ensure!(
+        stored.as_deref() == Some(users.to_string().as_str()),
+        "{users} users, {stored:?} rows"
+    );
+    Ok(events)
+}
+
+/// Watches a replay until it says how fast it is and how long it will take; none where it was over before, or where
+/// another process than this one works at it.
+async fn watched(world: &World, id: &str, by: u32) -> anyhow::Result<Option<Value>> {
+    let admin = world.service.admin()?;
+    let mut before = 0;
+    eventually(async || {
+        let replay = admin.get(&format!("/v1/replays/{id}")).await?.expect(200)?;
+        ensure!(replay["status"] != "failed", "{replay:#}");
+        if replay["status"] == "completed" {
+            return Ok(Some(None));
+        }
+        let number = |field: &str| {
+            replay[field]
+                .as_u64()
+                .with_context(|| format!("{field} of {replay:#}"))
+        };
+        let (done, total, rate) = (number("done")?, number("total")?, number("rate")?);
+        ensure!(
+            done >= before && done <= total,
+            "it went back from {before}: {replay:#}"
+        );
+        before = done;
+        let folds = replay["phase"] == "building" || replay["phase"] == "catching_up";
+        let left = replay["seconds_left"].as_u64();
+        ensure!(
+            left == (total - done).checked_div(rate).filter(|_| folds),
+            "{replay:#}"
+        );
+        if replay["phase"] != "building" || rate == 0 {
+            return Ok(None);
+        }
+        let owner = world
+            .one(&format!("SELECT owner FROM rebuilds WHERE id = '{id}'"))
+            .await?;
+        let ours = owner.is_some_and(|owner| owner.starts_with(&format!("{by}-")));
+        Ok(Some(Some(replay).filter(|_| ours)))
+    })
+    .await
+}
+
 async fn names(service: &Tidings) -> anyhow::Result<Vec<String>> {
     let listed = service.admin()?.get("/v1/projections").await?.expect(200)?;
     let listed = listed["data"].as_array().context("data")?;
@@ -92,10 +163,7 @@ tests::for_each_engine! {
         let receiver = Receiver::start().await?;
         let endpoint = json!({ "url": receiver.url("/hook"), "event_types": ["*"] });
         world.api()?.post("/v1/endpoints", &endpoint).await?.expect(201)?;
-        let (stop, mut writers) = (CancellationToken::new(), JoinSet::new());
-        for writer in 0..WRITERS {
-            writers.spawn(work(world.api()?, writer, stop.clone()));
-        }
+        let (stop, writers) = load(&world)?;
 
         let mut replayed = 0;
         for name in names(&world.service).await? {
@@ -118,16 +186,7 @@ tests::for_each_engine! {
         ensure!(back["status"] == "completed" && back["kind"] == "rollback", "{back:#}");
 
         stop.cancel();
-        let (mut users, mut events) = (0, Vec::new());
-        while let Some(writer) = writers.join_next().await {
-            let done = writer??;
-            users += done.users;
-            events.extend(done.events);
-        }
-        ensure!(users > WRITERS * 5, "only {users} users were registered meanwhile");
-        world.verified().await?;
-        let stored = world.one(&format!("SELECT count(*) FROM {}", live_table(&world, "users").await?)).await?;
-        ensure!(stored.as_deref() == Some(users.to_string().as_str()), "{users} users, {stored:?} rows");
+        let mut events = all_there(&world, writers).await?;
 
         // Every event was sent once: by delivery, and by no replay.
         receiver.wait_until(crate::world::PATIENCE, |received| received.len() >= events.len()).await?;
@@ -188,4 +247,57 @@ async fn live_table(world: &World, name: &str) -> anyhow::Result<String> {
         0 => name.to_owned(),
         number => format!("{name}_g{number}"),
     })
+}
+
+/// In one piece: started, watched, its process killed, gone on with by another, and switched, while every answer is
+/// checked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_is_killed_gone_on_with_and_switched_under_load() -> anyhow::Result<()> {
+    let world = World::start(Engine::Cluster, &[("TIDINGS_CONSISTENCY_WAIT", "30s")]).await?;
+    world.publish(15).await?;
+    let mut beside = world.service.beside().await?;
+    let (stop, writers) = load(&world)?;
+    let mut tries = 0;
+    // Either process may take it; the writers' own must live.
+    let (id, seen) = loop {
+        tries += 1;
+        ensure!(tries < 30, "no replay was ever met at work in the process beside");
+        let id = world.replay(&json!({ "all": true })).await?;
+        if let Some(seen) = watched(&world, &id, beside.pid()).await? {
+            break (id, seen);
+        }
+        let replay = world.ended(&id).await?;
+        ensure!(
+            replay["status"] == "completed" && replay["differences"] == json!([]),
+            "{replay:#}"
+        );
+    };
+    beside.kill().await?;
+    let replay = world.ended(&id).await?;
+    ensure!(
+        replay["status"] == "completed" && replay["differences"] == json!([]),
+        "{replay:#}"
+    );
+    ensure!(replay["not_compared"] == json!([]), "{replay:#}");
+    ensure!(
+        replay["generations"] == seen["generations"],
+        "it went on in other tables: {seen:#}, {replay:#}"
+    );
+    ensure!(
+        replay["done"].as_u64() >= seen["done"].as_u64(),
+        "{seen:#}, {replay:#}"
+    );
+    ensure!(
+        replay["seconds_left"] == Value::Null && replay["rate"] == 0,
+        "{replay:#}"
+    );
+    for (name, generation) in replay["generations"].as_object().context("generations")? {
+        ensure!(
+            world.projection(name).await?["generation"] == *generation,
+            "{name} is not switched"
+        );
+    }
+    stop.cancel();
+    all_there(&world, writers).await?;
+    Ok(())
 }

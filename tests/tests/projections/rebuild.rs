@@ -17,12 +17,16 @@ pub(crate) fn rebuild(world: &World, read_models: &ReadModels) -> Rebuild {
 }
 
 pub(crate) fn plan(projections: &[&str]) -> Plan {
-    Plan {
-        projections: projections.iter().map(|&name| name.to_owned()).collect(),
-        tenant: None,
-        until: None,
-        switch: true,
-    }
+    Plan::of(projections.iter().copied())
+}
+
+/// Begins a run, and ends the process before it has come far.
+pub(crate) async fn interrupted(rebuilding: &Rebuild, id: &str, plan: &Plan) -> anyhow::Result<()> {
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let ended = rebuilding.run(id, plan, &stopped).await;
+    anyhow::ensure!(matches!(ended, Err(RebuildError::Interrupted)), "{ended:?}");
+    Ok(())
 }
 
 pub(crate) async fn standing_of(

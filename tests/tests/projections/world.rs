@@ -128,13 +128,9 @@ impl World {
 
     pub(crate) fn start(&self, read_models: &ReadModels) -> (Projectors, CancellationToken) {
         let stop = CancellationToken::new();
+        // Not all that a process starts: deliveries of these histories are years old, and would be forgotten.
         (
-            Projectors::start(
-                read_models.clone(),
-                Arc::clone(&self.engine),
-                Control::default(),
-                stop.clone(),
-            ),
+            Projectors::follow(read_models, self.logs(), &Control::default(), &stop),
             stop,
         )
     }

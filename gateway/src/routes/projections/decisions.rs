@@ -216,7 +216,8 @@ async fn roll_back_projection(
 
 /// Drop a generation
 ///
-/// One that queries do not read and no replay fills.
+/// One that queries do not read and no replay fills. What an older version of the fold made is dropped too, whatever
+/// its program used it for.
 #[utoipa::path(
     delete, path = "/v1/projections/{name}/generations/{generation}", tag = TAG,
     params(
@@ -236,18 +237,20 @@ async fn drop_generation(
     Pair(name, generation): Pair<ProjectionName, u64>,
     Parameters(because): Parameters<DropBecause>,
 ) -> Result<Written<Dropping>, Problem> {
-    known(&name)?;
+    let projection = known(&name)?;
     let all = app.read_models.generations().await?;
     let found = all
         .iter()
         .find(|known| known.projection == name.as_str() && u64::try_from(known.generation) == Ok(generation));
-    match found.map(|found| found.standing) {
-        None => return Err(Problem::not_found()),
-        Some(Standing::Live) => return Err(in_use("Queries read this generation.")),
-        Some(Standing::Building) => {
+    let found = found.ok_or_else(Problem::not_found)?;
+    match found.standing {
+        Standing::Live if found.version >= projection.version() => {
+            return Err(in_use("Queries read this generation."));
+        }
+        Standing::Building if is_filled(&app, found).await? => {
             return Err(in_use("A replay fills this generation; cancel that one."));
         }
-        Some(Standing::Previous | Standing::Inspection) => {}
+        _ => {}
     }
     let call = administrator.meta("DropGeneration");
     let reason = because.reason;
@@ -258,6 +261,15 @@ async fn drop_generation(
         generation,
     };
     Ok(Written::accepted(vec![position], dropping))
+}
+
+/// Whether a replay that has not ended works at it.
+async fn is_filled(app: &App, generation: &projections::Generation) -> Result<bool, Problem> {
+    let mut open = app.read_models.rebuilds().await?.into_iter();
+    let of_it = |row: &projections::rebuild::RebuildRow| {
+        row.generations.get(&generation.projection) == Some(&generation.generation)
+    };
+    Ok(open.any(|row| !row.phase.is_over() && of_it(&row)))
 }
 
 fn in_use(detail: &str) -> Problem {

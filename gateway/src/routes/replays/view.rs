@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use domain::projection::ProjectionName;
 use domain::replay::{Replay, ReplayEnd, Until, Work};
 use domain::{ReplayId, TenantId, Timestamp};
-use projections::rebuild::{Difference, RebuildRow};
+use projections::rebuild::{Difference, NotCompared, RebuildRow};
 use serde::Serialize;
 use ulid::Ulid;
 use utoipa::ToSchema;
@@ -32,7 +32,9 @@ pub(super) struct ReplayView {
     /// `waiting`, `running`, `cancelling`, `completed`, `failed` or `cancelled`.
     #[schema(example = "running")]
     status: &'static str,
-    /// What it is doing: `building`, `indexing`, `comparing`, `catching_up`, `switching`; or how its work ended.
+    /// What it is doing: `building`, `indexing`, `comparing`, `catching_up`; `paused`, ready to switch, until none of its
+    /// projections is paused any more; `switching`, or `finishing` where there is nothing to switch to; or how its work
+    /// ended. It can be cancelled before the last two.
     #[schema(example = "building")]
     phase: Option<&'static str>,
     /// Whether a process works at it at this moment.
@@ -41,15 +43,18 @@ pub(super) struct ReplayView {
     done: u64,
     /// Records it has to go past, as far as is known.
     total: u64,
-    /// Records a second, lately.
+    /// Records a second over the last seconds; 0 while it goes past none.
     rate: u64,
-    /// How long the rest will take at that rate; null while that cannot be told.
+    /// How long the rest of the records will take at that rate; null while that cannot be told, as while it makes
+    /// indexes or compares.
     seconds_left: Option<u64>,
     /// The generation of each projection's tables that it fills.
     pub(super) generations: BTreeMap<String, i64>,
     /// Live tables that said otherwise than the log, when both stood at the same position; null where they were not
     /// compared (yet).
     differences: Option<Vec<DifferenceView>>,
+    /// What was not compared, and why; null where that is not known (yet).
+    not_compared: Option<Vec<NotComparedView>>,
     /// Why it failed.
     error: Option<String>,
     /// When it was asked for.
@@ -77,6 +82,21 @@ struct DifferenceView {
     rebuilt: u64,
     /// The tenants whose rows differ, at most 20 of them.
     tenants: Vec<String>,
+}
+
+/// What was not compared with what queries read.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NotCompared)]
+struct NotComparedView {
+    /// The projection.
+    projection: String,
+    /// The table of which some or all rows were left out; null: nothing of the projection was compared.
+    table: Option<String>,
+    /// `aged`: the log no longer has the records that made these rows, which were taken over as they are;
+    /// `no_live_model`: queries have nothing to read yet; `behind`: the live model stood behind the copy and did not
+    /// catch up in time.
+    #[schema(example = "aged")]
+    reason: &'static str,
 }
 
 impl ReplayView {
@@ -109,6 +129,10 @@ impl ReplayView {
                 .and_then(RebuildRow::seconds_left),
             generations: BTreeMap::new(),
             differences: differences(replay, row.as_ref()),
+            not_compared: row
+                .as_ref()
+                .and_then(|row| row.not_compared.as_ref())
+                .map(|not| not.iter().cloned().map(NotComparedView::from).collect()),
             error,
             requested_at: made_at(id),
             started_at: row.as_ref().map(|row| row.started_at),
@@ -167,6 +191,16 @@ fn made_at(id: &ReplayId) -> Timestamp {
     let suffix = id.as_str().trim_start_matches(ReplayId::PREFIX);
     let millis = Ulid::from_string(suffix).map(|ulid| ulid.timestamp_ms());
     Timestamp::from_millis(i64::try_from(millis.unwrap_or_default()).unwrap_or_default())
+}
+
+impl From<NotCompared> for NotComparedView {
+    fn from(not: NotCompared) -> Self {
+        Self {
+            projection: not.projection,
+            table: not.table,
+            reason: not.reason.as_str(),
+        }
+    }
 }
 
 impl From<Difference> for DifferenceView {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use broker::EventLog;
 use broker::layout::Log;
@@ -34,11 +35,21 @@ const TURN: usize = 256;
 
 /// How much of the tables is kept in memory between batches, in bytes, over all projections.
 const HELD: usize = 64 * 1024 * 1024;
-/// What the run's row says of its progress when a log is begun.
+/// Records of a log that some members go past together.
+pub(super) struct Stretch {
+    pub(super) log: Log,
+    /// Where they stand.
+    pub(super) from: u64,
+    /// The last record.
+    pub(super) to: u64,
+    /// Their numbers.
+    pub(super) members: Vec<usize>,
+}
+
+/// What the run's row says of its progress when a stretch is begun.
 pub(super) struct Told {
     pub(super) done: u64,
     pub(super) total: u64,
-    pub(super) passed_before: u64,
 }
 
 /// What a batch makes of the tables.
@@ -47,8 +58,9 @@ struct Written {
     to: u64,
     /// When the last record was stored; none where all up to there are others' or gone by their age.
     stored_at: Option<Timestamp>,
-    records: u64,
-    /// Per member that follows the log.
+    /// Records gone past: those read, and for one tenant those of others too.
+    passed: u64,
+    /// Per member that goes along.
     changes: Vec<(usize, Vec<Changes>, ParkedTenants)>,
 }
 
@@ -62,25 +74,24 @@ enum ToWriter {
 impl Build<'_> {
     pub(super) async fn fold(
         &self,
-        log: Log,
+        stretch: &Stretch,
         port: &Arc<dyn EventLog>,
-        at: u64,
-        end: u64,
         told: Told,
     ) -> Result<(), RebuildError> {
         let (to_fold, from_reader) = mpsc::channel(WAITING);
         let (to_write, from_fold) = mpsc::channel(WAITING);
         let reader = Reader {
-            log,
+            log: stretch.log,
             port: Arc::clone(port),
             tenant: self.tenant.clone(),
             most: batch_records(self.rebuild.read_models.database.kind),
             stop: self.stop.clone(),
         };
         // A task of its own, which decodes on another thread while this one folds; gone when this one is.
-        let reading = AbortOnDropHandle::new(tokio::spawn(reader.read(at, end, to_fold)));
-        let folding = self.fold_batches(log, at, end, from_reader, to_write);
-        let writing = self.write_batches(log, from_fold, told);
+        let reading = reader.read(stretch.from, stretch.to, to_fold);
+        let reading = AbortOnDropHandle::new(tokio::spawn(reading));
+        let folding = self.fold_batches(stretch, from_reader, to_write);
+        let writing = self.write_batches(stretch, from_fold, told);
         let (read, folded, written) = tokio::join!(reading, folding, writing);
         let read = read.unwrap_or_else(|_| Err(RebuildError::Interrupted));
         // What went wrong last in the row of stages made the others end.
@@ -89,15 +100,14 @@ impl Build<'_> {
 
     async fn fold_batches(
         &self,
-        log: Log,
-        at: u64,
-        end: u64,
+        stretch: &Stretch,
         mut batches: mpsc::Receiver<Decoded>,
         out: mpsc::Sender<ToWriter>,
     ) -> Result<(), RebuildError> {
+        let end = stretch.to;
         let mut stores = self.stores.lock().await;
-        let mut parked = self.parked(log).await?;
-        let (mut from, mut ended) = (at, false);
+        let mut parked = self.parked(stretch.log).await?;
+        let (mut from, mut ended) = (stretch.from, false);
         while let Some(decoded) = batches.recv().await {
             let chunk = Chunk::from(decoded);
             ended |= chunk.len() == 0;
@@ -109,10 +119,13 @@ impl Build<'_> {
                 from,
                 to,
                 stored_at,
-                records: chunk.len() as u64,
+                passed: match self.tenant {
+                    Some(_) => to - from,
+                    None => chunk.len() as u64,
+                },
                 changes: Vec::new(),
             };
-            self.fold_one(log, &chunk, &mut stores, &mut parked, &mut written)
+            self.fold_one(stretch, &chunk, &mut stores, &mut parked, &mut written)
                 .await?;
             from = to;
             if out.send(ToWriter::Batch(Box::new(written))).await.is_err() {
@@ -136,20 +149,19 @@ impl Build<'_> {
 
     async fn fold_one(
         &self,
-        log: Log,
+        stretch: &Stretch,
         chunk: &Chunk,
         stores: &mut [Store],
         parked: &mut [ParkedTenants],
         written: &mut Written,
     ) -> Result<(), RebuildError> {
         let mut session = self.rebuild.read_models.database.begin_beside().await?;
-        for (number, member) in self
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, member)| member.follows(log))
-        {
-            let (Some(store), Some(parked)) = (stores.get_mut(number), parked.get_mut(number)) else {
+        for number in stretch.members.iter().copied() {
+            let (Some(member), Some(store), Some(parked)) = (
+                self.members.get(number),
+                stores.get_mut(number),
+                parked.get_mut(number),
+            ) else {
                 continue;
             };
             let suffix = copies::suffix(member.generation);
@@ -180,13 +192,13 @@ impl Build<'_> {
 
     async fn write_batches(
         &self,
-        log: Log,
+        stretch: &Stretch,
         mut batches: mpsc::Receiver<ToWriter>,
         told: Told,
     ) -> Result<(), RebuildError> {
         while let Some(message) = batches.recv().await {
             match message {
-                ToWriter::Batch(batch) => self.write(log, &batch, &told).await?,
+                ToWriter::Batch(batch) => self.write(stretch, &batch, &told).await?,
                 ToWriter::Barrier(done) => {
                     // Nobody waits any more where the fold has failed.
                     let _gone = done.send(());
@@ -197,13 +209,13 @@ impl Build<'_> {
         Ok(())
     }
 
-    async fn write(&self, log: Log, batch: &Written, told: &Told) -> Result<(), RebuildError> {
+    async fn write(&self, stretch: &Stretch, batch: &Written, told: &Told) -> Result<(), RebuildError> {
         let mut session = self.rebuild.read_models.database.begin().await?;
         for (number, changes, fresh) in &batch.changes {
             let Some(member) = self.members.get(*number) else {
                 continue;
             };
-            let place = member.place(log, Standing::Building);
+            let place = member.place(stretch.log, Standing::Building);
             if !place
                 .advance(&mut session, batch.from, batch.to, batch.stored_at)
                 .await?
@@ -215,10 +227,9 @@ impl Build<'_> {
                 place.park(&mut session, parked).await?;
             }
         }
-        let passed = self.passed.fetch_add(batch.records, Ordering::Relaxed) + batch.records;
-        let done = told.done + (passed - told.passed_before);
-        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let rate = (passed * 1_000).checked_div(milliseconds).unwrap_or_default();
+        let passed = self.passed.fetch_add(batch.passed, Ordering::Relaxed) + batch.passed;
+        let rate = self.pace().rate(Instant::now(), passed);
+        let done = told.done + (batch.to - stretch.from);
         self.job
             .tell(&mut session, done, told.total.max(done), rate)
             .await?;
@@ -239,7 +250,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    pub(super) fn going_on(&self) -> Result<(), RebuildError> {
+    pub(in crate::rebuild) fn going_on(&self) -> Result<(), RebuildError> {
         if self.stop.is_cancelled() {
             Err(RebuildError::Interrupted)
         } else {
@@ -262,12 +273,8 @@ impl Reader {
     /// Reads and decodes records up to the end.
     async fn read(self, at: u64, end: u64, out: mpsc::Sender<Decoded>) -> Result<(), RebuildError> {
         let (mut last, mut batch, mut bytes) = (at, Decoded::default(), 0);
-        let mut source = self.open(at, end).await?;
-        while let Some(source) = source.as_mut().filter(|_| last < end) {
-            let next = source.next(&self.stop).await?;
-            let Some(record) = next.filter(|record| record.sequence <= end) else {
-                break;
-            };
+        let mut source = Source::open(self.log, self.port.as_ref(), (at, end), self.tenant.as_ref()).await?;
+        while let Some(record) = source.next(&self.stop).await? {
             self.check(last, record.sequence)?;
             last = record.sequence;
             bytes += record.payload.len();
@@ -282,30 +289,35 @@ impl Reader {
                 }
             }
         }
-        // An empty last batch moves the checkpoint past records of others, and past those that are gone by their age.
-        let _ended = out.send(batch).await;
-        Ok(())
-    }
-
-    /// The records; none where all up to the end are gone by their age, for which one would wait for ever.
-    async fn open(&self, at: u64, end: u64) -> Result<Option<Source<'_>>, RebuildError> {
-        if self.port.state().await?.first > end {
-            return Ok(None);
+        if self.keeps_all() && last < end {
+            return Err(self.gap(last, end));
         }
-        let source = Source::open(self.log, self.port.as_ref(), at, self.tenant.as_ref());
-        source.await.map(Some)
+        // An empty last batch moves the checkpoint past records of others, and past those that are gone by their age.
+        let is_last = batch.len() == 0 || last == end;
+        if out.send(batch).await.is_ok() && !is_last {
+            let _ended = out.send(Decoded::default()).await;
+        }
+        Ok(())
     }
 
     /// In a log that keeps all its records none may be left out.
     fn check(&self, last: u64, found: u64) -> Result<(), RebuildError> {
-        let whole = matches!(self.log, Log::Events(_)) && self.tenant.is_none();
-        if found <= last || (whole && found != last + 1) {
-            return Err(RebuildError::Gap {
-                log: self.log.name(),
-                last,
-                found,
-            });
+        if found <= last || (self.keeps_all() && found != last + 1) {
+            return Err(self.gap(last, found));
         }
         Ok(())
+    }
+
+    /// Whether every record of the log is to be seen.
+    fn keeps_all(&self) -> bool {
+        matches!(self.log, Log::Events(_)) && self.tenant.is_none()
+    }
+
+    fn gap(&self, last: u64, found: u64) -> RebuildError {
+        RebuildError::Gap {
+            log: self.log.name(),
+            last,
+            found,
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Session;
 use crate::read_models::ReadModels;
-use crate::rebuild::{Difference, Plan};
+use crate::rebuild::{Difference, NotCompared, Plan};
 use crate::sql::{Statement, Value};
 use crate::table::Column;
 
@@ -23,8 +23,12 @@ pub enum Phase {
     Comparing,
     /// Folding what has been stored meanwhile.
     CatchingUp,
-    /// Making it the live model.
+    /// Waiting until none of its projections is paused any more.
+    Paused,
+    /// Making it the live model; from here on it is brought to its end.
     Switching,
+    /// Putting away a copy that was made to be compared, or to be looked into.
+    Finishing,
     /// It has ended well.
     Done,
     /// It was asked to end, and has dropped what it built.
@@ -41,7 +45,9 @@ impl Phase {
             Self::Indexing => "indexing",
             Self::Comparing => "comparing",
             Self::CatchingUp => "catching_up",
+            Self::Paused => "paused",
             Self::Switching => "switching",
+            Self::Finishing => "finishing",
             Self::Done => "done",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
@@ -53,13 +59,31 @@ impl Phase {
         matches!(self, Self::Done | Self::Cancelled | Self::Failed)
     }
 
+    /// Whether it can still be given up.
+    pub fn can_be_cancelled(self) -> bool {
+        matches!(
+            self,
+            Self::Building | Self::Indexing | Self::Comparing | Self::CatchingUp | Self::Paused
+        )
+    }
+
+    /// Whether what the comparison found is known.
+    pub(super) fn is_past_comparison(self) -> bool {
+        matches!(
+            self,
+            Self::CatchingUp | Self::Paused | Self::Switching | Self::Finishing
+        )
+    }
+
     fn of(text: &str) -> Self {
         [
             Self::Building,
             Self::Indexing,
             Self::Comparing,
             Self::CatchingUp,
+            Self::Paused,
             Self::Switching,
+            Self::Finishing,
             Self::Done,
             Self::Cancelled,
         ]
@@ -84,10 +108,12 @@ pub struct RebuildRow {
     pub done: u64,
     /// Records to go past, as far as known.
     pub total: u64,
-    /// Records a second, lately.
+    /// Records a second over the last seconds; 0 while no records are gone past, or nobody works at it.
     pub rate: u64,
     /// What the live models said otherwise; none where they were not compared.
     pub differences: Option<Vec<Difference>>,
+    /// What was not compared; none where there was no comparison (yet).
+    pub not_compared: Option<Vec<NotCompared>>,
     /// Why it failed.
     pub error: Option<String>,
     /// Whether a process works at it at this moment.
@@ -99,13 +125,17 @@ pub struct RebuildRow {
 }
 
 impl RebuildRow {
-    /// How long the rest will take at the present rate, in seconds; none while that cannot be told.
+    /// How long the rest of the records will take at the present rate, in seconds; none while that cannot be told: how
+    /// long indexes and comparisons take does not follow from it.
     pub fn seconds_left(&self) -> Option<u64> {
+        if !matches!(self.phase, Phase::Building | Phase::CatchingUp) {
+            return None;
+        }
         self.total.saturating_sub(self.done).checked_div(self.rate)
     }
 }
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 14] = [
     Column::text("id"),
     Column::text("plan"),
     Column::text("phase"),
@@ -119,6 +149,7 @@ const COLUMNS: [Column; 13] = [
     Column::int("lease_until"),
     Column::int("started_at"),
     Column::int("updated_at"),
+    Column::text("not_compared"),
 ];
 
 /// The rows of a session, newest first; of one run, or of all.
@@ -140,6 +171,7 @@ fn read(row: &[Value]) -> Result<RebuildRow, sqlx::Error> {
     let json = |at: usize| text(at).unwrap_or("null").to_owned();
     let wrong = |error: serde_json::Error| crate::sql::unreadable("rebuilds", error);
     let now = Timestamp::from(std::time::SystemTime::now());
+    let running = text(9).is_some() && int(10) > now.as_millis();
     Ok(RebuildRow {
         id: text(0).unwrap_or_default().to_owned(),
         plan: serde_json::from_str(&json(1)).map_err(wrong)?,
@@ -147,10 +179,11 @@ fn read(row: &[Value]) -> Result<RebuildRow, sqlx::Error> {
         generations: serde_json::from_str(&json(3)).map_err(wrong)?,
         done: number(4),
         total: number(5),
-        rate: number(6),
+        rate: if running { number(6) } else { 0 },
         differences: serde_json::from_str(&json(7)).map_err(wrong)?,
         error: text(8).map(str::to_owned),
-        running: text(9).is_some() && int(10) > now.as_millis(),
+        not_compared: serde_json::from_str(&json(13)).map_err(wrong)?,
+        running,
         started_at: Timestamp::from_millis(int(11)),
         updated_at: Timestamp::from_millis(int(12)),
     })
@@ -167,5 +200,44 @@ impl ReadModels {
     pub async fn rebuild(&self, id: &str) -> Result<Option<RebuildRow>, crate::QueryError> {
         let mut session = self.database.begin_beside().await?;
         Ok(rows(&mut session, Some(id)).await?.into_iter().next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_told_only_where_records_are_gone_past() {
+        let mut row = RebuildRow {
+            id: "rpl_1".to_owned(),
+            plan: Plan::of(["users"]),
+            phase: Phase::Building,
+            generations: BTreeMap::new(),
+            done: 1_000,
+            total: 4_000,
+            rate: 500,
+            differences: None,
+            not_compared: None,
+            error: None,
+            running: true,
+            started_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+        };
+        assert_eq!(row.seconds_left(), Some(6));
+        row.phase = Phase::CatchingUp;
+        assert_eq!(row.seconds_left(), Some(6));
+        for phase in [
+            Phase::Indexing,
+            Phase::Comparing,
+            Phase::Paused,
+            Phase::Switching,
+            Phase::Done,
+        ] {
+            row.phase = phase;
+            assert_eq!(row.seconds_left(), None, "{phase:?}");
+        }
+        (row.phase, row.rate) = (Phase::Building, 0);
+        assert_eq!(row.seconds_left(), None);
     }
 }

@@ -141,17 +141,12 @@ pub(super) async fn run(
     logs: projections::Logs,
     wanted: &[String],
 ) -> anyhow::Result<Replayed> {
-    let plan = Plan {
-        projections: if wanted.is_empty() {
-            let all = projections::models::all();
-            let views = all.iter().filter(|projection| !projection.lasting());
-            views.map(|view| view.name().to_owned()).collect()
-        } else {
-            wanted.to_vec()
-        },
-        tenant: None,
-        until: None,
-        switch: true,
+    let plan = if wanted.is_empty() {
+        let all = projections::models::all();
+        let views = all.iter().filter(|projection| !projection.lasting());
+        Plan::of(views.map(|view| view.name()))
+    } else {
+        Plan::of(wanted)
     };
     let rebuild = Rebuild::new(read_models.clone(), logs, Control::default());
     let began = Instant::now();
