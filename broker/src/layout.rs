@@ -64,6 +64,8 @@ pub enum Bucket {
     Credentials,
     /// Encrypted signing secrets of endpoints, read only by delivery.
     EndpointSecrets,
+    /// What the requests of sources are checked with, encrypted, read only by the gateway.
+    SourceSecrets,
     /// What was answered to a repeated request: idempotency keys, client-chosen event ids.
     Receipts,
     /// States of aggregates with long histories; all of it can be folded again from the log.
@@ -72,10 +74,11 @@ pub enum Bucket {
 
 impl Bucket {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Cursors,
         Self::Credentials,
         Self::EndpointSecrets,
+        Self::SourceSecrets,
         Self::Receipts,
         Self::Snapshots,
     ];
@@ -86,6 +89,7 @@ impl Bucket {
             Self::Cursors => "cursors",
             Self::Credentials => "credentials",
             Self::EndpointSecrets => "endpoint-secrets",
+            Self::SourceSecrets => "source-secrets",
             Self::Receipts => "receipts",
             Self::Snapshots => "snapshots",
         }

@@ -39,6 +39,7 @@ const SCHEME: &str = "api_key";
         (name = "invitations", description = "People asked to become users of a tenant."),
         (name = "endpoints", description = "Where a tenant's events are delivered."),
         (name = "event types", description = "What a tenant's events look like, by type."),
+        (name = "sources", description = "Other systems whose webhooks a tenant receives."),
         (name = "events", description = "A tenant's own events."),
         (name = "deliveries", description = "What became of each event at each endpoint."),
         (name = "dead letters", description = "Deliveries that used up their attempts."),
@@ -96,7 +97,9 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, b
 }
 
 fn complete(operation: &mut Operation, is_query: bool, of_read_model: bool, has_id: bool) {
-    operation.security = Some(if need_of(operation) == Some(Need::Nothing) {
+    let need = need_of(operation);
+    let signed = need == Some(Need::Signature);
+    operation.security = Some(if signed || need == Some(Need::Nothing) {
         Vec::new()
     } else {
         vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]
@@ -105,7 +108,7 @@ fn complete(operation: &mut Operation, is_query: bool, of_read_model: bool, has_
         if let RefOr::T(response) = response
             && status.starts_with('2')
         {
-            if of_read_model || !is_query {
+            if of_read_model || !(is_query || signed) {
                 response.headers.insert(POSITION.to_string(), position().into());
             }
             if of_read_model {
@@ -119,7 +122,9 @@ fn complete(operation: &mut Operation, is_query: bool, of_read_model: bool, has_
     if of_read_model {
         add_problem(operation, ProblemType::Stale);
     }
-    let common = if !is_query {
+    let common = if signed {
+        None
+    } else if !is_query {
         Some(idempotency_key())
     } else if of_read_model {
         Some(at_least())
@@ -264,7 +269,7 @@ mod tests {
 
 What each call needs. A key may make a call if one of its scopes covers the permission: `*`, or the permission itself with
 any of its parts as `*`; the scope `tenant` covers `team` and `own`. `platform` is the platform administrator's key and no
-other, `none` a call that proves itself otherwise. Keys and scopes are described in `docs/operating.md`.
+other, `none` a call that proves itself otherwise, `signature` one that another system signs. Keys and scopes are described in `docs/operating.md`.
 
 | permission | calls |
 |---|---|

@@ -37,6 +37,7 @@ use crate::recoveries::Recoveries;
 use crate::routes::audit::Streams;
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
+use crate::source_secrets::SourceSecrets;
 use crate::strikes::Strikes;
 use crate::{idempotency, layers, metrics, profile, proofs, quotas, router, settings, shutdown};
 
@@ -258,6 +259,8 @@ fn app(
         dispatcher,
         receipts: receipts(config, keys, engine),
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
+        source_secrets: SourceSecrets::new(engine.bucket(Bucket::SourceSecrets), keys.master.clone()),
+        impostors: Strikes::new(),
         egress: egress(config),
         gates: quotas::Turns::new(),
         unset: settings::Unset::new(),

@@ -26,6 +26,7 @@ const TABLES: &[&str] = &[
     "team_former_users",
     "invitations",
     "endpoints",
+    "sources",
     "audit",
     "messages",
     "deliveries",
