@@ -64,6 +64,8 @@ pub enum Bucket {
     Credentials,
     /// Encrypted signing secrets of endpoints, read only by delivery.
     EndpointSecrets,
+    /// Public keys that webhooks are signed with, of which receivers are told.
+    PublicKeys,
     /// What the requests of sources are checked with, encrypted, read only by the gateway.
     SourceSecrets,
     /// What was answered to a repeated request: idempotency keys, client-chosen event ids.
@@ -74,10 +76,11 @@ pub enum Bucket {
 
 impl Bucket {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Cursors,
         Self::Credentials,
         Self::EndpointSecrets,
+        Self::PublicKeys,
         Self::SourceSecrets,
         Self::Receipts,
         Self::Snapshots,
@@ -89,6 +92,7 @@ impl Bucket {
             Self::Cursors => "cursors",
             Self::Credentials => "credentials",
             Self::EndpointSecrets => "endpoint-secrets",
+            Self::PublicKeys => "public-keys",
             Self::SourceSecrets => "source-secrets",
             Self::Receipts => "receipts",
             Self::Snapshots => "snapshots",

@@ -25,6 +25,7 @@ mod matcher;
 pub mod metrics;
 mod pace;
 mod post;
+mod public_keys;
 mod recovery;
 mod requests;
 mod schedule;
@@ -39,9 +40,12 @@ pub use body::body_again;
 pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
 pub use master_key::{InvalidMasterKey, MasterKey};
 pub use post::{InvalidCertificate, check_certificate, install_crypto};
+pub use public_keys::PublicKeys;
 pub use recovery::RecoveryControl;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SecretError, SecretReader, SecretText, SecretWriter};
 pub use service::{Delivery, StartError, Status};
 pub use settings::Settings;
-pub use sign::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, InvalidSecret, Secret, sign};
+pub use sign::{
+    HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, InvalidSecret, PublicKey, Secret, sign, sign_by,
+};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker::Trust;
 use commands::{Dispatcher, Publisher};
-use delivery::{EgressPolicy, SecretWriter};
+use delivery::{EgressPolicy, PublicKeys, SecretWriter};
 use domain::SourceAddress;
 use projections::{Logs, ReadModels};
 
@@ -52,6 +52,8 @@ pub(crate) struct Parts {
     pub(crate) strikes: Strikes<IpAddr>,
     /// Makes endpoints' signing secrets; cannot read them.
     pub(crate) secrets: SecretWriter,
+    /// What receivers verify webhooks with.
+    pub(crate) public_keys: PublicKeys,
     /// What the requests of sources are checked with.
     pub(crate) source_secrets: SourceSecrets,
     /// Who sent what no source can have sent, and to which.

@@ -77,7 +77,7 @@ pub(crate) fn completed(mut document: OpenApi) -> OpenApi {
 
 /// Queries that no read model answers but the program itself, the log, or the table of what operators do: they have no
 /// position to wait for. All others honour `Tidings-At-Least`, which a walk over them shows.
-const OF_NO_READ_MODEL: [&str; 9] = [
+const OF_NO_READ_MODEL: [&str; 10] = [
     "/v1/audit/checkpoint/key",
     "/v1/audit/legal-hold",
     "/v1/commands",
@@ -86,6 +86,7 @@ const OF_NO_READ_MODEL: [&str; 9] = [
     "/v1/replays",
     "/v1/replays/{id}",
     "/v1/replays/{id}/rows",
+    "/v1/tenants/{tenant}/endpoints/{id}/jwks.json",
     "/v1/users/{id}/permissions",
 ];
 

@@ -13,7 +13,7 @@ use broker::layout::{Bucket, Log};
 use broker::trust::{Fences, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
-use delivery::{Delivery, RecoveryControl, SecretWriter};
+use delivery::{Delivery, PublicKeys, RecoveryControl, SecretWriter};
 use projections::{Projectors, ReadModels, logs_of};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -259,6 +259,7 @@ fn app(
         dispatcher,
         receipts: receipts(config, keys, engine),
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
+        public_keys: PublicKeys::new(engine.bucket(Bucket::PublicKeys)),
         source_secrets: SourceSecrets::new(engine.bucket(Bucket::SourceSecrets), keys.master.clone()),
         impostors: Strikes::new(),
         egress: egress(config),

@@ -135,7 +135,7 @@ async fn gateway_writes(gateway: &JetStream) -> anyhow::Result<()> {
         .bucket(Bucket::EndpointSecrets)
         .put(&key, "secret".into(), Expect::Absent, None)
         .await?;
-    for bucket in [Bucket::Receipts, Bucket::SourceSecrets] {
+    for bucket in [Bucket::Receipts, Bucket::PublicKeys, Bucket::SourceSecrets] {
         let bucket = gateway.bucket(bucket);
         bucket.put(&key, "value".into(), Expect::Absent, None).await?;
         assert!(bucket.get(&key).await?.is_some());
@@ -347,6 +347,7 @@ async fn delivery_reads_no_answers_and_writes_no_identities_and_no_secrets() -> 
         "$JS.API.CONSUMER.CREATE.KV_tidings_source-secrets",
         "$JS.API.CONSUMER.CREATE.KV_tidings_source-secrets.c",
         "$KV.tidings_source-secrets.t.s",
+        "$KV.tidings_public-keys.t.e",
         "$KV.tidings_endpoint-secrets.t.e",
         "tidings.0.ev.t.user.u",
         "tidings.0.ev.t.api_key.k",

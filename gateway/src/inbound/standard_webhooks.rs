@@ -97,6 +97,39 @@ mod tests {
         assert!(!proves(&keys, ID, &time, &SIGNATURE.replace("v1a", "v1"), BODY));
     }
 
+    /// The language-neutral file: every vector proves itself at its own time, and each that is to be refused is.
+    #[test]
+    fn every_vector_of_the_file_is_judged_as_it_says() {
+        let vectors: serde_json::Value = serde_json::from_str(include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../schemas/vectors/standard-webhooks.json"
+        )))
+        .unwrap();
+        let judge = |vector: &serde_json::Value, keys: &str, now: &str| {
+            let text = |field: &str| vector[field].as_str().unwrap();
+            let keys = vector[keys].as_array().unwrap().iter();
+            let keys: Vec<_> = keys.map(|text| key(text.as_str().unwrap())).collect();
+            let headers = headers(&[
+                ("webhook-id", text("id")),
+                ("webhook-timestamp", &vector["timestamp"].to_string()),
+                ("webhook-signature", text("signature")),
+            ]);
+            let request = incoming(&headers, text("body").as_bytes(), vector[now].as_i64().unwrap());
+            prove(&keys, &request, TOLERANCE).is_some()
+        };
+        for (list, keys, now, good) in [
+            ("accepted", "secrets", "timestamp", true),
+            ("asymmetric", "public_keys", "timestamp", true),
+            ("refused", "keys", "now", false),
+        ] {
+            let list = vectors[list].as_array().unwrap();
+            assert!(list.len() >= 4);
+            for vector in list {
+                assert_eq!(judge(vector, keys, now), good, "{}", vector["name"]);
+            }
+        }
+    }
+
     #[test]
     fn an_id_with_a_dot_would_be_ambiguous() {
         let secret = delivery::Secret::new([7; 32]);

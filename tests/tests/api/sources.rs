@@ -351,10 +351,11 @@ for_each_engine! {
         let plain = |value: &[u8], secret: &str| value.windows(secret.len()).any(|part| part == secret.as_bytes());
         assert!(kept.iter().all(|entry| ![SECRET, &second, third].iter().any(|secret| plain(&entry.value, secret))));
 
-        assert_eq!(api.call(Method::DELETE, &path, None, &[]).await?.status, 204);
+        let removed = api.call(Method::DELETE, &path, None, &[]).await?;
+        assert_eq!(removed.status, 204);
         let body = json!({ "n": 4 }).to_string();
         assert_eq!(post(&anyone, &address, &body, &sign(third, &body)).await?.problem(404)?, "not_found");
-        assert_eq!(api.get("/v1/sources").await?.expect(200)?["data"], json!([]));
+        assert_eq!(get_after(&api, "/v1/sources", &removed).await?.expect(200)?["data"], json!([]));
         service.terminate().await?;
         assert!(service.kept(Bucket::SourceSecrets).await?.is_empty(), "a removed source left secrets");
         Ok(())
@@ -398,7 +399,7 @@ for_each_engine! {
         let refused = of("signature_refused").with_context(|| format!("{trail}"))?;
         assert_eq!((&refused["actor"], &refused["command"]), (&json!("system:anyone"), &json!("ReceiveWebhook")));
         let violation = of("schema_violation").with_context(|| format!("{trail}"))?;
-        assert_eq!((&violation["actor"], &violation["resource"]), (&json!(source), &json!(format!("source/{source}"))));
+        assert_eq!((&violation["actor"], &violation["resource_id"]), (&json!(source), &json!(source)));
         for address in ["/v1/in/in_1", "/v1/in/in_01ARZ3NDEKTSV4RRFFQ69G5FAV01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
             assert_eq!(sender.send(&anyone, address, sender.body).await?.problem(404)?, "not_found");
         }
