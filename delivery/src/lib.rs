@@ -37,7 +37,7 @@ mod work;
 mod worker;
 
 pub use body::body_again;
-pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
+pub use egress::{EgressPolicy, Forbidden, InvalidNetworks, InvalidPorts, InvalidSchemes, Ports, Schemes};
 pub use master_key::{InvalidMasterKey, MasterKey};
 pub use post::{InvalidCertificate, check_certificate, install_crypto};
 pub use public_keys::PublicKeys;

@@ -148,8 +148,8 @@ async fn create(
         description: new.description,
         policy: Box::new(change.apply_to(Policy::default())),
     };
-    app.egress.check_url(settings.url.as_url())?;
-    policy::check_egress(app, &settings.policy)?;
+    app.egress.check(settings.url.as_url()).await?;
+    policy::check_egress(app, &settings.policy).await?;
     settings.check()?;
     policy::keep(app, tenant, id, &texts).await?;
     secrets::keep(app, tenant, id, None, secret).await?;
@@ -243,9 +243,9 @@ async fn change(
     let tenant = &member.tenant;
     let Sealed { change, texts } = Sealed::of(asked.policy, member)?;
     if let Some(url) = &asked.url {
-        app.egress.check_url(url.as_url())?;
+        app.egress.check(url.as_url()).await?;
     }
-    policy::check_egress(app, &change.clone().apply_to(Policy::default()))?;
+    policy::check_egress(app, &change.clone().apply_to(Policy::default())).await?;
     if !texts.is_empty() {
         // Nothing is kept for an endpoint that is not there.
         let before = secrets::endpoint(app, tenant, id).await?;
