@@ -66,6 +66,10 @@ pub enum Bucket {
     Deliveries,
     /// Encrypted signing secrets of endpoints, read only by delivery.
     EndpointSecrets,
+    /// Public keys that webhooks are signed with, of which receivers are told.
+    PublicKeys,
+    /// What the requests of sources are checked with, encrypted, read only by the gateway.
+    SourceSecrets,
     /// What was answered to a repeated request: idempotency keys, client-chosen event ids.
     Receipts,
     /// States of aggregates with long histories; all of it can be folded again from the log.
@@ -74,11 +78,13 @@ pub enum Bucket {
 
 impl Bucket {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Cursors,
         Self::Deliveries,
         Self::Credentials,
         Self::EndpointSecrets,
+        Self::PublicKeys,
+        Self::SourceSecrets,
         Self::Receipts,
         Self::Snapshots,
     ];
@@ -90,6 +96,8 @@ impl Bucket {
             Self::Deliveries => "deliveries",
             Self::Credentials => "credentials",
             Self::EndpointSecrets => "endpoint-secrets",
+            Self::PublicKeys => "public-keys",
+            Self::SourceSecrets => "source-secrets",
             Self::Receipts => "receipts",
             Self::Snapshots => "snapshots",
         }

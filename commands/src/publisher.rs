@@ -163,6 +163,16 @@ impl Publisher {
                 .map(|draft| self.prepare(tenant, draft, origin.at)),
         )
         .await?;
+        self.append(tenant, prepared, origin).await
+    }
+
+    /// Appends those events that are new, and answers each.
+    async fn append(
+        &self,
+        tenant: &TenantId,
+        prepared: Vec<Prepared>,
+        origin: Origin,
+    ) -> Result<Vec<Result<Published, PublishError>>, PublishError> {
         let stored = self.stored_before(tenant, &prepared, &origin).await?;
         let mut records = Vec::with_capacity(prepared.len());
         let mut seen = HashSet::new();
@@ -186,6 +196,44 @@ impl Publisher {
             self.answer(event, place).await
         });
         Ok(futures::future::join_all(answers).await)
+    }
+
+    /// Publishes what another system sent, under the id that the draft names. Whatever else differs, a draft of the
+    /// same id that tells the same `sent` is the same event sent again, and one that tells another is another event:
+    /// senders may word an event anew when they repeat it.
+    pub async fn publish_once(
+        &self,
+        tenant: &TenantId,
+        draft: Draft,
+        sent: &str,
+        origin: Origin,
+    ) -> Result<Published, PublishError> {
+        let id = draft.id.clone().unwrap_or_else(|| draft.drawn.clone());
+        if draft.data.len() > MAX_DATA_BYTES {
+            return Err(PublishError::TooLarge {
+                bytes: draft.data.len(),
+                limit: MAX_DATA_BYTES,
+            });
+        }
+        let known = self
+            .receipts
+            .begin(tenant, &id, &[sent.as_bytes()], origin.at)
+            .await?;
+        let prepared = Prepared {
+            id: id.clone(),
+            known: Some(known),
+            draft,
+        };
+        let published = self.append(tenant, vec![prepared], origin).await?;
+        published
+            .into_iter()
+            .next()
+            .unwrap_or(Err(PublishError::IdReused(id)))
+    }
+
+    /// Whether an event of this id was published within the last day.
+    pub async fn knows(&self, tenant: &TenantId, id: &EventId) -> Result<bool, PublishError> {
+        Ok(self.receipts.is_stored(tenant, id).await?)
     }
 
     /// The message at a position of the log of messages; none, if retention has removed it or nothing stands there.
@@ -255,10 +303,8 @@ impl Publisher {
                 draft,
             });
         }
-        let known = self
-            .receipts
-            .begin(tenant, &id, draft.event_type.as_str(), &draft.data, at)
-            .await?;
+        let content = [draft.event_type.as_str().as_bytes(), &draft.data];
+        let known = self.receipts.begin(tenant, &id, &content, at).await?;
         Ok(Prepared {
             id,
             known: Some(known),

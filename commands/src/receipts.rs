@@ -20,7 +20,8 @@ pub(crate) struct Receipts(pub(crate) Arc<dyn KeyValue>);
 
 #[derive(Serialize, Deserialize)]
 struct Receipt {
-    /// SHA-256 of type and data, hexadecimal.
+    /// SHA-256 of what tells two events of this id apart, hexadecimal: type and data, unless their sender says so
+    /// otherwise.
     content: String,
     /// Where the event stands; none while it is being appended.
     position: Option<Position>,
@@ -46,24 +47,17 @@ pub(crate) enum Known {
 }
 
 impl Receipts {
-    /// Notes that an event is about to be appended, or tells what is known of its id.
+    /// Notes that an event is about to be appended, or tells what is known of its id. `content` tells two events of one
+    /// id apart.
     pub(crate) async fn begin(
         &self,
         tenant: &TenantId,
         id: &EventId,
-        event_type: &str,
-        data: &[u8],
+        content: &[&[u8]],
         at: Timestamp,
     ) -> Result<Known, KvError> {
-        let content = hex::encode(
-            Sha256::new()
-                .chain_update(event_type)
-                .chain_update([0])
-                .chain_update(data)
-                .finalize(),
-        );
-        let key = Subject::new(format!("event.{tenant}.{id}"))
-            .map_err(|error| KvError::Unavailable(Box::new(error)))?;
+        let content = hex::encode(digest(content));
+        let key = key(tenant, id)?;
         let fresh = encode(&Receipt {
             content: content.clone(),
             position: None,
@@ -99,6 +93,16 @@ impl Receipts {
         })
     }
 
+    /// Whether an event of this id is known to be in the log.
+    pub(crate) async fn is_stored(&self, tenant: &TenantId, id: &EventId) -> Result<bool, KvError> {
+        let Some(entry) = self.0.get(&key(tenant, id)?).await? else {
+            return Ok(false);
+        };
+        let known: Receipt =
+            serde_json::from_slice(&entry.value).map_err(|error| KvError::Unavailable(Box::new(error)))?;
+        Ok(known.position.is_some())
+    }
+
     /// Notes where the event came to stand.
     pub(crate) async fn finish(
         &self,
@@ -122,6 +126,22 @@ impl Receipts {
             Err(error) => Err(error),
         }
     }
+}
+
+fn key(tenant: &TenantId, id: &EventId) -> Result<Subject, KvError> {
+    Subject::new(format!("event.{tenant}.{id}")).map_err(|error| KvError::Unavailable(Box::new(error)))
+}
+
+/// The SHA-256 of several things, a zero byte between each and the next.
+fn digest(parts: &[&[u8]]) -> impl AsRef<[u8]> {
+    let mut hash = Sha256::new();
+    for (number, part) in parts.iter().enumerate() {
+        if number > 0 {
+            hash.update([0]);
+        }
+        hash.update(part);
+    }
+    hash.finalize()
 }
 
 fn encode(receipt: &Receipt) -> bytes::Bytes {

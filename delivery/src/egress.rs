@@ -6,7 +6,10 @@
 //! the HTTP client asks no resolver for them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -15,9 +18,12 @@ use url::{Host, Url};
 /// Why a receiver may not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
-    /// Neither `http` nor `https`.
-    #[error("only http and https receivers are allowed")]
+    /// A scheme that this installation does not use.
+    #[error("receivers may not have a URL of this scheme")]
     Scheme,
+    /// A port that this installation does not use.
+    #[error("receivers may not be at this port")]
+    Port,
     /// The URL has no host.
     #[error("the URL names no host")]
     NoHost,
@@ -27,22 +33,142 @@ pub enum Forbidden {
     Address,
 }
 
+/// How long a name is waited for when a URL is set up.
+const RESOLVING: Duration = Duration::from_secs(2);
+
 /// A text that is not a list of networks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a network: write addresses or networks such as 10.1.0.0/16, separated by commas")]
 pub struct InvalidNetworks(String);
 
-/// Which addresses receivers may have.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A text that is not a list of schemes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write `https`, or `http,https`")]
+pub struct InvalidSchemes;
+
+/// By which schemes receivers may be asked: `https`, and perhaps `http`, whose webhooks everybody on the way can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schemes {
+    http: bool,
+    https: bool,
+}
+
+impl Schemes {
+    /// Both.
+    pub const ALL: Self = Self {
+        http: true,
+        https: true,
+    };
+    /// What a network that others listen to allows.
+    pub const HTTPS: Self = Self {
+        http: false,
+        https: true,
+    };
+
+    fn permits(self, scheme: &str) -> bool {
+        match scheme {
+            "http" => self.http,
+            "https" => self.https,
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Schemes {
+    type Err = InvalidSchemes;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSchemes> {
+        let mut schemes = Self {
+            http: false,
+            https: false,
+        };
+        for scheme in text.split(',').map(str::trim) {
+            match scheme {
+                "http" => schemes.http = true,
+                "https" => schemes.https = true,
+                _ => return Err(InvalidSchemes),
+            }
+        }
+        Ok(schemes)
+    }
+}
+
+/// A text that is not a list of ports.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a port: write ports or ranges such as 443,8000-8999, separated by commas, or `any`")]
+pub struct InvalidPorts(String);
+
+/// At which ports receivers may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports(Vec<RangeInclusive<u16>>);
+
+impl Ports {
+    /// At any.
+    pub fn any() -> Self {
+        Self(vec![1..=u16::MAX])
+    }
+
+    /// Those of HTTP, and those that no well-known service has: a webhook is no way to talk to mail servers.
+    pub fn of_the_web() -> Self {
+        Self(vec![80..=80, 443..=443, 1024..=u16::MAX])
+    }
+
+    fn permits(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&port))
+    }
+}
+
+impl FromStr for Ports {
+    type Err = InvalidPorts;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPorts> {
+        if text.trim() == "any" {
+            return Ok(Self::any());
+        }
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            (1 <= first && first <= last).then_some(first..=last)
+        };
+        let ranges = text.split(',').map(str::trim);
+        let ranges =
+            ranges.map(|text| range(text).ok_or_else(|| InvalidPorts(text.chars().take(64).collect())));
+        ranges.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Where receivers may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressPolicy {
     allowed: Vec<IpNet>,
     loopback: bool,
+    schemes: Schemes,
+    ports: Ports,
 }
 
 impl EgressPolicy {
     /// Public addresses only.
     pub fn public() -> Self {
-        Self::default()
+        Self {
+            allowed: Vec::new(),
+            loopback: false,
+            schemes: Schemes::ALL,
+            ports: Ports::any(),
+        }
+    }
+
+    /// By these schemes only.
+    #[must_use]
+    pub fn by(mut self, schemes: Schemes) -> Self {
+        self.schemes = schemes;
+        self
+    }
+
+    /// At these ports only.
+    #[must_use]
+    pub fn at(mut self, ports: Ports) -> Self {
+        self.ports = ports;
+        self
     }
 
     /// Public addresses and this machine itself: for development.
@@ -73,13 +199,33 @@ impl EgressPolicy {
             || is_public(address)
     }
 
-    /// Checks what can be told without resolving a name: the scheme, and the host where it is an address.
+    /// Checks a URL as it is set up: what can be told of it, and where its name leads at present. A name that does not
+    /// resolve now may do so later; it is checked again whenever something is sent.
+    pub async fn check(&self, url: &Url) -> Result<(), Forbidden> {
+        self.check_url(url)?;
+        let Some(Host::Domain(name)) = url.host() else {
+            return Ok(());
+        };
+        let found = tokio::time::timeout(RESOLVING, tokio::net::lookup_host((name, 0))).await;
+        match found {
+            Ok(Ok(addresses)) => self.check_all(addresses.collect()).map(|_| ()),
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Checks what can be told without resolving a name: scheme, port, and the host where it is an address.
     ///
     /// For endpoints as they are set up, and before each send. Every spelling of an address that URLs allow
     /// (`http://2130706433/`, `http://0x7f.1/`) has become the address itself when the URL was parsed.
     pub fn check_url(&self, url: &Url) -> Result<(), Forbidden> {
-        if !matches!(url.scheme(), "http" | "https") {
+        if !self.schemes.permits(url.scheme()) {
             return Err(Forbidden::Scheme);
+        }
+        if !url
+            .port_or_known_default()
+            .is_some_and(|port| self.ports.permits(port))
+        {
+            return Err(Forbidden::Port);
         }
         let address = match url.host().ok_or(Forbidden::NoHost)? {
             Host::Ipv4(address) => IpAddr::V4(address),
@@ -167,13 +313,22 @@ pub(crate) struct CheckedResolver(pub(crate) Arc<EgressPolicy>);
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let checked = policy.check_all(found.collect())?;
-            Ok(Box::new(checked.into_iter()) as Addrs)
+        let policy = Arc::clone(&self.0);
+        checked(policy, async move {
+            Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect())
         })
     }
+}
+
+/// What a resolver found, if all of it is permitted. The client connects to just these addresses and asks nobody again.
+fn checked(
+    policy: Arc<EgressPolicy>,
+    found: impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + 'static,
+) -> Resolving {
+    Box::pin(async move {
+        let permitted = policy.check_all(found.await?)?;
+        Ok(Box::new(permitted.into_iter()) as Addrs)
+    })
 }
 
 #[cfg(test)]
@@ -235,6 +390,151 @@ mod tests {
             assert_eq!(check(&policy, url), Err(Forbidden::Address), "{url}");
         }
         assert_eq!(check(&policy, "ftp://example.org/"), Err(Forbidden::Scheme));
+    }
+
+    /// Every entry of the rules, with its first and last address and those around it.
+    #[test]
+    fn every_range_is_closed_from_its_first_address_to_its_last() {
+        let policy = EgressPolicy::public();
+        for (range, before, after) in [
+            ("0.0.0.0/8", None, Some("1.0.0.0")),
+            ("10.0.0.0/8", Some("9.255.255.255"), Some("11.0.0.0")),
+            ("100.64.0.0/10", Some("100.63.255.255"), Some("100.128.0.0")),
+            ("127.0.0.0/8", Some("126.255.255.255"), Some("128.0.0.0")),
+            ("169.254.0.0/16", Some("169.253.255.255"), Some("169.255.0.0")),
+            ("172.16.0.0/12", Some("172.15.255.255"), Some("172.32.0.0")),
+            ("192.0.0.0/24", Some("191.255.255.255"), Some("192.0.1.0")),
+            ("192.0.2.0/24", Some("192.0.1.255"), Some("192.0.3.0")),
+            ("192.88.99.0/24", Some("192.88.98.255"), Some("192.88.100.0")),
+            ("192.168.0.0/16", Some("192.167.255.255"), Some("192.169.0.0")),
+            ("198.18.0.0/15", Some("198.17.255.255"), Some("198.20.0.0")),
+            ("198.51.100.0/24", Some("198.51.99.255"), Some("198.51.101.0")),
+            ("203.0.113.0/24", Some("203.0.112.255"), Some("203.0.114.0")),
+            ("224.0.0.0/4", Some("223.255.255.255"), None),
+            ("240.0.0.0/4", None, None),
+            ("::/96", None, None),
+            ("64:ff9b::/96", None, None),
+            ("64:ff9b:1::/48", None, None),
+            ("2001::/23", None, Some("2001:200::")),
+            (
+                "2001:db8::/32",
+                Some("2001:db7:ffff:ffff:ffff:ffff:ffff:ffff"),
+                Some("2001:db9::"),
+            ),
+            ("2002::/16", Some("2001:ffff::"), Some("2003::")),
+            ("3fff::/20", Some("3ffe:ffff::"), Some("3fff:1000::")),
+            ("fc00::/7", None, None),
+            ("fe80::/10", None, None),
+            ("fec0::/10", None, None),
+            ("ff00::/8", None, None),
+        ] {
+            let network: IpNet = range.parse().unwrap();
+            for inside in [network.network(), network.broadcast()] {
+                assert!(!policy.permits(inside), "{inside} of {range}");
+                if let IpAddr::V4(inside) = inside {
+                    let mapped = IpAddr::V6(inside.to_ipv6_mapped());
+                    assert!(!policy.permits(mapped), "{mapped} of {range}");
+                }
+            }
+            for outside in before.into_iter().chain(after) {
+                assert!(
+                    policy.permits(outside.parse().unwrap()),
+                    "{outside} beside {range}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn schemes_and_ports_are_those_of_the_installation() {
+        let policy = EgressPolicy::public()
+            .by("https".parse().unwrap())
+            .at("443, 8000-8001".parse().unwrap());
+        for (url, verdict) in [
+            ("https://example.org/", Ok(())),
+            ("https://example.org:8001/", Ok(())),
+            ("https://example.org:8002/", Err(Forbidden::Port)),
+            ("https://1.1.1.1:25/", Err(Forbidden::Port)),
+            ("http://example.org:443/", Err(Forbidden::Scheme)),
+        ] {
+            assert_eq!(check(&policy, url), verdict, "{url}");
+        }
+        let web = EgressPolicy::public().at(Ports::of_the_web());
+        assert_eq!(check(&web, "http://example.org/"), Ok(()));
+        assert_eq!(check(&web, "http://example.org:8080/"), Ok(()));
+        for port in [22, 25, 110, 443 + 1, 1023] {
+            let url = format!("http://example.org:{port}/");
+            assert_eq!(check(&web, &url), Err(Forbidden::Port), "{url}");
+        }
+        assert_eq!("http, https".parse::<Schemes>(), Ok(Schemes::ALL));
+        for text in ["", "ftp", "https,", "HTTP"] {
+            assert_eq!(text.parse::<Schemes>(), Err(InvalidSchemes), "{text:?}");
+        }
+        for text in ["", "0", "65536", "9-8", "a", "80,"] {
+            assert!(text.parse::<Ports>().is_err(), "{text:?}");
+        }
+        assert_eq!("any".parse::<Ports>(), Ok(Ports::any()));
+    }
+
+    /// A name that led to the public internet when it was set up, and leads inside when something is sent.
+    #[derive(Debug)]
+    struct Turncoat {
+        policy: Arc<EgressPolicy>,
+        answers: std::sync::Mutex<Vec<Vec<SocketAddr>>>,
+    }
+
+    impl Resolve for Turncoat {
+        fn resolve(&self, _: Name) -> Resolving {
+            let answer = self.answers.lock().unwrap().remove(0);
+            checked(Arc::clone(&self.policy), async { Ok(answer) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_turns_inside_is_refused_and_nobody_inside_is_called() {
+        crate::post::install_crypto();
+        let inside = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = inside.local_addr().unwrap();
+        let public: SocketAddr = "1.1.1.1:0".parse().unwrap();
+        let turncoat = Turncoat {
+            policy: Arc::new(EgressPolicy::public()),
+            answers: vec![vec![public], vec![address], vec![public, address]].into(),
+        };
+        let first = turncoat.resolve("example.org".parse().unwrap()).await;
+        assert!(first.is_ok(), "at first it leads outside");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .dns_resolver(Arc::new(turncoat));
+        let client = client.build().unwrap();
+        for _ in 0..2 {
+            let sent = client
+                .post(format!("http://example.org:{}/", address.port()))
+                .send()
+                .await;
+            let error = sent.unwrap_err();
+            let mut causes =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            assert!(
+                causes.any(|cause| cause.downcast_ref() == Some(&Forbidden::Address)),
+                "{error:?}"
+            );
+        }
+        let called = tokio::time::timeout(Duration::from_millis(200), inside.accept()).await;
+        assert!(called.is_err(), "somebody inside was called");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_when_it_is_set_up() {
+        let check = async |policy: EgressPolicy, url: &str| policy.check(&url.parse().unwrap()).await;
+        let public = EgressPolicy::public();
+        assert_eq!(
+            check(public.clone(), "http://10.0.0.1/").await,
+            Err(Forbidden::Address)
+        );
+        // Who resolves nothing may do so later.
+        assert_eq!(check(public, "http://nothing.invalid/").await, Ok(()));
+        let development = EgressPolicy::public().with_loopback();
+        assert_eq!(check(development, "http://localhost/").await, Ok(()));
     }
 
     #[test]

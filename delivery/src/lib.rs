@@ -30,6 +30,7 @@ pub mod metrics;
 mod ordering;
 mod pace;
 mod post;
+mod public_keys;
 mod recovery;
 mod requests;
 mod schedule;
@@ -42,13 +43,16 @@ mod worker;
 
 pub use body::body_again;
 pub use control::EndpointControl;
-pub use egress::{EgressPolicy, Forbidden, InvalidNetworks};
+pub use egress::{EgressPolicy, Forbidden, InvalidNetworks, InvalidPorts, InvalidSchemes, Ports, Schemes};
 pub use lanes::{BreakerRules, LaneRules, Rate};
 pub use master_key::{InvalidMasterKey, MasterKey};
 pub use post::{InvalidCertificate, check_certificate, install_crypto};
+pub use public_keys::PublicKeys;
 pub use recovery::RecoveryControl;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SecretError, SecretReader, SecretText, SecretWriter};
 pub use service::{Delivery, StartError, Status};
 pub use settings::Settings;
-pub use sign::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, InvalidSecret, Secret, sign};
+pub use sign::{
+    HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, InvalidSecret, PublicKey, Secret, sign, sign_by,
+};

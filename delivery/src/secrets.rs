@@ -188,7 +188,7 @@ fn half_a_minute<T: Clone + Send + Sync + 'static>() -> Cache<Subject, T> {
 }
 
 /// Where a secret lies, which is also what its sealed form is bound to.
-fn key(tenant: &TenantId, endpoint: &EndpointId, name: Option<&SecretId>) -> Subject {
+pub(crate) fn key(tenant: &TenantId, endpoint: &EndpointId, name: Option<&SecretId>) -> Subject {
     subject(match name {
         Some(name) => format!("{tenant}.{endpoint}.{name}"),
         None => format!("{tenant}.{endpoint}"),

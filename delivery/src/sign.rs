@@ -1,4 +1,4 @@
-//! Signatures by the Standard Webhooks specification, symmetric scheme (`v1`, HMAC-SHA256).
+//! Signatures by the Standard Webhooks specification: HMAC-SHA256 (`v1`), or ed25519 (`v1a`, `asymmetric`).
 //!
 //! What is signed is `<webhook-id>.<webhook-timestamp>.<body>`. The header is a list, so that two secrets can be
 //! used at once while one replaces the other.
@@ -8,9 +8,14 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use domain::endpoint::policy::SigningScheme;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
+
+mod asymmetric;
+
+pub use asymmetric::PublicKey;
 
 /// The header that names the message: the same at every attempt.
 pub const HEADER_ID: &str = "webhook-id";
@@ -91,6 +96,23 @@ pub fn sign(secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) -> String
     signatures.join(" ")
 }
 
+/// The value of [`HEADER_SIGNATURE`] by either scheme: one signature for each secret, in their order.
+pub fn sign_by(scheme: SigningScheme, secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) -> String {
+    match scheme {
+        SigningScheme::Hmac => sign(secrets, id, timestamp, body),
+        SigningScheme::Ed25519 => {
+            let keys = secrets.iter().map(asymmetric::key_of);
+            let signatures = keys.map(|key| asymmetric::sign(&key, id, timestamp, body));
+            signatures.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+/// What is signed.
+fn signed(id: &str, timestamp: i64, body: &[u8]) -> Vec<u8> {
+    [id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body].concat()
+}
+
 fn digest(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> impl AsRef<[u8]> {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of every length (RFC 2104)")]
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key of any length");
@@ -113,6 +135,7 @@ mod tests {
     #[derive(Deserialize)]
     struct Vectors {
         accepted: Vec<Vector>,
+        asymmetric: Vec<Asymmetric>,
         refused_secrets: Vec<String>,
     }
 
@@ -120,6 +143,17 @@ mod tests {
     struct Vector {
         name: String,
         secrets: Vec<String>,
+        id: String,
+        timestamp: i64,
+        body: String,
+        signature: String,
+    }
+
+    #[derive(Deserialize)]
+    struct Asymmetric {
+        name: String,
+        private_keys: Vec<String>,
+        public_keys: Vec<String>,
         id: String,
         timestamp: i64,
         body: String,
@@ -147,6 +181,31 @@ mod tests {
                 Err(InvalidSecret),
                 "{text:?} was accepted"
             );
+        }
+    }
+
+    /// `whsk_…` is the base64 form of the seed and the public key after it.
+    #[test]
+    fn every_asymmetric_vector_is_signed_as_it_says() {
+        let vectors = vectors();
+        assert!(vectors.asymmetric.len() >= 3);
+        for vector in vectors.asymmetric {
+            let mut signatures = Vec::new();
+            for (private, public) in vector.private_keys.iter().zip(&vector.public_keys) {
+                let bytes = STANDARD.decode(private.strip_prefix("whsk_").unwrap()).unwrap();
+                let key = ed25519_dalek::SigningKey::from_keypair_bytes(&bytes.try_into().unwrap()).unwrap();
+                assert_eq!(
+                    PublicKey::new(key.verifying_key().to_bytes()).to_string(),
+                    *public
+                );
+                signatures.push(asymmetric::sign(
+                    &key,
+                    &vector.id,
+                    vector.timestamp,
+                    vector.body.as_bytes(),
+                ));
+            }
+            assert_eq!(signatures.join(" "), vector.signature, "{}", vector.name);
         }
     }
 

@@ -79,6 +79,8 @@ pub enum SecretKind {
     EndpointSecret,
     /// The token of an invitation.
     InvitationToken,
+    /// What a source's requests are checked with.
+    SourceSecret,
 }
 
 /// A request whose answer showed a secret.

@@ -345,6 +345,7 @@ mod tests {
             "api_key.rotated.v1",
             "endpoint.secret_rotated.v1",
             "invitation.resent.v1",
+            "source.secret_rotated.v1",
             "team.described.v1",
             "team.members_removed.v1",
             "user.preferences_changed.v1",

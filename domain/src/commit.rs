@@ -78,16 +78,18 @@ pub enum Actor {
     ApiKey(String),
     /// Whoever took up an invitation, by its id.
     Invitee(String),
+    /// Another system, which proved to be the source of this id.
+    Source(String),
     /// Tidings itself, and which part of it.
     System(String),
 }
 
 impl Actor {
-    /// The actor as one word: `platform-admin`, `key_…`, `inv_…`, `system:<part>`.
+    /// The actor as one word: `platform-admin`, `key_…`, `inv_…`, `src_…`, `system:<part>`.
     pub fn label(&self) -> String {
         match self {
             Self::PlatformAdmin => "platform-admin".to_owned(),
-            Self::ApiKey(id) | Self::Invitee(id) => id.clone(),
+            Self::ApiKey(id) | Self::Invitee(id) | Self::Source(id) => id.clone(),
             Self::System(part) => format!("system:{part}"),
         }
     }

@@ -176,6 +176,56 @@ impl EventId {
     }
 }
 
+typed_id!(
+    /// Names a source: another system whose webhooks a tenant receives; not secret.
+    SourceId,
+    "src_"
+);
+
+impl EventId {
+    /// What a source sent under a name of its own is one message, however often it is sent again.
+    pub fn derive(tenant: &TenantId, source: &SourceId, name: &str) -> Self {
+        Self::new(digest(&["inbound", tenant.as_str(), source.as_str(), name]))
+    }
+}
+
+/// Where a source's webhooks are posted: `in_`, the 26 characters of the tenant's ULID, and the 26 of the source's. It
+/// names the one aggregate that tells how a request is to prove itself, so that nothing has to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SourceAddress {
+    /// Whose messages they become.
+    pub tenant: TenantId,
+    /// The source.
+    pub source: SourceId,
+}
+
+impl SourceAddress {
+    const PREFIX: &'static str = "in_";
+    const ULID: usize = 26;
+}
+
+impl FromStr for SourceAddress {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId { prefix: Self::PREFIX };
+        let ids = text.strip_prefix(Self::PREFIX).ok_or_else(|| invalid.clone())?;
+        let (tenant, source) = ids.split_at_checked(Self::ULID).ok_or(invalid)?;
+        Ok(Self {
+            tenant: format!("{}{tenant}", TenantId::PREFIX).parse()?,
+            source: format!("{}{source}", SourceId::PREFIX).parse()?,
+        })
+    }
+}
+
+impl fmt::Display for SourceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenant = self.tenant.as_str().trim_start_matches(TenantId::PREFIX);
+        let source = self.source.as_str().trim_start_matches(SourceId::PREFIX);
+        write!(f, "{}{tenant}{source}", Self::PREFIX)
+    }
+}
+
 impl DeliveryId {
     /// The delivery of a message to an endpoint has one id, whoever computes it and however often: matching
     /// the same message again therefore makes no second delivery.
@@ -297,6 +347,32 @@ mod tests {
             DeliveryId::derive(&tenant, &message, &EndpointId::new(Ulid(9)))
         );
         assert_eq!(id.as_str().parse::<DeliveryId>().unwrap(), id);
+    }
+
+    #[test]
+    fn a_source_has_one_address_and_what_it_sends_one_id_by_its_name() {
+        let (tenant, source) = (TenantId::new(Ulid(10)), SourceId::new(Ulid(11)));
+        let address = SourceAddress {
+            tenant: tenant.clone(),
+            source: source.clone(),
+        };
+        let text = address.to_string();
+        assert_eq!(text.parse::<SourceAddress>().unwrap(), address);
+        for text in [
+            "",
+            "in_",
+            &text[1..],
+            &text[..text.len() - 1],
+            &text.to_lowercase(),
+            "in_ä",
+        ] {
+            assert!(text.parse::<SourceAddress>().is_err(), "{text:?} was accepted");
+        }
+        let id = EventId::derive(&tenant, &source, "a");
+        assert_eq!(id, EventId::derive(&tenant, &source, "a"));
+        assert_ne!(id, EventId::derive(&tenant, &source, "b"));
+        assert_ne!(id, EventId::derive(&tenant, &SourceId::new(Ulid(9)), "a"));
+        assert_ne!(id, EventId::derive(&TenantId::new(Ulid(9)), &source, "a"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! test or a replay decides exactly what happens.
 //!
 //! * Aggregates, one file each: [`tenant`], [`api_key`], [`user`], [`role`], [`endpoint`],
-//!   [`settings`], [`event_type`], [`team`], [`invitation`], [`access_log`], [`legal_hold`]; [`access`] tells what a
+//!   [`settings`], [`event_type`], [`team`], [`invitation`], [`source`], [`access_log`], [`legal_hold`]; [`access`] tells what a
 //!   user may do. Operators' decisions are aggregates of the platform: [`projection`], [`replay`].
 //! * What the log holds: [`Commit`] (the events of one command), [`Claim`] (a unique value taken or released),
 //!   [`Message`] (an application event of a tenant), [`DeliveryRecord`] (what became of a delivery).
@@ -36,6 +36,7 @@ pub mod recovery;
 pub mod replay;
 pub mod role;
 pub mod settings;
+pub mod source;
 pub mod team;
 pub mod tenant;
 mod text;
@@ -55,7 +56,7 @@ pub use delivery::{
 pub use edit::Edit;
 pub use id::{
     AccessLogId, CredentialId, DeliveryId, EndpointId, EventId, EventTypeId, InvalidId, InvitationId, KeyId,
-    RecoveryId, ReplayId, RoleId, SecretId, TeamId, TenantId, TokenId, UserId,
+    RecoveryId, ReplayId, RoleId, SecretId, SourceAddress, SourceId, TeamId, TenantId, TokenId, UserId,
 };
 pub use message::{EventType, InvalidEventType, Message};
 pub use permission::{Grant, InvalidPermission, Permission, Scope};

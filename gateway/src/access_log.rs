@@ -8,6 +8,7 @@
 
 mod asked;
 mod secrets;
+mod senders;
 mod waiting;
 
 use std::collections::HashMap;
@@ -27,7 +28,8 @@ use crate::problem::{Problem, ProblemType};
 use waiting::Waiting;
 
 pub(crate) use asked::{Asking, RefusedParts};
-pub(crate) use secrets::{Showing, Shown, Shows};
+pub(crate) use secrets::{MayShow, Showing, Shown, Shows};
+pub(crate) use senders::Sending;
 
 /// How often what waits is written.
 const ROUND: Duration = Duration::from_millis(800);

@@ -1,11 +1,13 @@
 //! What handlers share: the write side, the read models, and who may call.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use broker::Trust;
 use commands::{Dispatcher, Publisher};
-use delivery::{EgressPolicy, SecretWriter};
+use delivery::{EgressPolicy, PublicKeys, SecretWriter};
+use domain::SourceAddress;
 use projections::{Logs, ReadModels};
 
 use crate::access_log::AccessLog;
@@ -16,6 +18,7 @@ use crate::invitation_tokens::InvitationTokens;
 use crate::proofs::Proofs;
 use crate::routes::audit::Streams;
 use crate::schemas::Schemas;
+use crate::source_secrets::SourceSecrets;
 use crate::strikes::Strikes;
 use crate::{quotas, settings};
 
@@ -46,9 +49,15 @@ pub(crate) struct Parts {
     /// Makes and checks the tokens of invitations.
     pub(crate) invitation_tokens: InvitationTokens,
     /// Who showed wrong tokens of late.
-    pub(crate) strikes: Strikes,
+    pub(crate) strikes: Strikes<IpAddr>,
     /// Makes endpoints' signing secrets; cannot read them.
     pub(crate) secrets: SecretWriter,
+    /// What receivers verify webhooks with.
+    pub(crate) public_keys: PublicKeys,
+    /// What the requests of sources are checked with.
+    pub(crate) source_secrets: SourceSecrets,
+    /// Who sent what no source can have sent, and to which.
+    pub(crate) impostors: Strikes<(SourceAddress, IpAddr)>,
     /// Where receivers may be.
     pub(crate) egress: EgressPolicy,
     /// Turns at the gates of quotas.

@@ -17,7 +17,7 @@ use axum::http::request::Parts;
 use commands::Call;
 use domain::api_key::{ApiKey, RateLimit};
 use domain::tenant::Tenant;
-use domain::{Actor, Bounded, Grant, InvitationId, KeyId, Meta, TenantId, Timestamp};
+use domain::{Actor, Bounded, Grant, InvitationId, KeyId, Meta, SourceAddress, TenantId, Timestamp};
 use moka::sync::Cache;
 use subtle::ConstantTimeEq;
 use ulid::Ulid;
@@ -106,13 +106,27 @@ impl Authority {
 
     /// Counts a request against the limit of the tenant whose key sends it: 429 where it has sent too many.
     pub(crate) async fn count_for_tenant(&self, principal: &Principal) -> Result<(), Problem> {
-        let Principal::Key(holder) = principal else {
-            return Ok(());
-        };
+        match principal {
+            Principal::Key(holder) => self.count_of_tenant(&holder.tenant).await,
+            Principal::Administrator => Ok(()),
+        }
+    }
+
+    /// Counts what a source sends against its limit, and against its tenant's.
+    pub(crate) async fn count_for_source(
+        &self,
+        address: &SourceAddress,
+        limit: Option<RateLimit>,
+    ) -> Result<(), Problem> {
+        if let Some(limit) = limit {
+            self.limits.take(Sender::Source(address.source.clone()), limit)?;
+        }
+        self.count_of_tenant(&address.tenant).await
+    }
+
+    async fn count_of_tenant(&self, id: &TenantId) -> Result<(), Problem> {
         let platform = TenantId::platform();
-        let tenant = self
-            .load::<Tenant>(&platform, holder.tenant.as_str(), MAX_AGE)
-            .await?;
+        let tenant = self.load::<Tenant>(&platform, id.as_str(), MAX_AGE).await?;
         let Some(requests) = tenant.quotas().requests_per_second else {
             return Ok(());
         };
@@ -120,9 +134,7 @@ impl Authority {
             requests,
             per_seconds: Bounded::fixed::<1>(),
         };
-        self.limits
-            .take(Sender::Tenant(holder.tenant.clone()), limit)
-            .map(|_| ())
+        self.limits.take(Sender::Tenant(id.clone()), limit).map(|_| ())
     }
 
     /// Keeps what a new text of a key will be checked against, before the log says that it counts.
@@ -325,6 +337,22 @@ impl Caller {
 }
 
 impl Caller {
+    /// Where an event published by this caller comes from.
+    fn origin(&self) -> commands::Origin {
+        commands::Origin {
+            actor: self.actor.clone(),
+            request_id: Some(self.request.id.clone()),
+            correlation_id: Some(self.request.correlation_id.clone()),
+            causation_id: {
+                let ids = self.commands.lock();
+                ids.unwrap_or_else(PoisonError::into_inner).first().cloned()
+            },
+            traceparent: self.request.traceparent.clone(),
+            at: Timestamp::from(SystemTime::now()),
+            repeats: self.draw.repeats(),
+        }
+    }
+
     /// The id of a command, and of the one that led to it. The same command again has another id, the same each time
     /// the request is repeated.
     fn next_command(&self, command: &str) -> (String, Option<String>) {
@@ -397,18 +425,7 @@ impl Member {
 
     /// Where an event published by this caller comes from.
     pub(crate) fn origin(&self) -> commands::Origin {
-        commands::Origin {
-            actor: self.caller.actor.clone(),
-            request_id: Some(self.caller.request.id.clone()),
-            correlation_id: Some(self.caller.request.correlation_id.clone()),
-            causation_id: {
-                let ids = self.caller.commands.lock();
-                ids.unwrap_or_else(PoisonError::into_inner).first().cloned()
-            },
-            traceparent: self.caller.request.traceparent.clone(),
-            at: Timestamp::from(SystemTime::now()),
-            repeats: self.caller.draw.repeats(),
-        }
+        self.caller.origin()
     }
 }
 
@@ -471,6 +488,21 @@ impl Anyone {
             actor: Actor::Invitee(invitation.as_str().to_owned()),
             ..self.0
         })
+    }
+}
+
+impl Anyone {
+    /// What is known of the request.
+    pub(crate) fn context(&self) -> &RequestContext {
+        &self.0.request
+    }
+
+    /// Where an event comes from that this caller sent, who has proved to be a source.
+    pub(crate) fn sending(&self, address: &SourceAddress) -> commands::Origin {
+        commands::Origin {
+            actor: Actor::Source(address.source.as_str().to_owned()),
+            ..self.0.origin()
+        }
     }
 }
 

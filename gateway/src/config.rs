@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use broker::Token;
 use broker::layout::{Layout, Retention, Waiting};
-use delivery::{BreakerRules, EgressPolicy, Schedule};
+use delivery::{BreakerRules, EgressPolicy, Ports, Schedule, Schemes};
 
 use crate::cli::Failure;
 
@@ -130,6 +130,10 @@ pub(crate) struct Sending {
     pub(crate) retry_schedule: Schedule,
     /// Where receivers may be, before the profile adds to it.
     pub(crate) egress: EgressPolicy,
+    /// By which schemes; as the profile has it, unless given.
+    pub(crate) egress_schemes: Option<Schemes>,
+    /// At which ports; as the profile has it, unless given.
+    pub(crate) egress_ports: Option<Ports>,
     /// The deadline of one try.
     pub(crate) timeout: Duration,
     /// Quick tries at the same time, at most.
@@ -337,6 +341,8 @@ fn read_keys(reader: &mut Reader<'_>) -> Option<GivenKeys> {
 fn read_sending(reader: &mut Reader<'_>) -> Option<Sending> {
     let retry_schedule = reader.get("retry_schedule", parse::schedule);
     let egress = reader.get("egress_allow", parse::egress);
+    let egress_schemes = reader.get("egress_schemes", parse::schemes);
+    let egress_ports = reader.get("egress_ports", parse::ports);
     let timeout = reader.get("delivery_timeout", parse::duration);
     let concurrency = reader.get("delivery_concurrency", parse::count);
     let slow_concurrency = reader.get("delivery_slow_concurrency", parse::count);
@@ -346,6 +352,8 @@ fn read_sending(reader: &mut Reader<'_>) -> Option<Sending> {
     Some(Sending {
         retry_schedule: retry_schedule?,
         egress: egress?,
+        egress_schemes: egress_schemes?,
+        egress_ports: egress_ports?,
         timeout: timeout?,
         concurrency: concurrency?,
         slow_concurrency: slow_concurrency?,

@@ -34,6 +34,8 @@ const EXTENSION: &str = "x-permission";
 const PLATFORM: &str = "platform";
 /// The need of routes that carry their proof in the body.
 const NOTHING: &str = "none";
+/// The need of routes whose requests are signed.
+const SIGNATURE: &str = "signature";
 
 /// What a route needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,9 @@ pub(crate) enum Need {
     Platform,
     /// Nobody in particular: the request proves itself otherwise.
     Nothing,
+    /// Another system, whose signature the handler checks. It sends no `Idempotency-Key` of ours: its messages have
+    /// names of their own, and nothing is kept for who has proved nothing yet.
+    Signature,
 }
 
 /// What the routes need, by the names handlers' files use.
@@ -77,6 +82,8 @@ pub(crate) mod may {
     pub(crate) const WRITE_ENDPOINTS: Need = on_tenant("endpoints", "write");
     pub(crate) const READ_EVENT_TYPES: Need = on_tenant("event_types", "read");
     pub(crate) const WRITE_EVENT_TYPES: Need = on_tenant("event_types", "write");
+    pub(crate) const READ_SOURCES: Need = on_tenant("sources", "read");
+    pub(crate) const WRITE_SOURCES: Need = on_tenant("sources", "write");
     pub(crate) const READ_EVENTS: Need = on_tenant("events", "read");
     pub(crate) const PUBLISH_EVENTS: Need = on_tenant("events", "publish");
     pub(crate) const READ_DELIVERIES: Need = on_tenant("deliveries", "read");
@@ -95,6 +102,7 @@ impl Need {
             Self::Permission(permission) => permission.to_string(),
             Self::Platform => PLATFORM.to_owned(),
             Self::Nothing => NOTHING.to_owned(),
+            Self::Signature => SIGNATURE.to_owned(),
         }
     }
 
@@ -102,6 +110,7 @@ impl Need {
         match text {
             PLATFORM => Some(Self::Platform),
             NOTHING => Some(Self::Nothing),
+            SIGNATURE => Some(Self::Signature),
             text => text.parse().ok().map(Self::Permission),
         }
     }
@@ -213,7 +222,7 @@ pub(crate) fn permissions(document: &OpenApi) -> BTreeSet<Permission> {
         .filter_map(need_of)
         .filter_map(|need| match need {
             Need::Permission(permission) => Some(permission),
-            Need::Platform | Need::Nothing => None,
+            Need::Platform | Need::Nothing | Need::Signature => None,
         })
         .collect()
 }
@@ -242,7 +251,7 @@ pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next
     };
     let mut response = match admitted.refusal {
         Some(problem) => problem.into_response(),
-        None if carried => next.run(request).await,
+        None if carried || operation.need == Need::Signature => next.run(request).await,
         None => once(app, request, next).await,
     };
     if let Some(asking) = asking {
@@ -281,7 +290,7 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
         let allowance = None;
         return Ok(Admitted { allowance, refusal });
     }
-    if *need == Need::Nothing {
+    if matches!(need, Need::Nothing | Need::Signature) {
         return Ok(Admitted::default());
     }
     // A call that carries others has been proved and counted once for all of them.
@@ -308,7 +317,7 @@ async fn admit(app: &App, need: &Need, request: &mut Request) -> Result<Admitted
 /// Whether a caller has what is needed.
 pub(crate) fn authorize(need: &Need, principal: &Principal) -> Result<(), Problem> {
     let refusal = match (need, principal) {
-        (Need::Nothing, _) | (Need::Platform, Principal::Administrator) => return Ok(()),
+        (Need::Nothing | Need::Signature, _) | (Need::Platform, Principal::Administrator) => return Ok(()),
         // What operators decide is in the platform's own trail, and whose trail is read follows from who reads.
         (need, Principal::Administrator) if *need == may::READ_AUDIT => return Ok(()),
         (Need::Platform, Principal::Key(_)) => {
@@ -351,7 +360,7 @@ mod tests {
 
     #[test]
     fn needs_are_read_as_they_are_written() {
-        for need in [may::READ_USERS, Need::Platform, Need::Nothing] {
+        for need in [may::READ_USERS, Need::Platform, Need::Nothing, Need::Signature] {
             assert_eq!(Need::read(&need.as_text()), Some(need));
         }
         assert_eq!(Need::read("anything else"), None);

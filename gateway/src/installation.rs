@@ -5,7 +5,7 @@ use std::sync::Arc;
 use broker::embedded::Embedded;
 use broker::jetstream::{self, JetStream};
 use broker::{Engine, Repair};
-use delivery::EgressPolicy;
+use delivery::{EgressPolicy, Ports, Schemes};
 use projections::{ReadModels, Target};
 
 use crate::cli::Failure;
@@ -112,10 +112,14 @@ fn targets(config: &Config) -> Result<(Target, Option<Target>, bool), Failure> {
 /// Where receivers may be in this installation.
 pub(crate) fn egress(config: &Config) -> EgressPolicy {
     let policy = config.sending.egress.clone();
-    match config.profile {
-        Profile::Development => policy.with_loopback(),
-        Profile::Production => policy,
-    }
+    let (policy, schemes, ports) = match config.profile {
+        Profile::Development => (policy.with_loopback(), Schemes::ALL, Ports::any()),
+        Profile::Production => (policy, Schemes::HTTPS, Ports::of_the_web()),
+    };
+    let ports = config.sending.egress_ports.clone().unwrap_or(ports);
+    policy
+        .by(config.sending.egress_schemes.unwrap_or(schemes))
+        .at(ports)
 }
 
 /// An error and all that is behind it, in one line.

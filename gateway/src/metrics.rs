@@ -17,6 +17,9 @@ const KEYED_REQUESTS: &str = "tidings_idempotent_requests_total";
 /// (counted only), `failed`.
 const ACCESS_EVENTS: &str = "tidings_access_log_total";
 
+/// Webhooks of other systems, by outcome: `taken`, `repeated`, `answered` (a challenge or ping), or the code of the problem.
+const INBOUND: &str = "tidings_inbound_requests_total";
+
 /// Upper bounds of the histograms' buckets, in seconds.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -33,6 +36,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_counter!(REQUESTS, "Requests answered.");
     metrics::describe_counter!(KEYED_REQUESTS, "Requests under an Idempotency-Key.");
     metrics::describe_counter!(ACCESS_EVENTS, "Commits of refusals and shown secrets.");
+    metrics::describe_counter!(INBOUND, "Webhooks of other systems.");
     metrics::describe_histogram!(
         REQUEST_SECONDS,
         metrics::Unit::Seconds,
@@ -57,6 +61,11 @@ pub(crate) fn keyed_request(outcome: &'static str) {
 /// Counts what became of refusals and shown secrets.
 pub(crate) fn access_event(outcome: &'static str) {
     metrics::counter!(ACCESS_EVENTS, "outcome" => outcome).increment(1);
+}
+
+/// Counts one webhook of another system.
+pub(crate) fn inbound(outcome: &'static str) {
+    metrics::counter!(INBOUND, "outcome" => outcome).increment(1);
 }
 
 /// Counts one answered request.

@@ -39,6 +39,7 @@ const SCHEME: &str = "api_key";
         (name = "invitations", description = "People asked to become users of a tenant."),
         (name = "endpoints", description = "Where a tenant's events are delivered."),
         (name = "event types", description = "What a tenant's events look like, by type."),
+        (name = "sources", description = "Other systems whose webhooks a tenant receives."),
         (name = "events", description = "A tenant's own events."),
         (name = "deliveries", description = "What became of each event at each endpoint."),
         (name = "dead letters", description = "Deliveries that used up their attempts."),
@@ -77,11 +78,13 @@ pub(crate) fn completed(mut document: OpenApi) -> OpenApi {
 
 /// Queries that are answered from nothing stored: they have no position. All others honour `Tidings-At-Least`, which a
 /// walk over them shows.
-const OF_NOTHING_STORED: [&str; 2] = [
+const OF_NOTHING_STORED: [&str; 3] = [
     // Made of the installation's secret and the tenant's id.
     "/v1/audit/checkpoint/key",
     // What the program can do.
     "/v1/commands",
+    // Keys in a bucket.
+    "/v1/tenants/{tenant}/endpoints/{id}/jwks.json",
 ];
 
 /// Queries whose question does not fit into an address.
@@ -96,7 +99,9 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, b
 
 /// `asks`: whether the answer is true of some position, for which a caller may wait.
 fn complete(operation: &mut Operation, is_query: bool, asks: bool, has_id: bool) {
-    operation.security = Some(if need_of(operation) == Some(Need::Nothing) {
+    let need = need_of(operation);
+    let signed = need == Some(Need::Signature);
+    operation.security = Some(if signed || need == Some(Need::Nothing) {
         Vec::new()
     } else {
         vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]
@@ -105,7 +110,7 @@ fn complete(operation: &mut Operation, is_query: bool, asks: bool, has_id: bool)
         if let RefOr::T(response) = response
             && status.starts_with('2')
         {
-            if asks || !is_query {
+            if asks || !(is_query || signed) {
                 response.headers.insert(POSITION.to_string(), position().into());
             }
             if asks {
@@ -119,7 +124,7 @@ fn complete(operation: &mut Operation, is_query: bool, asks: bool, has_id: bool)
     if asks {
         add_problem(operation, ProblemType::Stale);
     }
-    let key = (!is_query).then(idempotency_key);
+    let key = (!is_query && !signed).then(idempotency_key);
     let common = key.into_iter().chain(asks.then(at_least)).map(Into::into);
     operation.parameters.get_or_insert_default().extend(common);
 }
@@ -258,8 +263,8 @@ mod tests {
 
 What each call needs. A key may make a call if one of its scopes covers the permission: `*`, or the permission itself with
 any of its parts as `*`; the scope `tenant` covers `team` and `own`. `platform` is the platform administrator's key and no
-other, `none` a call that proves itself otherwise. With the administrator's key, the calls of `audit.read.tenant` read the
-platform's own trail, and no tenant's. Keys and scopes are described in `docs/operating.md`.
+other, `none` a call that proves itself otherwise, `signature` one that another system signs. With the administrator's key, the
+calls of `audit.read.tenant` read the platform's own trail, and no tenant's. Keys and scopes are described in `docs/operating.md`.
 
 | permission | calls |
 |---|---|

@@ -65,6 +65,8 @@ problem_types! {
     InvalidHeader => "invalid_header", BAD_REQUEST, "A header is wrong";
     /// No credential, or not a valid one.
     Unauthenticated => "unauthenticated", UNAUTHORIZED, "A valid credential is needed";
+    /// The signature does not fit, or its time is too far off.
+    SignatureRefused => "signature_refused", UNAUTHORIZED, "The request does not prove where it comes from";
     /// The credential is not for this.
     Forbidden => "forbidden", FORBIDDEN, "This credential does not allow it";
     /// Nothing is there.
@@ -109,6 +111,8 @@ problem_types! {
     Overloaded => "overloaded", SERVICE_UNAVAILABLE, "The service has more to do than it can";
     /// Another event was published under the id.
     EventIdReused => "event_id_reused", CONFLICT, "Another event was published under this id";
+    /// What was signed was sent before, as another message.
+    Replayed => "replayed", CONFLICT, "This was sent before as another message";
     /// The event was published, and retention has removed its data.
     EventExpired => "event_expired", GONE, "The data of this event is no longer kept";
     /// The read model has not reached the position asked for.
@@ -199,6 +203,13 @@ impl Problem {
                 vec![(
                     WWW_AUTHENTICATE,
                     HeaderValue::from_static("Bearer realm=\"tidings\""),
+                )]
+            }
+            // RFC 9110 wants a scheme named with every 401; there is none for signatures of webhooks.
+            ProblemType::SignatureRefused => {
+                vec![(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Signature realm=\"tidings\""),
                 )]
             }
             _ => Vec::new(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::http::header::{HeaderName, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue};
 use domain::api_key::RateLimit;
-use domain::{KeyId, TenantId};
+use domain::{KeyId, SourceId, TenantId};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -37,7 +37,9 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformatio
 pub(crate) enum Sender {
     /// One key's.
     Key(KeyId),
-    /// Those of all keys of a tenant.
+    /// What a source sends.
+    Source(SourceId),
+    /// Those of all keys and sources of a tenant.
     Tenant(TenantId),
 }
 
@@ -46,6 +48,7 @@ impl Sender {
     fn kind(&self) -> &'static str {
         match self {
             Self::Key(_) => "key",
+            Self::Source(_) => "source",
             Self::Tenant(_) => "tenant",
         }
     }

@@ -28,6 +28,8 @@ pub(crate) fn operations() -> (Router<App>, OpenApi) {
         .merge(routes::user_files::router())
         .merge(routes::endpoints::router())
         .merge(routes::event_types::router())
+        .merge(routes::sources::router())
+        .merge(routes::inbound::router())
         .merge(routes::events::router())
         .merge(routes::deliveries::router())
         .merge(routes::dead_letters::router())

@@ -13,7 +13,7 @@ use broker::layout::{Bucket, Log};
 use broker::trust::{Fences, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
-use delivery::{Delivery, EndpointControl, LaneRules, RecoveryControl, SecretWriter};
+use delivery::{Delivery, EndpointControl, LaneRules, PublicKeys, RecoveryControl, SecretWriter};
 use projections::{Projectors, ReadModels, logs_of};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -38,6 +38,7 @@ use crate::recoveries::Recoveries;
 use crate::routes::audit::Streams;
 use crate::routes::health::Operator;
 use crate::schemas::Schemas;
+use crate::source_secrets::SourceSecrets;
 use crate::strikes::Strikes;
 use crate::{idempotency, layers, metrics, profile, proofs, quotas, router, settings, shutdown};
 
@@ -266,6 +267,9 @@ fn app(
         dispatcher,
         receipts: receipts(config, keys, engine),
         secrets: SecretWriter::new(engine.bucket(Bucket::EndpointSecrets), keys.master.clone()),
+        public_keys: PublicKeys::new(engine.bucket(Bucket::PublicKeys)),
+        source_secrets: SourceSecrets::new(engine.bucket(Bucket::SourceSecrets), keys.master.clone()),
+        impostors: Strikes::new(),
         egress: egress(config),
         gates: quotas::Turns::new(),
         unset: settings::Unset::new(),

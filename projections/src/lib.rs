@@ -50,6 +50,7 @@ pub use models::{
     DeliveryFigures, Interval, InvalidSeries, Metric, Point, Points, Quantiles, Series, SeriesOf, SeriesQuery,
 };
 pub use models::{HolderRow, Permissions, RoleHolderRow};
+pub use models::{SourceRow, SourceStatus, Sources};
 pub use page::{Answer, Listing, Page, QueryError};
 pub use progress::Stale;
 pub use projection::{ApplyError, Fact, Incoming, Portion, Projection, Share};

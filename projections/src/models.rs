@@ -15,6 +15,7 @@ mod permissions;
 mod roles;
 mod series;
 mod settings;
+mod sources;
 mod stats;
 mod teams;
 mod tenants;
@@ -45,6 +46,7 @@ pub use series::{
     DeliveryFigures, Interval, InvalidSeries, Metric, Point, Points, Quantiles, Series, SeriesOf, SeriesQuery,
 };
 pub use settings::{SettingsOf, SettingsRow};
+pub use sources::{SourceRow, SourceStatus, Sources};
 pub use stats::{EventTypeTotal, Stats, StatsOf, StatusCounts};
 pub use teams::{TeamFilter, TeamMemberRow, TeamRow, Teams};
 pub use tenants::{TenantRow, Tenants};
@@ -64,6 +66,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(invitations::InvitationsProjection),
         Arc::new(endpoints::EndpointsProjection),
         Arc::new(event_types::EventTypesProjection),
+        Arc::new(sources::SourcesProjection),
         Arc::new(audit::AuditProjection),
         Arc::new(messages::MessagesProjection),
         Arc::new(deliveries::DeliveriesProjection),

@@ -13,7 +13,7 @@ use crate::checkpoints::{self, Live};
 use crate::engine::{Database, Kind, copies, postgres, sqlite};
 use crate::models::{
     self, ApiKeys, Audit, Deliveries, Endpoints, EventTypes, Invitations, Messages, Permissions, RolesOf,
-    SeriesOf, SettingsOf, StatsOf, Teams, Tenants, Tree, UsageOf, Users,
+    SeriesOf, SettingsOf, Sources, StatsOf, Teams, Tenants, Tree, UsageOf, Users,
 };
 use crate::page::{Answer, Listing, Page, QueryError};
 use crate::progress::Progress;
@@ -278,6 +278,14 @@ impl ReadModels {
     /// A tenant's event types.
     pub fn event_types<'a>(&'a self, tenant: &'a TenantId) -> EventTypes<'a> {
         EventTypes {
+            read_models: self,
+            tenant,
+        }
+    }
+
+    /// A tenant's sources.
+    pub fn sources<'a>(&'a self, tenant: &'a TenantId) -> Sources<'a> {
+        Sources {
             read_models: self,
             tenant,
         }

@@ -32,6 +32,10 @@ mod resources;
 mod roles;
 #[path = "api/settings.rs"]
 mod settings;
+#[path = "api/signing.rs"]
+mod signing;
+#[path = "api/sources.rs"]
+mod sources;
 #[path = "api/stats.rs"]
 mod stats;
 #[path = "api/teams.rs"]

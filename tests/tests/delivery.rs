@@ -3,6 +3,8 @@
 
 #[path = "delivery/authentication.rs"]
 mod authentication;
+#[path = "delivery/egress.rs"]
+mod egress;
 #[path = "delivery/facts.rs"]
 mod facts;
 #[path = "delivery/forms.rs"]

@@ -135,9 +135,11 @@ async fn gateway_writes(gateway: &JetStream) -> anyhow::Result<()> {
         .bucket(Bucket::EndpointSecrets)
         .put(&key, "secret".into(), Expect::Absent, None)
         .await?;
-    let receipts = gateway.bucket(Bucket::Receipts);
-    receipts.put(&key, "receipt".into(), Expect::Absent, None).await?;
-    assert!(receipts.get(&key).await?.is_some());
+    for bucket in [Bucket::Receipts, Bucket::PublicKeys, Bucket::SourceSecrets] {
+        let bucket = gateway.bucket(bucket);
+        bucket.put(&key, "value".into(), Expect::Absent, None).await?;
+        assert!(bucket.get(&key).await?.is_some());
+    }
     Ok(())
 }
 
@@ -228,6 +230,7 @@ async fn no_serving_nats_user_can_change_a_stream() -> anyhow::Result<()> {
         "TIDINGS_MESSAGES-0",
         "TIDINGS_ATTEMPTS",
         "KV_tidings_endpoint-secrets",
+        "KV_tidings_source-secrets",
     ];
     for name in ["gateway", "delivery"] {
         let mut user = User::connect(&nats, name).await?;
@@ -346,6 +349,13 @@ async fn delivery_reads_no_answers_and_writes_no_identities_and_no_secrets() -> 
         "$JS.API.CONSUMER.CREATE.KV_tidings_credentials.c",
         "$JS.API.CONSUMER.CREATE.KV_tidings_credentials.c.$KV.tidings_credentials.>",
         "$KV.tidings_credentials.t.e",
+        "$JS.API.DIRECT.GET.KV_tidings_source-secrets",
+        "$JS.API.DIRECT.GET.KV_tidings_source-secrets.$KV.tidings_source-secrets.t.s",
+        "$JS.API.STREAM.MSG.GET.KV_tidings_source-secrets",
+        "$JS.API.CONSUMER.CREATE.KV_tidings_source-secrets",
+        "$JS.API.CONSUMER.CREATE.KV_tidings_source-secrets.c",
+        "$KV.tidings_source-secrets.t.s",
+        "$KV.tidings_public-keys.t.e",
         "$KV.tidings_endpoint-secrets.t.e",
         "tidings.0.ev.t.user.u",
         "tidings.0.ev.t.api_key.k",

@@ -14,7 +14,7 @@ use super::Worker;
 use crate::body::body;
 use crate::endpoints::Endpoint;
 use crate::post::{Proof, Request, Stamp, sensitive};
-use crate::sign::sign;
+use crate::sign::sign_by;
 use crate::work::Work;
 use crate::{Secret, SecretError, SecretText};
 
@@ -113,7 +113,7 @@ impl Worker {
         let policy = &endpoint.settings.policy;
         let body = body(&message, policy.format);
         let id = work.message.id.as_str();
-        let signature = sign(&secrets, id, timestamp, &body.bytes);
+        let signature = sign_by(policy.signature, &secrets, id, timestamp, &body.bytes);
         let stamp = Stamp {
             id,
             timestamp,

@@ -81,6 +81,7 @@ const ADMIN: &[&str] = &[
     "events.*.tenant",
     "event_types.*.tenant",
     "deliveries.*.tenant",
+    "sources.*.tenant",
 ];
 
 const MEMBER: &[&str] = &[

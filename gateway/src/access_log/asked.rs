@@ -168,16 +168,18 @@ impl Asking {
 
 /// Whether, and how, a refusal is told.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
+    /// It is not.
     No,
     /// Too many to tell each.
     Counted,
+    /// It is.
     Each,
 }
 
 /// Changes that were refused for good are told, and reads that the caller may not make. Events that do not fit their
 /// type are no commands against the tenant, and as many as their publisher likes.
-fn told(kind: ProblemType, changes: bool, publishes: bool) -> Told {
+pub(super) fn told(kind: ProblemType, changes: bool, publishes: bool) -> Told {
     match kind.status() {
         StatusCode::TOO_MANY_REQUESTS => Told::Counted,
         StatusCode::FORBIDDEN => Told::Each,
@@ -206,6 +208,7 @@ fn kind_of(id: &str) -> &'static str {
     match id.split_once('_').map(|(prefix, _)| prefix) {
         Some("key") => "api_key",
         Some("ep") => "endpoint",
+        Some("src") => "source",
         _ => "invitation",
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use domain::access_log::SecretKind;
-use domain::{EndpointId, InvitationId, KeyId, TenantId};
+use domain::{EndpointId, InvitationId, KeyId, SourceId, TenantId};
 use serde::{Deserialize, Serialize};
 
 /// A secret in an answer.
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Shown {
     /// Its kind.
     pub(crate) kind: SecretKind,
-    /// Whose it is: a key, an endpoint, an invitation.
+    /// Whose it is: a key, an endpoint, an invitation, a source.
     pub(crate) id: String,
     /// In whose trail it is told, where that is not the caller's.
     pub(crate) tenant: Option<TenantId>,
@@ -38,6 +38,11 @@ impl Shown {
     /// The token of an invitation.
     pub(crate) fn invitation(id: &InvitationId) -> Self {
         Self::new(SecretKind::InvitationToken, id.as_str())
+    }
+
+    /// What a source's requests are checked with.
+    pub(crate) fn source_secret(id: &SourceId) -> Self {
+        Self::new(SecretKind::SourceSecret, id.as_str())
     }
 
     /// The same, told in the trail of the tenant it belongs to.
@@ -71,6 +76,18 @@ impl Shows {
 /// An answer that shows a secret.
 #[derive(Debug)]
 pub(crate) struct Showing<T>(pub(crate) T, pub(crate) Shown);
+
+/// An answer that may show a secret.
+#[derive(Debug)]
+pub(crate) struct MayShow<T>(pub(crate) T, pub(crate) Option<Shown>);
+
+impl<T: IntoResponse> IntoResponse for MayShow<T> {
+    fn into_response(self) -> Response {
+        let mut response = self.0.into_response();
+        Shows::mark(&mut response, self.1.into_iter().collect());
+        response
+    }
+}
 
 impl<T: IntoResponse> IntoResponse for Showing<T> {
     fn into_response(self) -> Response {

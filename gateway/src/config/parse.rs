@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use broker::Token;
-use delivery::{BreakerRules, EgressPolicy, InvalidSchedule, MasterKey, Schedule};
+use delivery::{BreakerRules, EgressPolicy, InvalidSchedule, MasterKey, Ports, Schedule, Schemes};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -206,6 +206,23 @@ pub(super) fn egress(text: &str) -> Result<EgressPolicy, String> {
     EgressPolicy::public()
         .allowing(text)
         .map_err(|error| error.to_string())
+}
+
+/// By which schemes, where it is said.
+pub(super) fn schemes(text: &str) -> Result<Option<Schemes>, String> {
+    optional(text)
+}
+
+/// At which ports, where it is said.
+pub(super) fn ports(text: &str) -> Result<Option<Ports>, String> {
+    optional(text)
+}
+
+fn optional<T: FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error: T::Err| error.to_string())
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {

@@ -123,6 +123,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Networks that receivers may be in although private, as 10.1.0.0/16,192.168.7.9/32.",
     ),
     plain(
+        "egress_schemes",
+        "",
+        "By which schemes receivers may be asked: https, or http,https. Not set: https in production, both in development.",
+    ),
+    plain(
+        "egress_ports",
+        "",
+        "At which ports receivers may be, as 443,8000-8999, or any. Not set: 80, 443 and 1024 upwards in production, any in development.",
+    ),
+    plain(
         "retry_schedule",
         "5s,5m,30m,2h,5h,10h,14h,20h,24h",
         "Waits between the attempts of a delivery.",

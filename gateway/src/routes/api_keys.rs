@@ -30,6 +30,7 @@ use crate::guard::{self, may, needs};
 use crate::problem::{Problem, ProblemBody, ProblemType};
 use crate::{quotas, router, tenancy};
 
+pub(super) use forms::RateLimitForm;
 use forms::{ApiKeyChange, ApiKeyQuery, ApiKeyView, Issued, NewApiKey, OwnerKey, Rotated, Rotation};
 
 const TAG: &str = "api keys";

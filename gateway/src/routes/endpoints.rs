@@ -1,6 +1,7 @@
 //! `/v1/endpoints`: where a tenant's events are delivered.
 
 mod forms;
+mod jwks;
 mod policy;
 mod secrets;
 mod trial;
@@ -23,7 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access_log::{Showing, Shown};
+use crate::access_log::{MayShow, Shown};
 use crate::answer::{Done, Written};
 use crate::app::App;
 use crate::auth::Member;
@@ -35,6 +36,7 @@ use crate::quotas;
 
 use forms::{EndpointChange, EndpointChangeFields, NewEndpoint, NewEndpointFields};
 use policy::Sealed;
+use secrets::ShownKey;
 use view::EndpointView;
 
 const TAG: &str = "endpoints";
@@ -55,6 +57,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(needs(may::WRITE_ENDPOINTS, routes!(enable_endpoint)))
         .routes(needs(may::WRITE_ENDPOINTS, routes!(disable_endpoint)))
         .merge(secrets::router())
+        .merge(jwks::router())
         .merge(trial::router())
 }
 
@@ -73,9 +76,9 @@ struct Created {
     /// The endpoint's id.
     #[schema(value_type = String, example = "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
     id: EndpointId,
-    /// What its webhooks are signed with (Standard Webhooks). It is shown here and never again.
-    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-    secret: String,
+    /// What its webhooks are signed with and verified.
+    #[serde(flatten)]
+    key: ShownKey,
     /// The URL in its normal form.
     url: String,
 }
@@ -106,10 +109,11 @@ async fn create_endpoint(
     member: Member,
     State(app): State<App>,
     Body(new): Body<NewEndpoint>,
-) -> Result<Showing<Written<Created>>, Problem> {
+) -> Result<MayShow<Written<Created>>, Problem> {
     let id = EndpointId::new(member.ulid("endpoint"));
     let secret = Secret::new(*member.draw().secret("endpoint"));
     let url = new.url.to_string();
+    let scheme = new.policy.scheme();
     let call = member.meta("CreateEndpoint");
     let done = app
         .dispatcher
@@ -121,13 +125,10 @@ async fn create_endpoint(
         Some(receipt) => receipt,
         None => create(&app, &member, &id, new, &secret, call).await?,
     };
-    let shown = Shown::endpoint_secret(&id);
-    let body = Created {
-        id,
-        secret: secret.reveal().to_string(),
-        url,
-    };
-    Ok(Showing(Written::created(receipt.position, body), shown))
+    let key = ShownKey::of(scheme, &member.tenant, &id, &secret);
+    let shown = key.shows().then(|| Shown::endpoint_secret(&id));
+    let body = Created { id, key, url };
+    Ok(MayShow(Written::created(receipt.position, body), shown))
 }
 
 /// Creates an endpoint that may be there, its secrets first.
@@ -147,14 +148,11 @@ async fn create(
         description: new.description,
         policy: Box::new(change.apply_to(Policy::default())),
     };
-    app.egress.check_url(settings.url.as_url())?;
-    policy::check_egress(app, &settings.policy)?;
+    app.egress.check(settings.url.as_url()).await?;
+    policy::check_egress(app, &settings.policy).await?;
     settings.check()?;
     policy::keep(app, tenant, id, &texts).await?;
-    app.secrets
-        .keep(tenant, id, None, secret)
-        .await
-        .map_err(|error| Problem::unavailable(&error))?;
+    secrets::keep(app, tenant, id, None, secret).await?;
     let command = EndpointCommand::Create(settings);
     quotas::execute::<Endpoint>(app, tenant, Counted::Endpoints, id.as_str(), command, call).await
 }
@@ -245,9 +243,9 @@ async fn change(
     let tenant = &member.tenant;
     let Sealed { change, texts } = Sealed::of(asked.policy, member)?;
     if let Some(url) = &asked.url {
-        app.egress.check_url(url.as_url())?;
+        app.egress.check(url.as_url()).await?;
     }
-    policy::check_egress(app, &change.clone().apply_to(Policy::default()))?;
+    policy::check_egress(app, &change.clone().apply_to(Policy::default())).await?;
     if !texts.is_empty() {
         // Nothing is kept for an endpoint that is not there.
         let before = secrets::endpoint(app, tenant, id).await?;

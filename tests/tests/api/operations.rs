@@ -14,6 +14,8 @@ const OPTIONAL_BODY: &[&str] = &[
     "POST /v1/endpoints/{id}/disable",
     "POST /v1/endpoints/{id}/rotate-secret",
     "POST /v1/endpoints/{id}/test",
+    "POST /v1/sources/{id}/disable",
+    "POST /v1/sources/{id}/rotate-secret",
     "POST /v1/users/{id}/deactivate",
     "POST /v1/api-keys/{id}/rotate",
     "POST /v1/tenants/{id}/api-keys",
@@ -43,6 +45,10 @@ fn operations(document: &Value) -> anyhow::Result<Vec<Operation>> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().context("paths")? {
         for (method, operation) in item.as_object().context("a path")? {
+            // What another system signs has tests of its own: without a signature everything is refused.
+            if operation["x-permission"] == "signature" {
+                continue;
+            }
             operations.push(Operation {
                 method: method.to_uppercase().parse()?,
                 path: path.clone(),
@@ -65,6 +71,7 @@ struct Ids {
     team: String,
     invitation: String,
     endpoint: String,
+    source: String,
     event: String,
     delivery: String,
     recovery: String,
@@ -81,6 +88,7 @@ impl Ids {
             Some("teams") => &self.team,
             Some("invitations") => &self.invitation,
             Some("endpoints") => &self.endpoint,
+            Some("sources") => &self.source,
             Some("events") => &self.event,
             Some("deliveries" | "dead-letters") => &self.delivery,
             Some("recoveries") => &self.recovery,
@@ -133,6 +141,8 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
         .expect(201)?;
     let new = json!({ "url": "http://127.0.0.1:1/", "event_types": ["*"] });
     let endpoint = api.post("/v1/endpoints", &new).await?.expect(201)?;
+    let new = json!({ "name": "GitHub", "verification": { "scheme": "github" } });
+    let source = api.post("/v1/sources", &new).await?.expect(201)?;
     let event_type = json!({ "name": EVENT_TYPE, "schema": {} });
     api.post("/v1/event-types", &event_type).await?.expect(201)?;
     let published = api
@@ -153,6 +163,7 @@ async fn inhabited(service: &Tidings) -> anyhow::Result<Ids> {
         team: text(&team, "id")?.to_owned(),
         invitation: text(&invitation, "id")?.to_owned(),
         endpoint: text(&endpoint, "id")?.to_owned(),
+        source: text(&source, "id")?.to_owned(),
         event: text(&event, "id")?.to_owned(),
         delivery: text(&found["data"][0], "id")?.to_owned(),
         tenant: text(&made, "id")?.to_owned(),
@@ -313,7 +324,8 @@ for_each_engine! {
                 }
             }
             trial.refuses_garbage().await?;
-            if operation.path.contains('{') && !operation.platform {
+            // What needs no credential hides nothing.
+            if operation.path.contains('{') && !operation.platform && !operation.open {
                 trial.hides_what_is_foreign().await?;
             }
         }

@@ -87,6 +87,10 @@ async fn show_all(service: &Tidings, id: &str, api: &Api) -> anyhow::Result<BTre
     let endpoint = call("create_endpoint", api.post("/v1/endpoints", &new).await?)?;
     let rotate = format!("/v1/endpoints/{}/rotate-secret", text(&endpoint, "id")?);
     call("rotate_endpoint_secret", api.post(&rotate, &none).await?)?;
+    let new = json!({ "name": "GitHub", "verification": { "scheme": "github" } });
+    let source = call("create_source", api.post("/v1/sources", &new).await?)?;
+    let rotate = format!("/v1/sources/{}/rotate-secret", text(&source, "id")?);
+    call("rotate_source_secret", api.post(&rotate, &none).await?)?;
     let invited = call(
         "invite_user",
         api.post("/v1/invitations", &json!({ "email": "a@example.org" }))

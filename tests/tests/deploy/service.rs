@@ -104,6 +104,7 @@ impl Cluster {
             .env("TIDINGS_LISTEN", "127.0.0.1:0")
             .env("TIDINGS_DATA", self.folder.path().join(service))
             .env("TIDINGS_EGRESS_ALLOW", "127.0.0.0/8")
+            .env("TIDINGS_EGRESS_SCHEMES", "http,https")
             .env("TIDINGS_RETRY_SCHEDULE", "50ms");
         Ok(program)
     }

@@ -32,6 +32,7 @@ pub(crate) const ALL: &[&str] = &[
     "invitations",
     "endpoints",
     "event_types",
+    "sources",
     "audit",
     "messages",
     "deliveries",

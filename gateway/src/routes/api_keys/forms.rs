@@ -70,7 +70,7 @@ impl From<Limited> for RateLimit {
 /// How many requests a key may make.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RateLimit)]
-pub(super) struct RateLimitForm {
+pub(in crate::routes) struct RateLimitForm {
     /// At once, and in that time.
     #[schema(minimum = 1, maximum = 1_000_000, example = 100)]
     requests: u32,

@@ -186,6 +186,11 @@ pub(super) struct PolicyForm {
 }
 
 impl PolicyForm {
+    /// How a new endpoint signs that asks for this.
+    pub(super) fn scheme(&self) -> SigningScheme {
+        self.signature.of(None).unwrap_or_default()
+    }
+
     /// Whether it changes parts that may have secrets.
     pub(super) fn seals(&self) -> bool {
         !self.headers.is_keep() || !self.authentication.is_keep()

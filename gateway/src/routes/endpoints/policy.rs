@@ -105,11 +105,11 @@ fn authentication(
 }
 
 /// Refuses addresses that receivers may not have, where tokens are asked for.
-pub(super) fn check_egress(app: &App, policy: &Policy) -> Result<(), Problem> {
+pub(super) async fn check_egress(app: &App, policy: &Policy) -> Result<(), Problem> {
     let Some(Authentication::Oauth2 { token_url, .. }) = &policy.authentication else {
         return Ok(());
     };
-    app.egress.check_url(token_url.as_url()).map_err(|refused| {
+    app.egress.check(token_url.as_url()).await.map_err(|refused| {
         let detail = "Choose a server for tokens on the public internet.";
         Problem::new(ProblemType::UrlRefused, detail).at("authentication.token_url", refused.to_string())
     })?;

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use commands::{Call, Receipt};
 use delivery::Secret;
+use domain::endpoint::policy::SigningScheme;
 use domain::endpoint::{Endpoint, EndpointCommand, Secrets};
 use domain::settings::{OverlapHours, Settings};
 use domain::{EndpointId, Root, SecretId, TenantId, Timestamp};
@@ -14,8 +15,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{TAG, recorded};
-use crate::access_log::{Showing, Shown};
+use super::{TAG, jwks, recorded};
+use crate::access_log::{MayShow, Shown};
 use crate::answer::Written;
 use crate::app::App;
 use crate::auth::Member;
@@ -33,6 +34,60 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(needs(may::WRITE_ENDPOINTS, routes!(rotate_endpoint_secret)))
 }
 
+/// What the receiver is told of a secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ShownKey {
+    /// What its webhooks are signed with (Standard Webhooks), unless the signature is `ed25519`. It is shown here and
+    /// never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    secret: Option<String>,
+    /// What its webhooks are verified with (Standard Webhooks), where the signature is `ed25519`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=")]
+    public_key: Option<String>,
+    /// Where its public keys can be asked for without a key of the API, where the signature is `ed25519`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks: Option<String>,
+}
+
+impl ShownKey {
+    /// Of a secret by which an endpoint signs so.
+    pub(super) fn of(scheme: SigningScheme, tenant: &TenantId, id: &EndpointId, secret: &Secret) -> Self {
+        match scheme {
+            SigningScheme::Hmac => Self {
+                secret: Some(secret.reveal().to_string()),
+                public_key: None,
+                jwks: None,
+            },
+            SigningScheme::Ed25519 => Self {
+                secret: None,
+                public_key: Some(secret.public_key().to_string()),
+                jwks: Some(jwks::address(tenant, id)),
+            },
+        }
+    }
+
+    /// Whether it shows what is secret.
+    pub(super) fn shows(&self) -> bool {
+        self.secret.is_some()
+    }
+}
+
+/// Keeps a secret of an endpoint, sealed, and the public half of the key that is derived from it.
+pub(super) async fn keep(
+    app: &App,
+    tenant: &TenantId,
+    id: &EndpointId,
+    name: Option<&SecretId>,
+    secret: &Secret,
+) -> Result<(), Problem> {
+    let kept = app.secrets.keep(tenant, id, name, secret).await;
+    kept.map_err(|error| Problem::unavailable(&error))?;
+    let kept = app.public_keys.keep(tenant, id, name, secret.public_key()).await;
+    kept.map_err(|error| Problem::unavailable(&error))
+}
+
 /// How a secret is rotated.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,9 +101,9 @@ struct Rotation {
 /// A new secret.
 #[derive(Debug, Serialize, ToSchema)]
 struct Rotated {
-    /// What webhooks are signed with from now on (Standard Webhooks). It is shown here and never again.
-    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-    secret: String,
+    /// What webhooks are signed with and verified from now on.
+    #[serde(flatten)]
+    key: ShownKey,
     /// Until when webhooks are signed with the secret before it too.
     #[schema(value_type = String, format = "date-time")]
     previous_valid_until: Timestamp,
@@ -68,7 +123,7 @@ async fn rotate_endpoint_secret(
     State(app): State<App>,
     Id(id): Id<EndpointId>,
     OptionalBody(rotation): OptionalBody<Rotation>,
-) -> Result<Showing<Written<Rotated>>, Problem> {
+) -> Result<MayShow<Written<Rotated>>, Problem> {
     let tenant = &member.tenant;
     let call = member.meta("RotateEndpointSecret");
     let done = app
@@ -83,16 +138,20 @@ async fn rotate_endpoint_secret(
         Some(receipt) => (receipt, valid_until(&app, tenant, &id, &receipt).await?),
         None => rotate(&app, tenant, &id, (name, &secret), &rotation, call).await?,
     };
+    let after = endpoint(&app, tenant, &id).await?;
+    let scheme = after.settings().map(|settings| settings.policy.signature);
     erase_ended(&app, tenant, &id).await?;
+    let key = ShownKey::of(scheme.unwrap_or_default(), tenant, &id, &secret);
+    let shown = key.shows().then(|| Shown::endpoint_secret(&id));
     let written = Written {
         status: StatusCode::OK,
         positions: vec![receipt.position],
         body: Rotated {
-            secret: secret.reveal().to_string(),
+            key,
             previous_valid_until,
         },
     };
-    Ok(Showing(written, Shown::endpoint_secret(&id)))
+    Ok(MayShow(written, shown))
 }
 
 /// Gives an endpoint another secret, which is kept first; tells until when the one before it signs too.
@@ -108,10 +167,7 @@ async fn rotate(
     // Nothing is kept for an endpoint that is not there.
     let before = endpoint(app, tenant, id).await?;
     before.settings().ok_or_else(Problem::not_found)?;
-    app.secrets
-        .keep(tenant, id, Some(&name), secret)
-        .await
-        .map_err(|error| Problem::unavailable(&error))?;
+    keep(app, tenant, id, Some(&name), secret).await?;
     let (at, secret) = (Timestamp::from(SystemTime::now()), name.clone());
     let command = EndpointCommand::RotateSecret { secret, at, overlap };
     let repeated = call.repeated;
@@ -202,6 +258,7 @@ pub(super) async fn erase(
             }
         }
         erased?;
+        app.public_keys.erase(tenant, id, *name).await?;
     }
     Ok(())
 }

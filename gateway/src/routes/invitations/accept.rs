@@ -72,12 +72,12 @@ async fn accept_invitation(
     State(app): State<App>,
     Body(acceptance): Body<Acceptance>,
 ) -> Result<Written<Welcome>, Problem> {
-    app.strikes.admit(anyone.origin())?;
+    app.strikes.admit(anyone.origin().as_ref())?;
     let (tenant, id) = named(&acceptance.token).ok_or_else(refused)?;
     let proved = proved(&app, &tenant, &id, &acceptance.token).await;
     let terms = proved.inspect_err(|problem| {
         if problem.kind() == ProblemType::Unauthenticated {
-            app.strikes.count(anyone.origin());
+            app.strikes.count(anyone.origin().as_ref());
         }
     })?;
     may_change(&app, &tenant).await?;

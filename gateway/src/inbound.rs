@@ -1,0 +1,99 @@
+//! What other systems send: whether a request proves that a source sent it, and by what name it is known when it comes
+//! again.
+//!
+//! One file per scheme, each after its sender's own documentation. All comparisons are in constant time, and nobody is
+//! told which part of a proof was wrong. A name is taken only from what the signature covers: a header that anybody can
+//! change does not make a new message of an old one.
+
+mod ed25519;
+mod github;
+mod hmac;
+mod key;
+mod named;
+mod slack;
+mod standard_webhooks;
+mod stripe;
+
+use axum::http::HeaderMap;
+use domain::source::{SourceSettings, ToleranceSeconds, Verification};
+
+pub(crate) use key::SourceKey;
+pub(crate) use named::{Named, named};
+
+/// A request as it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming<'r> {
+    /// Its headers.
+    pub(crate) headers: &'r HeaderMap,
+    /// Its body, to the byte.
+    pub(crate) body: &'r [u8],
+    /// When it came, in seconds since 1970.
+    pub(crate) now: i64,
+}
+
+impl<'r> Incoming<'r> {
+    /// A header that is given once, as text; one given twice could mean either.
+    pub(crate) fn header(&self, name: &str) -> Option<&'r str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?.to_str().ok()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// Whether a time in seconds since 1970 is near enough.
+    fn is_timely(&self, time: &str, tolerance: ToleranceSeconds) -> bool {
+        let off = time.parse::<i64>().map(|time| time.abs_diff(self.now));
+        off.is_ok_and(|off| off <= u64::from(tolerance.get()))
+    }
+}
+
+/// What a signature proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// The name that the sender gave the message, where the scheme signs one outside of the body.
+    id: Option<String>,
+    /// The time it signed, where the scheme has one.
+    time: Option<String>,
+}
+
+/// What the request proves under one of the keys, if it proves anything.
+pub(crate) fn prove(settings: &SourceSettings, keys: &[SourceKey], incoming: &Incoming<'_>) -> Option<Proof> {
+    let tolerance = settings.tolerance_seconds;
+    match &settings.verification {
+        Verification::StandardWebhooks {} => standard_webhooks::prove(keys, incoming, tolerance),
+        Verification::Github {} => github::prove(keys, incoming),
+        Verification::Stripe {} => stripe::prove(keys, incoming, tolerance),
+        Verification::Slack {} => slack::prove(keys, incoming, tolerance),
+        Verification::Hmac(scheme) => hmac::prove(scheme, keys, incoming),
+        Verification::Ed25519(scheme) => ed25519::prove(scheme, keys, incoming, tolerance),
+    }
+}
+
+/// What the tests of the schemes share.
+#[cfg(test)]
+mod testing {
+    use axum::http::{HeaderMap, HeaderName, HeaderValue};
+    use domain::source::ToleranceSeconds;
+
+    use super::{Incoming, SourceKey};
+
+    pub(super) const TOLERANCE: ToleranceSeconds = ToleranceSeconds::fixed::<300>();
+
+    pub(super) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        headers
+    }
+
+    pub(super) fn incoming<'r>(headers: &'r HeaderMap, body: &'r [u8], now: i64) -> Incoming<'r> {
+        Incoming { headers, body, now }
+    }
+
+    pub(super) fn shared(bytes: &[u8]) -> Vec<SourceKey> {
+        vec![SourceKey::Shared(bytes.to_vec().into())]
+    }
+}

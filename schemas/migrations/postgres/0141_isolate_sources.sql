@@ -1,0 +1,2 @@
+-- Tenant isolation of the sources.
+SELECT tidings_isolate('sources');
