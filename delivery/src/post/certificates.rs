@@ -8,6 +8,9 @@ use domain::SecretId;
 use domain::endpoint::policy::CertificateChain;
 use moka::sync::Cache;
 use reqwest::{Client, ClientBuilder, Identity};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::install_crypto;
@@ -31,10 +34,20 @@ pub enum InvalidCertificate {
     Unusable(String),
 }
 
-/// Whether a certificate with a key can be shown to receivers.
+/// Whether a certificate with a key can be shown to receivers: the same checks as when it is used, without a client,
+/// which would read the machine's authorities.
 pub fn check_certificate(chain: &CertificateChain, key: &str) -> Result<(), InvalidCertificate> {
     install_crypto();
-    client(Client::builder(), chain, key).map(drop)
+    identity(chain, key)?;
+    let certificates = CertificateDer::pem_slice_iter(chain.as_str().as_bytes());
+    let certificates: Result<Vec<_>, _> = certificates.collect();
+    let certificates = certificates.map_err(|_| InvalidCertificate::Unreadable)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| InvalidCertificate::Unreadable)?;
+    ClientConfig::builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_client_auth_cert(certificates, key)
+        .map(drop)
+        .map_err(|error| InvalidCertificate::Unusable(error.to_string()))
 }
 
 /// The clients that show certificates.
@@ -65,10 +78,13 @@ impl Certificates {
     }
 }
 
-fn client(builder: ClientBuilder, chain: &CertificateChain, key: &str) -> Result<Client, InvalidCertificate> {
+fn identity(chain: &CertificateChain, key: &str) -> Result<Identity, InvalidCertificate> {
     let pem = Zeroizing::new(format!("{}\n{key}\n", chain.as_str()));
-    let identity = Identity::from_pem(pem.as_bytes()).map_err(|_| InvalidCertificate::Unreadable)?;
-    builder.identity(identity).build().map_err(|error| {
+    Identity::from_pem(pem.as_bytes()).map_err(|_| InvalidCertificate::Unreadable)
+}
+
+fn client(builder: ClientBuilder, chain: &CertificateChain, key: &str) -> Result<Client, InvalidCertificate> {
+    builder.identity(identity(chain, key)?).build().map_err(|error| {
         let mut cause: &(dyn Error + 'static) = &error;
         while let Some(inner) = cause.source() {
             cause = inner;

@@ -3,11 +3,25 @@
 use serde_json::{Value, json};
 use tests::for_each_engine;
 
-use crate::world::{World, patch, until};
+use crate::world::{World, patch, text, until};
+
+/// The request of an event's only attempt, as the delivery log tells of it.
+async fn told(world: &World, event: &str) -> anyhow::Result<Value> {
+    let path = format!("/v1/deliveries?event={event}&status=delivered");
+    let list = until(&world.api, &path, |list| list["data"][0].is_object()).await?;
+    let path = format!("/v1/deliveries/{}/attempts", text(&list["data"][0], "id")?);
+    let attempts = world.api.get(&path).await?.expect(200)?;
+    let attempt = text(&attempts["data"][0], "id")?;
+    world
+        .api
+        .get(&format!("{path}/{attempt}/request"))
+        .await?
+        .expect(200)
+}
 
 for_each_engine! {
     /// Headers come with each webhook, secret ones too, by the method asked for; a header that was replaced is sent no
-    /// more.
+    /// more. The delivery log tells the names of secret ones and not what they say.
     async fn headers_and_method_are_as_asked_for(engine: Engine) {
         let world = World::start(engine).await?;
         let policy = json!({ "method": "PUT", "headers": [
@@ -16,8 +30,16 @@ for_each_engine! {
             { "name": "Authorization", "value": "Custom 1", "secret": true }
         ]});
         let endpoint = world.endpoint("/hook", &policy).await?;
-        let webhook = world.webhook(&world.publish("a.b", &json!({ "n": 1 })).await?).await?;
+        let event = world.publish("a.b", &json!({ "n": 1 })).await?;
+        let webhook = world.webhook(&event).await?;
         webhook.verify(&endpoint.secret)?;
+        let request = told(&world, &event).await?;
+        assert_eq!(request["method"], "PUT");
+        for (name, value) in [("x-source", json!("tidings")), ("x-key", Value::Null), ("authorization", Value::Null)] {
+            let fields = request["headers"].as_array().expect("headers");
+            let field = fields.iter().find(|field| field["name"] == name).expect("the header");
+            assert_eq!(field["value"], value, "{name}");
+        }
         assert_eq!(webhook.method.as_str(), "PUT");
         let sent = |name: &str| webhook.header(name).to_owned();
         assert_eq!((sent("x-source"), sent("x-key")), ("tidings".to_owned(), "open sesame".to_owned()));
@@ -62,6 +84,7 @@ for_each_engine! {
             "datacontenttype": "application/json", "data": data
         });
         assert_eq!(event, expected);
+        assert_eq!(text(&told(&world, &id).await?, "body")?.as_bytes(), &webhook.body[..]);
 
         let id = world.publish("binary.a", &data).await?;
         let webhook = world.webhook(&id).await?;
