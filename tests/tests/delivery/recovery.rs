@@ -257,3 +257,39 @@ for_each_engine! {
         Ok(())
     }
 }
+
+/// Two processes share the work at a recovery; when the one that has it in hand is killed, or the other, what is left goes
+/// on in the one that lives. A data folder serves one process, so this is of the cluster engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_goes_on_in_another_process() -> anyhow::Result<()> {
+    const MANY: usize = 120;
+    let mut world = World::start(tests::service::Engine::Cluster).await?;
+    let endpoint = world
+        .endpoint("/hook", &json!({ "event_types": ["invoice.*"] }))
+        .await?;
+    witness(&world).await?;
+    let missed = publish_unseen(&world, &endpoint, "invoice.paid", MANY).await?;
+    let beside = world.service.beside().await?;
+    let path = recover(&world, &endpoint, json!({ "rate": 30 })).await?;
+    world
+        .receiver
+        .wait_until(PATIENCE, |all| times(all, "/hook").len() >= 20)
+        .await?;
+    world.service.kill().await?;
+    world.api = beside.tenant(world.api.key().context("a key")?)?;
+    let done = once(&world, &path, "completed").await?;
+    let all = u64::try_from(MANY)?;
+    ensure!(figures(&done) == [all + 1, all, all], "{done}");
+    let came = world
+        .receiver
+        .wait_until(AFTER_KILL, |all| times(all, "/hook").len() == MANY)
+        .await?;
+    let times = times(&came, "/hook");
+    ensure!(missed.iter().all(|id| times.contains_key(id)), "some are missing");
+    let twice: usize = times.values().map(|times| times - 1).sum();
+    ensure!(
+        twice <= 32,
+        "{twice} came again, more than can be under way at a kill"
+    );
+    Ok(())
+}
