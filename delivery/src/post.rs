@@ -94,7 +94,7 @@ impl Poster {
                 response_body: answer.text(),
                 duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 response_head: answer.head,
-                sent: answer.sent,
+                sent: answer.sent.map(Box::new),
             },
             retry_after: answer.retry_after,
         }

@@ -144,7 +144,7 @@ pub struct AttemptOutcome {
     pub response_head: Option<ResponseHead>,
     /// The request; none where nothing was to be sent, and in records of before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sent: Option<Sent>,
+    pub sent: Option<Box<Sent>>,
 }
 
 /// What happens after an attempt.
@@ -387,7 +387,7 @@ mod tests {
                 fields: vec![field("server", Some("nginx")), field("set-cookie", None)],
                 cut: true,
             });
-            outcome.sent = Some(Sent {
+            outcome.sent = Some(Box::new(Sent {
                 method: "POST".into(),
                 url: "https://example.org/hook".into(),
                 fields: vec![
@@ -396,7 +396,7 @@ mod tests {
                 ],
                 body_bytes: 2,
                 body_sha256: vec![7; 32],
-            });
+            }));
         }
         fact
     }

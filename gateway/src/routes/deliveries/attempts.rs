@@ -173,7 +173,7 @@ async fn record(app: &App, position: Position) -> Result<Option<DeliveryRecord>,
 
 fn sent(record: &DeliveryRecord) -> Option<&Sent> {
     match &record.fact {
-        DeliveryFact::Attempted { outcome, .. } => outcome.sent.as_ref(),
+        DeliveryFact::Attempted { outcome, .. } => outcome.sent.as_deref(),
         DeliveryFact::Created | DeliveryFact::Redriven | DeliveryFact::Discarded => None,
     }
 }
