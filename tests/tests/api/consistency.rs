@@ -20,6 +20,10 @@ const OF_NOTHING_STORED: &[(&str, &str)] = &[
         "made of the installation's secret and the tenant's id",
     ),
     ("/v1/commands", "what the program can do"),
+    (
+        "/v1/tenants/{tenant}/endpoints/{id}/jwks.json",
+        "public keys in a bucket",
+    ),
 ];
 
 /// Queries that are asked by POST, with their question.
@@ -204,6 +208,7 @@ async fn nothing(
         "replays" => "rpl",
         "dead-letters" => "dlv",
         "recoveries" => "rcv",
+        "sources" => "src",
         _ => anyhow::bail!("tell the ids of {kind}"),
     };
     let path = path.replace("{id}", &format!("{prefix}_{:0>26}", 1));
@@ -278,6 +283,10 @@ async fn inhabited(
         ("invitations", json!({ "email": "bob@example.org" })),
         ("event-types", json!({ "name": "a.b", "schema": {} })),
         ("endpoints", json!({ "url": hook, "event_types": ["*"] })),
+        (
+            "sources",
+            json!({ "name": "GitHub", "verification": { "scheme": "github" } }),
+        ),
         ("events", json!({ "type": "a.b", "data": {} })),
     ] {
         let made = api.post(&format!("/v1/{kind}"), &body).await?;

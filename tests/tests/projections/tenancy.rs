@@ -74,6 +74,13 @@ async fn inhabited(world: &mut World) -> anyhow::Result<()> {
         world
             .commit(&of, "event_type", &event_type, 1, registered)
             .await?;
+        let source = json!({
+            "name": format!("Shop {number}"), "event_type": { "from": "header", "header": "x-topic", "prefix": "shop" },
+            "verification": { "scheme": "github" },
+        });
+        let created = vec![("source.created", json!({ "settings": source }))];
+        let id = format!("src_{number:0>26}");
+        world.commit(&of, "source", &id, 1, created).await?;
         let user = user_id(1_000_000 + number);
         let email = format!("of{number}@example.org");
         let rights = json!({ "permission": "teams.read.tenant", "effect": "allow" });
@@ -245,6 +252,8 @@ async fn every_query(read_models: &ReadModels) -> anyhow::Result<BTreeMap<&'stat
         "a key": read_models.api_keys(&own).get(&format!("key_{:0>26}", 2).parse()?),
         "endpoints": read_models.endpoints(&own).list(&page),
         "an endpoint": read_models.endpoints(&own).get(&endpoint_id(1_000_002)),
+        "sources": read_models.sources(&own).list(&page),
+        "a source": read_models.sources(&own).get(&format!("src_{:0>26}", 2).parse()?),
         "event types": read_models.event_types(&own).list(&page),
         "an event type": read_models.event_types(&own).get(&event_type),
         "a version": read_models.event_types(&own).version(&event_type, 1),
