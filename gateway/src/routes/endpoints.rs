@@ -148,9 +148,9 @@ async fn create(
         description: new.description,
         policy: Box::new(change.apply_to(Policy::default())),
     };
+    settings.check()?;
     app.egress.check(settings.url.as_url()).await?;
     policy::check_egress(app, &settings.policy).await?;
-    settings.check()?;
     policy::keep(app, tenant, id, &texts).await?;
     secrets::keep(app, tenant, id, None, secret).await?;
     let command = EndpointCommand::Create(settings);
@@ -243,6 +243,7 @@ async fn change(
     let tenant = &member.tenant;
     let Sealed { change, texts } = Sealed::of(asked.policy, member)?;
     if let Some(url) = &asked.url {
+        url.check_host().map_err(EndpointRejection::Url)?;
         app.egress.check(url.as_url()).await?;
     }
     policy::check_egress(app, &change.clone().apply_to(Policy::default())).await?;

@@ -77,7 +77,7 @@ for_each_engine! {
         assert_eq!(event["type"], "a.b");
 
         // The record of each tells the command, the caller and the one request they came with.
-        let trail = get_after(&api, "/v1/audit?resource=user", &reply).await?.expect(200)?;
+        let trail = get_after(&api, "/v1/audit?resource=user&outcome=success", &reply).await?.expect(200)?;
         let entries = trail["data"].as_array().context("entries")?;
         assert_eq!(entries.len(), 3);
         for entry in &entries[..2] {

@@ -57,7 +57,7 @@ for_each_engine! {
         receiver.script("/hook", [Answer::Status(500)]);
         let service = Tidings::start_with(engine, &[("TIDINGS_RETRY_SCHEDULE", "20ms,20ms")]).await?;
         let api = tenant(&service, "acme").await?;
-        let new = json!({ "url": receiver.url("/hook"), "event_types": ["*"] });
+        let new = json!({ "url": receiver.url("/hook"), "event_types": ["*"], "breaker": false });
         let endpoint = text(&api.post("/v1/endpoints", &new).await?.expect(201)?, "id")?.to_owned();
         for number in 0..3 {
             api.post("/v1/events", &json!({ "type": "invoice.paid", "data": number })).await?.expect(202)?;

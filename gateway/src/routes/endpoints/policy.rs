@@ -109,13 +109,13 @@ pub(super) async fn check_egress(app: &App, policy: &Policy) -> Result<(), Probl
     let Some(Authentication::Oauth2 { token_url, .. }) = &policy.authentication else {
         return Ok(());
     };
+    token_url
+        .check_host()
+        .map_err(|host| Problem::invalid_body("authentication.token_url", host.to_string()))?;
     app.egress.check(token_url.as_url()).await.map_err(|refused| {
         let detail = "Choose a server for tokens on the public internet.";
         Problem::new(ProblemType::UrlRefused, detail).at("authentication.token_url", refused.to_string())
-    })?;
-    token_url
-        .check_host()
-        .map_err(|host| Problem::invalid_body("authentication.token_url", host.to_string()))
+    })
 }
 
 /// Keeps what an endpoint's policy is about to name.
