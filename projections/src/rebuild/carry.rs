@@ -62,7 +62,7 @@ pub(super) async fn find(rebuild: &Rebuild, members: &[Member]) -> Result<Carrie
         // A sum over all logs of a kind is taken over as a whole.
         let logs = rebuild.logs.iter().map(|(log, _)| *log);
         let logs = logs.filter(|log| member.follows(*log) && aged.contains(&source_of(*log).0));
-        let names: Vec<_> = logs.map(|log| log.name()).collect();
+        let names: Vec<_> = logs.map(Log::name).collect();
         if !names.is_empty() {
             carried.insert(projection.name().to_owned(), names);
         }

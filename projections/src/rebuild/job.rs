@@ -167,9 +167,10 @@ impl Job {
             return Ok(Cancelling::TooLate);
         }
         session.commit().await?;
-        Ok(match row.running {
-            true => Cancelling::Done,
-            false => Cancelling::Abandoned(row.plan, row.generations),
+        Ok(if row.running {
+            Cancelling::Done
+        } else {
+            Cancelling::Abandoned(row.plan, row.generations)
         })
     }
 

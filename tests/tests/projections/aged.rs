@@ -89,7 +89,7 @@ async fn aged(world: &World, tenths: u64) -> anyhow::Result<Logs> {
     Ok(logs)
 }
 
-async fn with(read_models: &projections::ReadModels, logs: Logs) -> Rebuild {
+fn with(read_models: &projections::ReadModels, logs: Logs) -> Rebuild {
     Rebuild::new(read_models.clone(), logs, Control::default()).with_lease(SHORT)
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn what_a_log_has_forgotten_is_not_lost(store: Store) -> anyhow
     world.live(&mut Dice::new(91), 400).await?;
     world.settled(&read_models).await?;
     let (rebuilding, never) = (
-        with(&read_models, aged(&world, 5).await?).await,
+        with(&read_models, aged(&world, 5).await?),
         CancellationToken::new(),
     );
     let look = Plan {
@@ -188,7 +188,7 @@ pub(crate) async fn what_a_log_still_has_is_made_again(store: Store) -> anyhow::
         ))
         .await?;
     let (rebuilding, never) = (
-        with(&read_models, aged(&world, 5).await?).await,
+        with(&read_models, aged(&world, 5).await?),
         CancellationToken::new(),
     );
     let outcome = rebuilding
@@ -223,7 +223,7 @@ pub(crate) async fn one_tenant_keeps_what_a_log_has_forgotten(store: Store) -> a
     world.live(&mut Dice::new(93), 300).await?;
     world.settled(&read_models).await?;
     let (rebuilding, never) = (
-        with(&read_models, aged(&world, 5).await?).await,
+        with(&read_models, aged(&world, 5).await?),
         CancellationToken::new(),
     );
     let of_one = Plan {
@@ -247,7 +247,6 @@ pub(crate) async fn a_rollback_past_forgotten_records_is_refused(store: Store) -
     world.settled(&read_models).await?;
     let never = CancellationToken::new();
     with(&read_models, world.logs())
-        .await
         .run("rpl_1", &plan(&["messages"]), &never)
         .await?;
     for number in 2..=20 {
@@ -272,7 +271,7 @@ pub(crate) async fn a_rollback_past_forgotten_records_is_refused(store: Store) -
         ))
         .await?;
     world.settled(&read_models).await?;
-    let forgetful = with(&read_models, aged(&world, 5).await?).await;
+    let forgetful = with(&read_models, aged(&world, 5).await?);
     let refused = forgetful.roll_back("rpl_2", "messages", &never).await;
     assert!(matches!(refused, Err(RebuildError::Aged { .. })), "{refused:?}");
     assert_eq!(standing_of(&read_models, "messages", Standing::Live).await?, [1]);
@@ -310,10 +309,7 @@ pub(crate) async fn an_end_that_is_only_a_number_is_not_waited_for(store: Store)
         });
         (log, port)
     });
-    let (rebuilding, never) = (
-        with(&read_models, restored.collect()).await,
-        CancellationToken::new(),
-    );
+    let (rebuilding, never) = (with(&read_models, restored.collect()), CancellationToken::new());
     for of in [None, Some(tenant(1))] {
         let id = format!("rpl_{}", of.is_some());
         let plan = Plan {
