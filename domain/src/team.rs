@@ -103,6 +103,10 @@ struct Team {
     members: Arc<Roster>,
     /// What it is for; none where that is not known any more, since a snapshot had no room for it.
     #[serde(default, deserialize_with = "kept::known")]
+    #[expect(
+        clippy::option_option,
+        reason = "none where it is not known, none inside where there is none"
+    )]
     description: Option<Option<TeamDescription>>,
 }
 

@@ -13,6 +13,7 @@ mod state;
 mod tail;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -271,12 +272,14 @@ async fn places_of(states: &[&Arc<State>], log: &dyn EventLog, known: &Standpoin
             .and_then(|standpoint| standpoint.fresh_at)
             .map(SystemTime::from);
         if since.is_none() {
-            if !stored.contains_key(&at) {
-                // A log that cannot be read is its followers' error to tell.
-                let next = log.read(at, None, 1).await.unwrap_or_default();
-                stored.insert(at, next.first().map(|record| record.stored_at));
-            }
-            since = stored.get(&at).copied().flatten();
+            since = match stored.entry(at) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => {
+                    // A log that cannot be read is its followers' error to tell.
+                    let next = log.read(at, None, 1).await.unwrap_or_default();
+                    *unknown.insert(next.first().map(|record| record.stored_at))
+                }
+            };
         }
         places.push(Measured { at, since });
     }

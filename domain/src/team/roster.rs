@@ -17,6 +17,7 @@ pub(super) type Roster = BTreeMap<UserId, TeamRole>;
 /// The characters of an id behind its prefix.
 const SUFFIX: usize = 26;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "a field is handed over so")]
 pub(super) fn serialize<S: Serializer>(roster: &&Arc<Roster>, serializer: S) -> Result<S::Ok, S::Error> {
     let mut by_role: BTreeMap<TeamRole, String> = BTreeMap::new();
     for (user, role) in &***roster {

@@ -401,7 +401,9 @@ async fn what_a_team_was_for_is_told_as_long_as_it_is_known() {
     // A snapshot keeps it, and that there is none, as long as there is room.
     let mut teams = Teams::default();
     given.push(second);
-    given.into_iter().for_each(|event| teams.apply(event));
+    for event in given {
+        teams.apply(event);
+    }
     let stored = serde_json::to_vec(&teams).unwrap();
     assert_eq!(serde_json::from_slice::<Teams>(&stored).unwrap(), teams);
 

@@ -55,8 +55,8 @@ async fn all(session: &mut Session) -> Result<Vec<Generation>, sqlx::Error> {
     for row in session.rows(select, &columns).await? {
         let text = |at: usize| row.get(at).and_then(Value::as_text).unwrap_or_default();
         let int = |at: usize| row.get(at).and_then(Value::as_int).unwrap_or_default();
-        let same = |last: &&mut Generation| last.projection == text(0) && last.generation == int(2);
-        if all.last_mut().filter(same).is_none() {
+        let same = |last: &Generation| last.projection == text(0) && last.generation == int(2);
+        if !all.last().is_some_and(same) {
             all.push(Generation {
                 projection: text(0).to_owned(),
                 version: int(1),

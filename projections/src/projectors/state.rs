@@ -172,11 +172,11 @@ mod tests {
         })
     }
 
-    fn at(at: u64, since: SystemTime) -> Option<Measured> {
-        Some(Measured {
+    fn at(at: u64, since: SystemTime) -> Measured {
+        Measured {
             at,
             since: Some(since),
-        })
+        }
     }
 
     fn lag(state: &State) -> (u64, f64) {
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn what_rests_from_the_start_on_lags_behind_the_databases_checkpoint() {
         let (state, now) = (state(), SystemTime::now());
-        state.measured(100, at(90, now - HOUR), now);
+        state.measured(100, Some(at(90, now - HOUR)), now);
         assert_eq!(lag(&state), (10, 3_600.0));
         // Nothing was folded, but nothing is missing either.
-        state.measured(90, at(90, now), now);
+        state.measured(90, Some(at(90, now)), now);
         assert_eq!(lag(&state), (0, 0.0));
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let parked = ParkedTenants::new();
         state.applied(0, 10, now - HOUR, &parked);
         // The other has come further, and was at the end of the log a moment ago.
-        state.measured(21, at(20, now - Duration::from_secs(1)), now);
+        state.measured(21, Some(at(20, now - Duration::from_secs(1))), now);
         assert_eq!(lag(&state), (1, 1.0));
     }
 
@@ -208,7 +208,7 @@ mod tests {
     fn what_fails_from_the_first_record_on_lags_since_that_was_stored() {
         let (state, now) = (state(), SystemTime::now());
         state.failed("no disk".to_owned());
-        state.measured(7, at(0, now - HOUR), now);
+        state.measured(7, Some(at(0, now - HOUR)), now);
         assert_eq!(lag(&state), (7, 3_600.0));
         // A database that does not answer does not make it younger.
         state.measured(8, None, now + HOUR);
@@ -219,7 +219,7 @@ mod tests {
     fn what_was_applied_since_the_database_was_asked_counts() {
         let (state, now) = (state(), SystemTime::now());
         state.applied(0, 30, now, &ParkedTenants::new());
-        state.measured(31, at(20, now - HOUR), now + Duration::from_secs(1));
+        state.measured(31, Some(at(20, now - HOUR)), now + Duration::from_secs(1));
         assert_eq!(lag(&state), (1, 1.0));
     }
 }

@@ -30,6 +30,7 @@ const ANY_OBJECT: &[&str] = &["PUT /v1/users/{id}/preferences"];
 /// An event type that one tenant has registered.
 const EVENT_TYPE: &str = "invoice.paid";
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 struct Operation {
     method: Method,
     path: String,

@@ -60,7 +60,7 @@ async fn read(api: &Api, format: &str) -> anyhow::Result<(usize, usize)> {
     let (mut lines, mut bytes, mut body) = (0, 0, response.bytes_stream());
     while let Some(part) = body.next().await {
         let part = part?;
-        lines += part.iter().filter(|byte| **byte == b'\n').count();
+        lines += part.split(|byte| *byte == b'\n').count() - 1;
         bytes += part.len();
     }
     Ok((lines, bytes))

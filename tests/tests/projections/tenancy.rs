@@ -292,13 +292,13 @@ async fn every_query(
         "a team": read_models.teams(&own).get(&team),
         "members": read_models.teams(&own).members(&team, &page),
         "keys": read_models.api_keys(&own).list(&page),
-        "a key": read_models.api_keys(&own).get(&format!("key_{:0>26}", other).parse()?),
+        "a key": read_models.api_keys(&own).get(&format!("key_{other:0>26}").parse()?),
         "endpoints": read_models.endpoints(&own).list(&page),
         "an endpoint": read_models.endpoints(&own).get(&endpoint_id(1_000_000 + other)),
         "tenants": read_models.tenants().list(&page),
         "a tenant": read_models.tenants().get(&foreign),
         "sources": read_models.sources(&own).list(&page),
-        "a source": read_models.sources(&own).get(&format!("src_{:0>26}", other).parse()?),
+        "a source": read_models.sources(&own).get(&format!("src_{other:0>26}").parse()?),
         "event types": read_models.event_types(&own).list(&page),
         "an event type": read_models.event_types(&own).get(&event_type),
         "a version": read_models.event_types(&own).version(&event_type, 1),
@@ -372,7 +372,8 @@ async fn trees(
     let state = tree.state();
     answers.insert("tree", format!("{state:?}"));
     let foreign = read_models.tree(foreign, 0).snapshot().await?.state().last;
-    answers.insert("leaf", format!("{:?}", tree.leaf(foreign).await?));
+    let leaf = tree.leaf(foreign).await?;
+    answers.insert("leaf", format!("{leaf:?}"));
     answers.insert("leaves", format!("{:?}", tree.leaves(20, state.size, 200).await?));
     let outline = Outline::inclusion(state.size / 2, state.size).context("an outline")?;
     let proof = tree.subtrees(&[&outline]).await?.prove(&outline);
