@@ -75,7 +75,7 @@ impl Facts {
         else {
             return Ok(());
         };
-        let message = message(fact, event_type);
+        let message = message(&fact, event_type);
         // One who asked before this happened is always found.
         self.endpoints.current(shard).await?;
         if !self.endpoints.anybody_wants(shard, &message) {
@@ -92,7 +92,7 @@ impl Facts {
     }
 }
 
-fn message(fact: Fact<'_>, event_type: EventType) -> Message {
+fn message(fact: &Fact<'_>, event_type: EventType) -> Message {
     Message {
         v: Message::VERSION,
         tenant: fact.tenant.clone(),

@@ -184,9 +184,10 @@ impl Recoveries {
             return self.clear_away(running, hand).await;
         }
         if running.recovery.is_paused() {
-            return match self.takes(running, hand).await? {
-                true => self.stand_still(running, hand, PAUSED).await,
-                false => Ok(Step::Rests(HEARTBEAT)),
+            return if self.takes(running, hand).await? {
+                self.stand_still(running, hand, PAUSED).await
+            } else {
+                Ok(Step::Rests(HEARTBEAT))
             };
         }
         if let Some(wait) = unsettled(running) {

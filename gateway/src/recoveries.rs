@@ -34,8 +34,7 @@ impl RecoveryControl for Recoveries {
             .execute::<Recovery>(tenant, recovery.as_str(), command, meta)
             .await;
         match told {
-            Ok(_) => Ok(()),
-            Err(commands::Error::Rejected(RecoveryRejection::Ended)) => Ok(()),
+            Ok(_) | Err(commands::Error::Rejected(RecoveryRejection::Ended)) => Ok(()),
             Err(error) => Err(Box::new(error)),
         }
     }

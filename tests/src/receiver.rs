@@ -147,20 +147,21 @@ impl Receiver {
     /// Starts one that answers 200 to everything.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
-        Self::serving("http", listener.local_addr()?, listener)
+        Ok(Self::serving("http", listener.local_addr()?, listener))
     }
 
     /// Starts one that speaks TLS.
     pub async fn start_tls(config: rustls::ServerConfig) -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
-        Self::serving(
+        let address = listener.local_addr()?;
+        Ok(Self::serving(
             "https",
-            listener.local_addr()?,
+            address,
             TlsListener::new(listener, config),
-        )
+        ))
     }
 
-    fn serving<L>(scheme: &'static str, address: std::net::SocketAddr, listener: L) -> anyhow::Result<Self>
+    fn serving<L>(scheme: &'static str, address: std::net::SocketAddr, listener: L) -> Self
     where
         L: axum::serve::Listener,
         L::Addr: std::fmt::Debug,
@@ -171,12 +172,12 @@ impl Receiver {
             // It is aborted with the receiver; an error before that shows as requests that do not come.
             axum::serve(listener, router).await.ok();
         });
-        Ok(Self {
+        Self {
             address,
             scheme,
             shared,
             server,
-        })
+        }
     }
 
     /// The address of a path, as `http://127.0.0.1:1234/hook`.

@@ -133,7 +133,7 @@ impl Language {
             let paths = std::env::var_os("PATH").unwrap_or_default();
             std::env::split_paths(&paths).any(|path| path.join(program).is_file())
         };
-        self.programs.iter().all(|program| here(&program))
+        self.programs.iter().all(here)
     }
 
     /// The code of this language in the page's section on verifying.

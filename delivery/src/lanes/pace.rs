@@ -109,7 +109,7 @@ mod tests {
         assert!(
             waits
                 .windows(2)
-                .all(|pair| pair[1] - pair[0] == Duration::from_millis(75))
+                .all(|pair| pair[1].checked_sub(pair[0]).unwrap() == Duration::from_millis(75))
         );
         assert_eq!(pace.speed(), Speed::Quick);
     }
@@ -145,10 +145,10 @@ mod tests {
     fn a_receiver_that_recovers_is_quick_again_after_some_tries() {
         let mut pace = Pace::new(Instant::now());
         pace.took(Duration::from_secs(15));
-        let tries = (1..).find(|_| {
+        let tries = (1..100).find(|_| {
             pace.took(Duration::from_millis(5));
             pace.speed() == Speed::Quick
         });
-        assert!(tries < Some(20), "{tries:?}");
+        assert!(tries.is_some_and(|tries| tries < 20), "{tries:?}");
     }
 }

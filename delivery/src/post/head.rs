@@ -54,12 +54,11 @@ pub(super) fn received(headers: &HeaderMap) -> ResponseHead {
     for (name, value) in headers {
         let value = (!is_secret(name)).then(|| text(value));
         let size = name.as_str().len() + value.as_ref().map_or(0, String::len);
-        match room.checked_sub(size) {
-            Some(left) => room = left,
-            None => {
-                head.cut = true;
-                break;
-            }
+        if let Some(left) = room.checked_sub(size) {
+            room = left;
+        } else {
+            head.cut = true;
+            break;
         }
         head.fields.push(HeadField(name.as_str().to_owned(), value));
     }

@@ -225,7 +225,10 @@ mod tests {
         let discarded = [dead[1].clone(), (1, DeliveryFact::Discarded)];
         assert_eq!(wanted(&discarded), [lost, lost, lost]);
         let arrived = (1, tried(Next::Delivered));
-        assert_eq!(wanted(&[arrived.clone()]), [No, No, yes(false, false, false)]);
+        assert_eq!(
+            wanted(std::slice::from_ref(&arrived)),
+            [No, No, yes(false, false, false)]
+        );
         // It arrived, was sent again, and died then.
         let resent = [arrived, (5, DeliveryFact::Redriven), (5, tried(Next::Dead))];
         let known_there = yes(false, true, false);

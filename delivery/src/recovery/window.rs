@@ -127,7 +127,7 @@ impl Recoveries {
             Some(only) => *only == plan.endpoint,
             None => endpoint.wants(&message),
         };
-        (of_time && of_type && for_it).then(|| MessageRef {
+        (of_time && of_type && for_it).then_some(MessageRef {
             id: message.id,
             event_type: message.event_type,
             position: Position {

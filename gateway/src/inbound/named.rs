@@ -35,16 +35,15 @@ pub(crate) fn named(
         Verification::Hmac(scheme) => find(scheme.id.as_ref(), body),
         Verification::Ed25519(scheme) => find(scheme.id.as_ref(), body),
     });
-    let name = match id {
-        Some(id) => format!("id:{id}"),
-        None => {
-            let time = proof.time.as_deref().unwrap_or_default();
-            let digest = Sha256::new()
-                .chain_update(time)
-                .chain_update([0])
-                .chain_update(incoming.body);
-            format!("content:{}", hex::encode(digest.finalize()))
-        }
+    let name = if let Some(id) = id {
+        format!("id:{id}")
+    } else {
+        let time = proof.time.as_deref().unwrap_or_default();
+        let digest = Sha256::new()
+            .chain_update(time)
+            .chain_update([0])
+            .chain_update(incoming.body);
+        format!("content:{}", hex::encode(digest.finalize()))
     };
     let sent = match settings.verification {
         Verification::Github {} => incoming.header(GITHUB_DELIVERY),

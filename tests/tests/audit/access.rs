@@ -40,6 +40,7 @@ fn showing(document: &Value) -> anyhow::Result<BTreeSet<String>> {
             "/IssuedApiKey\"",
             "/Invited\"",
             "/InvitationResult\"",
+            "/ShownKey\"",
         ]
         .iter()
         .any(|mark| text.contains(mark))

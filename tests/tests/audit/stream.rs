@@ -62,7 +62,8 @@ impl Reader {
                         _ => {}
                     }
                 }
-                self.text = rest.to_owned();
+                let read = self.text.len() - rest.len();
+                self.text.drain(..read);
                 return Ok(Some(sent));
             }
             match timeout(PATIENCE, self.response.chunk())

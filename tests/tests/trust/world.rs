@@ -14,7 +14,7 @@ use tests::http::Api;
 use tests::service::{Engine, Tidings};
 
 /// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long a fault may go unnoticed; a busy machine is given three times what is promised of a quiet one.
 pub(crate) const NOTICED: Duration = Duration::from_secs(15);
@@ -103,7 +103,7 @@ impl World {
             let body = json!({ "email": format!("u{}@example.org", self.users), "name": "Ada" });
             let reply = api.post("/v1/users", &body).await?;
             reply.expect(201)?;
-            self.position = reply.header("tidings-position").to_owned();
+            reply.header("tidings-position").clone_into(&mut self.position);
         }
         self.archived().await
     }
@@ -127,7 +127,7 @@ impl World {
                 .post("/v1/commands", &json!({ "commands": commands }))
                 .await?;
             reply.expect(200)?;
-            self.position = reply.header("tidings-position").to_owned();
+            reply.header("tidings-position").clone_into(&mut self.position);
         }
         self.users += users;
         self.archived().await
@@ -139,7 +139,10 @@ impl World {
         for _ in 0..events {
             let event = json!({ "type": "invoice.paid", "data": { "amount": "1" } });
             let reply = api.post("/v1/events", &event).await?.expect(202)?;
-            last = reply["position"].as_str().context("a position")?.to_owned();
+            reply["position"]
+                .as_str()
+                .context("a position")?
+                .clone_into(&mut last);
         }
         let at_least = [("tidings-at-least", last.as_str())];
         let folded = api.call(Method::GET, "/v1/events", None, &at_least).await?;
@@ -156,11 +159,8 @@ impl World {
             .post(&path, &json!({ "name": "again" }))
             .await?;
         let issued = issued.expect(201)?;
-        self.key = issued["api_key"]
-            .as_str()
-            .or(issued["key"].as_str())
-            .context("a key")?
-            .to_owned();
+        let key = issued["api_key"].as_str().or(issued["key"].as_str());
+        key.context("a key")?.clone_into(&mut self.key);
         Ok(())
     }
 

@@ -151,7 +151,6 @@ with_policy! {
 with_policy! {
     /// What shall change; what is not given stays. Null sets a part of the policy back to what the installation has.
     #[derive(Debug)]
-    #[expect(clippy::option_option, reason = "a field left away differs from null")]
     struct EndpointChange EndpointChangeFields {
         /// The new URL.
         #[schema(value_type = Option<String>, format = "uri")]

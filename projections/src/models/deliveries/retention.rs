@@ -149,7 +149,7 @@ async fn remove(
     let mut before = format!(" AND {column} IN (");
     for id in ids {
         delete.push(&before).bind(*id);
-        before = ", ".to_owned();
+        ", ".clone_into(&mut before);
     }
     delete.push(")");
     session.execute(delete).await.map(|_| ())
