@@ -10,8 +10,9 @@ use tests::receiver::{Received, Receiver};
 use tests::service::{Engine, Tidings};
 use tokio::time::Instant;
 
-/// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for what must come: longer than the lease of a job that a killed process held, which is half a
+/// minute and two seconds on the cluster engine.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An installation with one tenant, and a receiver.
 pub(crate) struct World {
