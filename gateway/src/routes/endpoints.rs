@@ -149,6 +149,7 @@ async fn create(
         policy: Box::new(change.apply_to(Policy::default())),
     };
     settings.check()?;
+    settings.url.check_host().map_err(EndpointRejection::Url)?;
     app.egress.check(settings.url.as_url()).await?;
     policy::check_egress(app, &settings.policy).await?;
     policy::keep(app, tenant, id, &texts).await?;
