@@ -19,8 +19,9 @@ use super::follower::{FIRST_PAUSE, LONGEST_PAUSE};
 pub(super) const MOST_RECORDS: usize = 2_000;
 /// … or this many bytes. It never waits for more: while one chunk is folded the next one gathers, so chunks grow with
 /// the load by themselves and a lone record is handed out at once.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// How many chunks wait for the slowest follower; one that is further behind reads the log by itself again.
+const MOST_BYTES: usize = 1024 * 1024;
+/// How many chunks wait for the slowest follower; one that is further behind reads the log by itself again. With
+/// [`MOST_BYTES`] this bounds what a tail holds, and is enough for many small chunks.
 const WAITING: usize = 64;
 
 /// What a tail hands out: records, or why it cannot for the moment.
