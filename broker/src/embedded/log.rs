@@ -26,7 +26,7 @@ use super::writer::Writer;
 
 /// A page of a follower: at most so many records, and about so many bytes.
 const PAGE: usize = 512;
-const PAGE_BYTES: usize = 4 << 20;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// What a log needs to work; none for one outside of the layout.
 #[derive(Debug, Clone)]
