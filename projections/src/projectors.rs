@@ -11,6 +11,7 @@ mod follower;
 mod parked;
 mod state;
 mod tail;
+mod window;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use control::Control;
 
-pub(crate) use batch::{Batch, BatchError, Decoded, ParkedTenants};
+pub(crate) use batch::{Batch, BatchError, Decoded, Fold, ParkedTenants};
 pub(crate) use chunk::Chunk;
 
 use crate::checkpoints::{self, Parked, Place, Standpoints};
@@ -306,7 +307,7 @@ pub(crate) async fn fold_all(
         let Some(last) = records.last().map(|record| record.sequence) else {
             break;
         };
-        let fold = batch::Fold {
+        let fold = Fold {
             database,
             place,
             control: &Control::default(),

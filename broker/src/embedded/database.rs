@@ -73,7 +73,7 @@ impl Database {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
-            .pragma("cache_size", "-65536")
+            .pragma("cache_size", "-32768")
             // 32 MiB: the message ids' index is written in random order, and each checkpoint saves rewrites.
             .pragma("wal_autocheckpoint", "8192")
             .pragma("journal_size_limit", "67108864")

@@ -32,17 +32,17 @@ pub(crate) type ParkedTenants = BTreeMap<String, Parked>;
 
 /// Where a projection folds into, and what it heeds.
 #[derive(Clone, Copy)]
-pub(super) struct Fold<'f> {
-    pub(super) database: &'f Database,
-    pub(super) place: Place<'f>,
-    pub(super) control: &'f Control,
+pub(crate) struct Fold<'f> {
+    pub(crate) database: &'f Database,
+    pub(crate) place: Place<'f>,
+    pub(crate) control: &'f Control,
 }
 
 impl Fold<'_> {
     /// Applies records that follow the checkpoint `expected`, and moves it to the last of them.
     ///
     /// Records of parked tenants are passed over; a record that cannot be read or applied parks its tenant.
-    pub(super) async fn apply(
+    pub(crate) async fn apply(
         self,
         expected: u64,
         chunks: &[Chunk],
@@ -186,6 +186,12 @@ impl Decoded {
     /// One of the records.
     pub(super) fn get(&self, place: usize) -> Option<&Incoming> {
         self.incoming.get(place)
+    }
+
+    /// How long some of the records are together.
+    pub(super) fn bytes(&self, within: Range<usize>) -> usize {
+        let records = self.incoming.get(within).unwrap_or_default().iter();
+        records.map(|incoming| incoming.payload.len()).sum()
     }
 
     /// The sequences of some of the records.

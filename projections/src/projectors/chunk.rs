@@ -33,6 +33,11 @@ impl Chunk {
         self.within.len()
     }
 
+    /// How long its records are together, as the log has them.
+    pub(super) fn bytes(&self) -> usize {
+        self.decoded.bytes(self.within.clone())
+    }
+
     /// The sequences of its records, in order.
     pub(super) fn sequences(&self) -> impl Iterator<Item = u64> {
         self.decoded.sequences(self.within.clone())

@@ -6,14 +6,14 @@ use std::time::Duration;
 use broker::layout::Log;
 use broker::{Distrust, EventLog, ReadError, RecordStream};
 use futures::StreamExt;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{BatchError, Fold};
 use super::chunk::Chunk;
 use super::parked::{self, ResumeError};
-use super::tail::{self, Handed, Tail};
+use super::tail::{self, Listener, Tail};
+use super::window::Found;
 use super::{Control, ParkedTenants, State};
 use crate::generations;
 use crate::read_models::ReadModels;
@@ -34,8 +34,6 @@ enum Interrupted {
     Ended,
     #[error("the log cannot be read: {0}")]
     Tail(Arc<ReadError>),
-    #[error("it fell behind what is read for all")]
-    Overrun,
     #[error("an operator has decided something about the projection")]
     Decided,
     #[error(
@@ -129,7 +127,7 @@ impl Follower {
                     self.state.stopped(why.to_string());
                     return;
                 }
-                Interrupted::Decided | Interrupted::Overrun => continue,
+                Interrupted::Decided => continue,
                 // Not a fault: whoever was faster has done the work.
                 Interrupted::Batch(BatchError::Fenced) => {
                     tracing::debug!(
@@ -174,7 +172,7 @@ impl Follower {
     /// From the checkpoint on, until stopped.
     async fn follow(&mut self) -> Result<(), Interrupted> {
         self.begin().await?;
-        let (mut handed, reached) = self.tail.listen();
+        let mut listener = self.tail.listen(self.at);
         // A log under trust finds out here whether it is still what it was, and tells everybody.
         let records = self.log.follow(self.at, None).await?;
         let end = self.log.state().await?.last;
@@ -199,51 +197,58 @@ impl Follower {
         self.state.stands_at(self.at, &self.parked);
         self.state.recovered();
         self.tell();
-        self.catch_up(records, reached).await?;
-        loop {
-            let first = tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                _ = self.changes.changed() => return Err(Interrupted::Decided),
-                handed = handed.recv() => handed,
-            };
-            let mut chunks = vec![taken(first)?];
-            let mut records = chunks.iter().map(Chunk::len).sum::<usize>();
-            while records < tail::MOST_RECORDS {
-                let Ok(next) = handed.try_recv() else { break };
-                let next = taken(Ok(next))?;
-                records += next.len();
-                chunks.push(next);
+        let mut own = Some(records);
+        while !self.stop.is_cancelled() {
+            match listener.after(self.at) {
+                Found::Chunk(first) => {
+                    own = None;
+                    let chunks = gather(first, &mut listener);
+                    let records = chunks.iter().map(Chunk::len).sum();
+                    let began = tokio::time::Instant::now();
+                    self.apply(chunks).await?;
+                    self.pace(records, began).await;
+                }
+                Found::Behind => own = self.catch_up(own, &mut listener).await?,
+                Found::Nothing => {
+                    own = None;
+                    tokio::select! {
+                        () = self.stop.cancelled() => {}
+                        _ = self.changes.changed() => return Err(Interrupted::Decided),
+                        news = listener.news() => news.map_err(Interrupted::Tail)?,
+                    }
+                }
             }
-            let began = tokio::time::Instant::now();
-            self.apply(chunks).await?;
-            self.pace(records, began).await;
+            if self.changes.has_changed().unwrap_or(true) {
+                return Err(Interrupted::Decided);
+            }
         }
+        Ok(())
     }
 
-    /// Reads the log by itself until the tail's next records are the next.
+    /// Reads the next records from the log by itself; answers the stream they came from.
     async fn catch_up(
         &mut self,
-        mut records: RecordStream,
-        mut reached: watch::Receiver<Option<u64>>,
-    ) -> Result<(), Interrupted> {
-        loop {
-            if reached
-                .borrow_and_update()
-                .is_some_and(|reached| self.at >= reached)
-            {
-                return Ok(());
+        own: Option<RecordStream>,
+        listener: &mut Listener,
+    ) -> Result<Option<RecordStream>, Interrupted> {
+        let mut records = match own {
+            Some(records) => records,
+            None => self.log.follow(self.at, None).await?,
+        };
+        let first = tokio::select! {
+            () = self.stop.cancelled() => return Ok(None),
+            _ = self.changes.changed() => return Err(Interrupted::Decided),
+            next = records.next() => next.ok_or(Interrupted::Ended)?,
+            // What is missing here may be gone from the log, and the next record be one of these.
+            news = listener.news() => {
+                news.map_err(Interrupted::Tail)?;
+                return Ok(Some(records));
             }
-            let first = tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                _ = self.changes.changed() => return Err(Interrupted::Decided),
-                next = records.next() => next.ok_or(Interrupted::Ended)?,
-                // The tail keeps its sender as long as this follower lives.
-                _ = reached.changed() => continue,
-            };
-            let (batch, ended) = tail::gather(first?, &mut records);
-            self.apply(vec![Chunk::of(self.state.line.log, &batch)]).await?;
-            ended?;
-        }
+        };
+        let (batch, ended) = tail::gather(first?, &mut records);
+        self.apply(vec![Chunk::of(self.state.line.log, &batch)]).await?;
+        ended?;
+        Ok(Some(records))
     }
 
     /// Under load, waits a moment for more, so that each transaction pays for many records: a millisecond for each
@@ -332,12 +337,20 @@ impl Follower {
     }
 }
 
-/// What the tail handed out.
-fn taken(handed: Result<Handed, RecvError>) -> Result<Chunk, Interrupted> {
-    match handed {
-        Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(error)) => Err(Interrupted::Tail(error)),
-        Err(RecvError::Lagged(_)) => Err(Interrupted::Overrun),
-        Err(RecvError::Closed) => Err(Interrupted::Ended),
+/// A chunk and those that wait behind it, as many as one transaction should have.
+fn gather(first: Chunk, listener: &mut Listener) -> Vec<Chunk> {
+    let (mut records, mut bytes) = (first.len(), first.bytes());
+    let mut end = first.end();
+    let mut chunks = vec![first];
+    while records < tail::MOST_RECORDS
+        && bytes < tail::MOST_BYTES
+        && let Some((at, _)) = end
+        && let Found::Chunk(next) = listener.after(at)
+    {
+        records += next.len();
+        bytes += next.bytes();
+        end = next.end();
+        chunks.push(next);
     }
+    chunks
 }

@@ -1,53 +1,86 @@
 //! One reader at the end of a log for all its followers in this process: each record is fetched and decoded once,
 //! however many projections fold it.
 //!
-//! A follower that is behind reads the log by itself until it stands where the tail stood when it listened; from there
-//! on it takes what the tail hands out.
+//! What it reads stands in a [`Window`] until all followers have taken it, within a bound; a follower that is behind
+//! that reads the log by itself until the window reaches back to it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use broker::layout::Log;
 use broker::{EventLog, ReadError, RecordStream};
 use futures::{FutureExt, StreamExt};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::Chunk;
 use super::follower::{FIRST_PAUSE, LONGEST_PAUSE};
+use super::window::{Found, Window};
 
 /// A chunk takes what has arrived, up to this many records …
 pub(super) const MOST_RECORDS: usize = 2_000;
 /// … or this many bytes. It never waits for more: while one chunk is folded the next one gathers, so chunks grow with
 /// the load by themselves and a lone record is handed out at once.
-const MOST_BYTES: usize = 1024 * 1024;
-/// How many chunks wait for the slowest follower; one that is further behind reads the log by itself again. With
-/// [`MOST_BYTES`] this bounds what a tail holds, and is enough for many small chunks.
-const WAITING: usize = 64;
-
-/// What a tail hands out: records, or why it cannot for the moment.
-pub(super) type Handed = Result<Chunk, Arc<ReadError>>;
+pub(super) const MOST_BYTES: usize = 1024 * 1024;
 
 /// The end of a log.
 #[derive(Debug, Clone)]
 pub(super) struct Tail {
-    handed: broadcast::Sender<Handed>,
-    /// The last sequence handed out, once there is a tail.
-    reached: watch::Sender<Option<u64>>,
+    window: Arc<Mutex<Window>>,
+    /// Tells that there is something new: records, or why they cannot be read for the moment.
+    news: watch::Sender<Option<Arc<ReadError>>>,
+}
+
+/// A follower at the end of a log.
+#[derive(Debug)]
+pub(super) struct Listener {
+    window: Arc<Mutex<Window>>,
+    news: watch::Receiver<Option<Arc<ReadError>>>,
+    number: u64,
+}
+
+impl Listener {
+    /// What follows a sequence, where the follower stands now.
+    pub(super) fn after(&mut self, at: u64) -> Found {
+        // Looked at before the window is, so that what comes meanwhile is news.
+        self.news.mark_unchanged();
+        locked(&self.window).after(self.number, at)
+    }
+
+    /// Waits for something new since [`after`](Self::after).
+    pub(super) async fn news(&mut self) -> Result<(), Arc<ReadError>> {
+        if self.news.changed().await.is_err() {
+            // The reader is gone only where all is being stopped.
+            return std::future::pending().await;
+        }
+        self.news.borrow().clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        locked(&self.window).leave(self.number);
+    }
+}
+
+fn locked(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
+    window.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Tail {
     pub(super) fn new() -> Self {
         Self {
-            handed: broadcast::Sender::new(WAITING),
-            reached: watch::Sender::new(None),
+            window: Arc::default(),
+            news: watch::Sender::new(None),
         }
     }
 
-    /// What is handed out from now on; and how far the tail has come, which is looked at afterwards so that nothing
-    /// falls between the two.
-    pub(super) fn listen(&self) -> (broadcast::Receiver<Handed>, watch::Receiver<Option<u64>>) {
-        let handed = self.handed.subscribe();
-        (handed, self.reached.subscribe())
+    /// A follower that stands at a sequence.
+    pub(super) fn listen(&self, at: u64) -> Listener {
+        Listener {
+            number: locked(&self.window).join(at),
+            window: Arc::clone(&self.window),
+            news: self.news.subscribe(),
+        }
     }
 
     /// Reads the log until stopped.
@@ -62,8 +95,7 @@ impl Tail {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
                     tracing::debug!(log = log.name(), %error, "The end of a log cannot be read; trying again.");
-                    // Nobody may be listening.
-                    let _unheard = self.handed.send(Err(Arc::new(error)));
+                    self.news.send_replace(Some(Arc::new(error)));
                 }
             }
             tokio::select! {
@@ -75,20 +107,20 @@ impl Tail {
     }
 
     async fn follow(&self, log: Log, port: &dyn EventLog) -> Result<(), ReadError> {
-        let reached = *self.reached.borrow();
+        let reached = locked(&self.window).reached();
         let start = match reached {
             Some(reached) => reached,
             None => port.state().await?.last,
         };
         let mut records = port.follow(start, None).await?;
-        self.reached.send_replace(Some(start));
+        locked(&self.window).begin(start);
+        self.news.send_replace(None);
         while let Some(first) = records.next().await {
             let (batch, ended) = gather(first?, &mut records);
             let chunk = Chunk::of(log, &batch);
             if let Some((end, _)) = chunk.end() {
-                // First how far, then what: see `listen`.
-                self.reached.send_replace(Some(end));
-                let _unheard = self.handed.send(Ok(chunk));
+                locked(&self.window).push(chunk, end);
+                self.news.send_replace(None);
             }
             ended?;
         }
