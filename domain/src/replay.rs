@@ -75,12 +75,34 @@ pub struct TableDifference {
     pub rebuilt: u64,
 }
 
+/// What could not be compared with the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Of which projection.
+    pub projection: String,
+    /// Which table; all of them where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Why not, as one word: `no_live_model`, `behind` or `aged`.
+    pub reason: String,
+}
+
+/// What a comparison of live tables with the log said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The live tables that said otherwise than the log, when both stood at the same position.
+    pub differences: Vec<TableDifference>,
+    /// What it says nothing about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<LeftOut>,
+}
+
 /// How a replay ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayEnd {
-    /// What was asked for is done; the live tables that said otherwise than the log.
-    Completed(Vec<TableDifference>),
+    /// What was asked for is done; and how the live tables compared.
+    Completed(Comparison),
     /// It cannot be done.
     Failed(Reason),
     /// It was given up, and what it had built is gone.
@@ -149,10 +171,7 @@ pub enum ReplayEvent {
     },
     /// It is done.
     #[serde(rename = "replay.completed")]
-    Completed {
-        /// The live tables that said otherwise than the log, when both stood at the same position.
-        differences: Vec<TableDifference>,
-    },
+    Completed(Comparison),
     /// It cannot be done.
     #[serde(rename = "replay.failed")]
     Failed {
@@ -227,7 +246,7 @@ impl cqrs_es::Aggregate for Replay {
                 }
                 return;
             }
-            ReplayEvent::Completed { differences } => ReplayEnd::Completed(differences),
+            ReplayEvent::Completed(comparison) => ReplayEnd::Completed(comparison),
             ReplayEvent::Failed { reason } => ReplayEnd::Failed(reason),
             ReplayEvent::Cancelled {} => ReplayEnd::Cancelled,
         };
@@ -263,8 +282,8 @@ impl Replay {
                 return Err(ReplayRejection::NotToBeCancelled);
             }
             (ReplayCommand::Cancel(reason), Some(_)) => ReplayEvent::CancelRequested { reason },
-            (ReplayCommand::End(ReplayEnd::Completed(differences)), Some(_)) => {
-                ReplayEvent::Completed { differences }
+            (ReplayCommand::End(ReplayEnd::Completed(comparison)), Some(_)) => {
+                ReplayEvent::Completed(comparison)
             }
             (ReplayCommand::End(ReplayEnd::Failed(reason)), Some(_)) => ReplayEvent::Failed { reason },
             (ReplayCommand::End(ReplayEnd::Cancelled), Some(_)) => ReplayEvent::Cancelled {},

@@ -8,6 +8,7 @@
 //! The same SQL runs on PostgreSQL and SQLite; `engine` holds what differs.
 
 mod checkpoints;
+mod cuts;
 mod engine;
 mod events;
 mod fences;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use broker::ReadError;
 use domain::TenantId;
 
+use crate::cuts::Cuts;
 use crate::engine::copies;
 use crate::generations;
 use crate::models;
-use crate::models::retention::{self, Cuts};
 use crate::page::QueryError;
 use crate::projection::{Projection, source_of};
 use crate::projectors::{Line, Logs, fold_all};
@@ -136,15 +136,13 @@ pub async fn compare(
 /// What may have been removed from the live read models, by a setting and the clock.
 async fn cuts(live: &ReadModels) -> Result<Cuts, sqlx::Error> {
     let mut session = live.database.begin().await?;
-    for projection in models::all()
-        .iter()
-        .filter(|projection| projection.name() == "audit")
-    {
+    let mut cuts = Cuts::default();
+    for projection in models::all() {
         if let Some(generation) = generations::live(&mut session, projection.as_ref()).await? {
-            return retention::cuts(&mut session, &[generation]).await;
+            cuts = cuts.and(Cuts::of(&mut session, projection.as_ref(), &[generation]).await?);
         }
     }
-    Ok(Cuts::default())
+    Ok(cuts)
 }
 
 /// The tenants whose rows a table shows to a query on behalf of one, with no filter of the program's in the way: on

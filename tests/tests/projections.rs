@@ -79,6 +79,7 @@ on_both! {
     trouble::a_bad_record_parks_one_tenant,
     trouble::a_parked_tenant_goes_on_once_its_records_can_be_read,
     trouble::a_value_that_the_database_refuses_parks_one_tenant,
+    trouble::a_value_that_the_database_refuses_parks_one_tenant_of_a_copy,
     trouble::a_gap_in_the_log_stops_the_projection,
     trouble::a_log_that_went_backwards_stops_the_projection,
     trouble::each_version_of_a_fold_has_rows_of_its_own,

@@ -29,13 +29,20 @@ fn inspection() -> ReplayPlan {
     }
 }
 
-fn differences() -> Vec<TableDifference> {
-    vec![TableDifference {
-        projection: "deliveries".to_owned(),
-        table: "attempts".to_owned(),
-        live: 41,
-        rebuilt: 42,
-    }]
+fn comparison() -> Comparison {
+    Comparison {
+        differences: vec![TableDifference {
+            projection: "deliveries".to_owned(),
+            table: "attempts".to_owned(),
+            live: 41,
+            rebuilt: 42,
+        }],
+        not_compared: vec![LeftOut {
+            projection: "stats".to_owned(),
+            table: None,
+            reason: "behind".to_owned(),
+        }],
+    }
 }
 
 fn reason() -> Reason {
@@ -69,10 +76,8 @@ async fn it_is_asked_for_once_and_ends_once() {
     }
     let ends = [
         (
-            ReplayEnd::Completed(differences()),
-            ReplayEvent::Completed {
-                differences: differences(),
-            },
+            ReplayEnd::Completed(comparison()),
+            ReplayEvent::Completed(comparison()),
         ),
         (
             ReplayEnd::Failed(reason()),
@@ -123,12 +128,10 @@ async fn cancelling_is_asked_for_once_and_may_come_too_late() {
         when(&cancelling, ReplayCommand::Cancel(None)).await,
         Ok(Vec::new())
     );
-    let done = ReplayCommand::End(ReplayEnd::Completed(Vec::new()));
+    let done = ReplayCommand::End(ReplayEnd::Completed(Comparison::default()));
     assert_eq!(
         when(&cancelling, done).await,
-        Ok(vec![ReplayEvent::Completed {
-            differences: Vec::new()
-        }])
+        Ok(vec![ReplayEvent::Completed(Comparison::default())])
     );
 }
 
@@ -206,9 +209,7 @@ fn golden_files() {
                 reason: None,
             },
             ReplayEvent::CancelRequested { reason: None },
-            ReplayEvent::Completed {
-                differences: differences(),
-            },
+            ReplayEvent::Completed(comparison()),
             ReplayEvent::Failed { reason: reason() },
             ReplayEvent::Cancelled {},
         ],

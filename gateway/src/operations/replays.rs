@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 
 use domain::projection::Reason;
-use domain::replay::{Replay, ReplayCommand, ReplayEnd, ReplayPlan, TableDifference, Until, Work};
-use projections::rebuild::{self, Difference, Phase, Plan, RebuildError, RebuildRow};
+use domain::replay::{
+    Comparison, LeftOut, Replay, ReplayCommand, ReplayEnd, ReplayPlan, TableDifference, Until, Work,
+};
+use projections::rebuild::{self, Difference, NotCompared, Phase, Plan, RebuildError, RebuildRow};
 use projections::{QueryError, Standing};
 use tokio::sync::mpsc;
 
@@ -182,7 +184,10 @@ impl Desk {
             (None, Work::RollBack(name)) => self.rebuild.roll_back(id, name.as_str(), &self.stop).await,
         };
         match outcome {
-            Ok(outcome) => Ok(Some(completed(outcome.differences.as_deref()))),
+            Ok(outcome) => Ok(Some(completed(
+                outcome.differences.as_deref(),
+                &outcome.not_compared,
+            ))),
             Err(RebuildError::Cancelled) => Ok(Some(ReplayEnd::Cancelled)),
             // Where another process was quicker, the run's row says how it ended.
             Err(RebuildError::Taken | RebuildError::Over(_)) => Err(NotYet::Elsewhere),
@@ -194,7 +199,10 @@ impl Desk {
     /// How a run ended, as its row says.
     async fn ended(&self, row: &RebuildRow) -> Result<ReplayEnd, NotYet> {
         match row.phase {
-            Phase::Done => Ok(completed(row.differences.as_deref())),
+            Phase::Done => Ok(completed(
+                row.differences.as_deref(),
+                row.not_compared.as_deref().unwrap_or_default(),
+            )),
             Phase::Failed => {
                 let error = row.error.as_deref().unwrap_or("it failed");
                 Ok(ReplayEnd::Failed(Reason::fitting(error)))
@@ -233,7 +241,7 @@ fn plan(asked: &ReplayPlan) -> Plan {
     }
 }
 
-fn completed(differences: Option<&[Difference]>) -> ReplayEnd {
+fn completed(differences: Option<&[Difference]>, not_compared: &[NotCompared]) -> ReplayEnd {
     let found = differences.unwrap_or_default().iter();
     let found = found.map(|difference| TableDifference {
         projection: difference.projection.clone(),
@@ -241,5 +249,13 @@ fn completed(differences: Option<&[Difference]>) -> ReplayEnd {
         live: difference.live,
         rebuilt: difference.rebuilt,
     });
-    ReplayEnd::Completed(found.collect())
+    let left_out = not_compared.iter().map(|left_out| LeftOut {
+        projection: left_out.projection.clone(),
+        table: left_out.table.clone(),
+        reason: left_out.reason.as_str().to_owned(),
+    });
+    ReplayEnd::Completed(Comparison {
+        differences: found.collect(),
+        not_compared: left_out.collect(),
+    })
 }

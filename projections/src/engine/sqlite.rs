@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONG_PATIENCE: Duration = Duration::from_mins(1);
 /// A fold has a few statements for each of its tables.
 const STATEMENTS: usize = 500;
+/// The writer's: batches of a rebuild change more pages than the 2 MiB of cache and 4 MiB of log that SQLite has by itself,
+/// and would write and read them again and again.
+const WRITER: &str = "PRAGMA query_only = OFF; PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;";
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000;";
 
 /// Opens the file, making it and its folder where they are missing.
@@ -84,7 +87,7 @@ fn folds(path: &Path) -> Folds {
             .connect_lazy_with(options.clone())
     };
     Folds::Sqlite {
-        writer: pool(1, LONG_PATIENCE, "PRAGMA query_only = OFF"),
+        writer: pool(1, LONG_PATIENCE, WRITER),
         reader: pool(READERS, PATIENCE, "PRAGMA query_only = ON"),
     }
 }

@@ -4,10 +4,11 @@
 mod pace;
 mod source;
 mod stages;
+mod writer;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use broker::EventLog;
 use broker::layout::Log;
@@ -15,9 +16,9 @@ use domain::TenantId;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use pace::Pace;
 use source::Source;
-use stages::{Stretch, Told};
+use stages::Stretch;
+use writer::{Tally, Told, write_member};
 
 use super::job::Job;
 use super::{Member, Plan, Rebuild, RebuildError};
@@ -39,8 +40,7 @@ pub(super) struct Build<'b> {
     /// The rows each member holds from batch to batch.
     stores: Mutex<Vec<Store>>,
     begun: AtomicBool,
-    passed: AtomicU64,
-    pace: std::sync::Mutex<Pace>,
+    tally: Arc<Tally>,
 }
 
 /// Where a member stands in a log, and up to where it goes.
@@ -66,8 +66,7 @@ impl<'b> Build<'b> {
             stop: stop.clone(),
             stores: Mutex::new(members.iter().map(|_| Store::default()).collect()),
             begun: AtomicBool::new(false),
-            passed: AtomicU64::new(0),
-            pace: std::sync::Mutex::default(),
+            tally: Arc::default(),
         }
     }
 
@@ -78,7 +77,7 @@ impl<'b> Build<'b> {
 
     /// Records gone past by this process.
     pub(super) fn records(&self) -> u64 {
-        self.passed.load(Ordering::Relaxed)
+        self.tally.passed()
     }
 
     /// Where a member stands in each log it follows.
@@ -140,7 +139,7 @@ impl<'b> Build<'b> {
         let mut done = self.job.done().await?;
         let total = done + self.behind(goals).await?;
         self.start_of_nothing().await?;
-        self.pace().start(Instant::now(), self.records());
+        self.tally.start();
         for (log, port) in &self.rebuild.logs {
             loop {
                 let ways = self.ways(*log, goals).await?;
@@ -159,8 +158,7 @@ impl<'b> Build<'b> {
                     members: together.map(|way| way.member).collect(),
                 };
                 self.nothing_lost(&stretch, port.as_ref()).await?;
-                self.fold(&stretch, port, Told { done, total }).await?;
-                done += to - from;
+                done += self.fold(&stretch, port, Told { done, total }).await? - from;
             }
         }
         Ok(())
@@ -207,12 +205,6 @@ impl<'b> Build<'b> {
         Ok(())
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
-        self.pace
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     /// Folds the last records up to `end` within the transaction that switches.
     pub(super) async fn rest(
         &self,
@@ -243,7 +235,7 @@ impl<'b> Build<'b> {
         let mut batch = Batch::of(projection, &chunk, &parked, control);
         let mut rows = Rows::new(&mut store, session, &suffix);
         batch.fold(projection, &mut rows).await.map_err(database)?;
-        self.write_member(session, member, &store.take()).await?;
+        write_member(session, member, &store.take()).await?;
         for parked in batch.fresh.values() {
             place.park(session, parked).await?;
         }

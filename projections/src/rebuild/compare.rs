@@ -11,10 +11,10 @@ use super::build::{Build, Ends};
 use super::carry::Carried;
 use super::steps::AGAIN;
 use super::{Member, Rebuild, RebuildError};
+use crate::cuts::Cuts;
 use crate::engine::{Session, copies};
 use crate::generations;
-use crate::models::retention::{self, Cuts};
-use crate::projection::{Portion, Projection, Share};
+use crate::projection::{Portion, Share};
 use crate::sql::Value;
 use crate::table::{Row, Table};
 
@@ -227,7 +227,8 @@ impl One<'_> {
         if at.iter().any(|(log, at)| *at > stands(log)) {
             return Ok(Err(Unknown::Behind));
         }
-        let cuts = cuts(&mut session, projection, &[generation, self.member.generation]).await?;
+        let generations = [generation, self.member.generation];
+        let cuts = Cuts::of(&mut session, projection, &generations).await?;
         let mut tables = Vec::new();
         for table in projection.tables() {
             tables.push(self.digest(&mut session, table, (generation, &cuts)).await?);
@@ -262,18 +263,6 @@ impl One<'_> {
             })
             .await?;
         Ok((all, by_tenant))
-    }
-}
-
-/// What may be missing on one side because it was removed, by a setting and the clock.
-async fn cuts(
-    session: &mut Session,
-    projection: &dyn Projection,
-    generations: &[i64],
-) -> Result<Cuts, sqlx::Error> {
-    match projection.name() {
-        "audit" => retention::cuts(session, generations).await,
-        _ => Ok(Cuts::default()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::TenantId;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::build::{Build, Ends};
@@ -14,9 +15,12 @@ use super::{Member, Outcome, Phase, Plan, Rebuild, RebuildError, carry, compare,
 use crate::engine::copies;
 use crate::generations::{self, Standing};
 use crate::projection::Projection;
+use crate::table::Table;
 
 /// How far behind the end of the log a copy may be when the switch begins, in records: the rest is folded in it.
 const NEAR: u64 = 2_000;
+/// How many tables are made ready for queries at once.
+const TABLES: usize = 2;
 /// How often a live model that is behind is looked at.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
@@ -82,9 +86,7 @@ impl Rebuild {
         // A run that was killed behind the comparison is past it: what it found still holds.
         if job.compared().await?.is_none() {
             job.enter(Phase::Indexing).await?;
-            for member in members {
-                self.finish(member).await?;
-            }
+            self.finish(members).await?;
             let mut findings = None;
             if plan.until.is_none() {
                 job.enter(Phase::Comparing).await?;
@@ -268,13 +270,24 @@ impl Rebuild {
         Ok(ends)
     }
 
-    /// Gives a copy its indexes and protection.
-    async fn finish(&self, member: &Member) -> Result<(), RebuildError> {
-        for table in member.projection.tables() {
-            let mut session = self.read_models.database.begin().await?;
-            copies::finish(&mut session, table, member.generation).await?;
-            session.commit().await?;
-        }
-        Ok(())
+    /// Makes the copies ready for queries, a few tables at once: where the database makes an index with one processor,
+    /// others are free.
+    async fn finish(&self, members: &[Member]) -> Result<(), RebuildError> {
+        let tables = members.iter().flat_map(|member| {
+            let tables = member.projection.tables().iter();
+            tables.map(move |table| (*table, member.generation))
+        });
+        let finished: Vec<_> = tables
+            .map(|(table, generation)| self.finish_table(table, generation).boxed())
+            .collect();
+        stream::iter(finished)
+            .buffer_unordered(TABLES)
+            .try_collect()
+            .await
+    }
+    async fn finish_table(&self, table: &'static Table, generation: i64) -> Result<(), RebuildError> {
+        let mut session = self.read_models.database.begin().await?;
+        copies::finish(&mut session, table, generation).await?;
+        Ok(session.commit().await?)
     }
 }

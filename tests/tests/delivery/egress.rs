@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use tests::for_each_engine;
+use tests::hosts::Hosts;
 use tests::receiver::Answer;
 
 use crate::world::World;
@@ -81,6 +82,36 @@ for_each_engine! {
                 assert_eq!(reply.problem(422)?, "url_refused", "{url}");
             }
         }
+        Ok(())
+    }
+
+    /// A name that led to a receiver when its endpoint was set up, and leads inside when something is to be sent.
+    async fn a_name_that_is_rebound_leads_nowhere(engine: Engine) {
+        const NAME: &str = "receiver.example.com";
+        let hosts = Hosts::new()?;
+        let shim = hosts.env();
+        let mut env: Vec<_> = shim.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        env.push(("TIDINGS_RETRY_SCHEDULE", "1h"));
+        hosts.lead(NAME, "10.0.0.1")?;
+        let world = World::start_with(engine, &env).await?;
+        let url = world.receiver.url("/hook").replace("127.0.0.1", NAME);
+        let new = json!({ "url": url, "event_types": ["*"] });
+        let refused = world.api.post("/v1/endpoints", &new).await?;
+        assert_eq!(refused.problem(422)?, "url_refused");
+
+        hosts.lead(NAME, "127.0.0.1")?;
+        world.endpoint("/hook", &new).await?;
+        for inside in ["10.0.0.1", "169.254.169.254", "fd00::1"] {
+            hosts.lead(NAME, inside)?;
+            let event = world.publish("a.b", &json!({})).await?;
+            let attempts = world.attempts(&event, "failed").await?;
+            assert_eq!(attempts[0]["error"], "forbidden", "{attempts:?}");
+            assert!(attempts[0]["detail"].as_str().is_some_and(|detail| detail.contains(inside)), "{attempts:?}");
+        }
+        hosts.lead(NAME, "127.0.0.1")?;
+        let event = world.publish("a.b", &json!({})).await?;
+        world.webhook(&event).await?;
+        assert_eq!(world.receiver.received().len(), 1);
         Ok(())
     }
 

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use domain::{DeliveryFact, DeliveryId, ErrorClass, Next};
 use projections::DeliveryStatus::{Dead, Delivered, Failed, Pending};
+use projections::rebuild::Plan;
 use projections::{
     DeadLetterFilter, DeliveryFilter, DeliveryRow, ReadModels, StatusCounts, forget_deliveries,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::queries::{folded, page};
+use crate::rebuild::{plan, rebuild};
 use crate::world::{Store, World, at, delivery, endpoint_id, event_id, tenant, tried};
 
 /// 1 arrives at the second try; 2 dies; 3 dies and is discarded; 4 waits; 5 dies and is redriven. Some facts come
@@ -177,5 +180,23 @@ pub(crate) async fn deliveries_are_forgotten_by_age(store: Store) -> anyhow::Res
         "attempts of forgotten deliveries are left"
     );
     assert_eq!(forget_deliveries(&read_models, at(1_000_000)).await?, 0);
+    // What was forgotten is no difference from the log, which still has it.
+    world.assert_folded(&read_models).await?;
+    let look = Plan {
+        switch: false,
+        ..plan(&["deliveries"])
+    };
+    let rebuilding = rebuild(&world, &read_models);
+    let outcome = rebuilding.run("rpl_1", &look, &CancellationToken::new()).await?;
+    assert_eq!(outcome.differences, Some(Vec::new()));
+    world.sql("DELETE FROM deliveries_forgotten").await?;
+    let outcome = rebuilding.run("rpl_2", &look, &CancellationToken::new()).await?;
+    let found = outcome.differences.unwrap_or_default();
+    let tables: Vec<_> = found.iter().map(|found| found.table.as_str()).collect();
+    assert_eq!(
+        tables,
+        ["deliveries", "attempts"],
+        "rows that are missing are not noticed"
+    );
     Ok(())
 }

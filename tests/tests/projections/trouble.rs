@@ -18,6 +18,7 @@ use tests::postgres::Postgres;
 use tokio_util::sync::CancellationToken;
 
 use crate::history::Dice;
+use crate::rebuild::{interrupted, plan, rebuild};
 use crate::world::{PATIENCE, Store, World, tenant, user_id};
 
 /// Waits until a projection's status is as wanted.
@@ -203,6 +204,50 @@ pub(crate) async fn a_value_that_the_database_refuses_parks_one_tenant(store: St
     })
     .await?;
     world.assert_folded(&read_models).await?;
+    stop.cancel();
+    projectors.join().await;
+    Ok(())
+}
+
+pub(crate) async fn a_value_that_the_database_refuses_parks_one_tenant_of_a_copy(
+    store: Store,
+) -> anyhow::Result<()> {
+    let mut world = World::new(store).await?;
+    let (bad, good) = (tenant(1), tenant(2));
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
+    world.register(&good, 100).await?;
+    world.settled(&read_models).await?;
+    let rebuilding = rebuild(&world, &read_models);
+    let plan = plan(&["users", "stats"]);
+    interrupted(&rebuilding, "rpl_1", &plan).await?;
+    world
+        .sql(match store {
+            Store::Postgres => "ALTER TABLE users_g1 ADD CONSTRAINT refused CHECK (name <> 'User 3')",
+            Store::Sqlite => {
+                "CREATE TRIGGER refused BEFORE INSERT ON users_g1 WHEN NEW.name = 'User 3' BEGIN SELECT RAISE(ABORT, 'no'); END"
+            }
+        })
+        .await?;
+    for number in 1..=9 {
+        world.register(&bad, number).await?;
+        world.register(&good, 100 + number).await?;
+    }
+    world.settled(&read_models).await?;
+    rebuilding.run("rpl_1", &plan, &CancellationToken::new()).await?;
+    // The live projector finds the switch with the next record.
+    world.register(&good, 200).await?;
+    let status = until(&projectors, "users", |status| !status.parked.is_empty()).await?;
+    assert_eq!(status.parked.len(), 1, "{status:?}");
+    assert_eq!(status.parked[0].tenant, bad.as_str());
+    assert_eq!(status.parked[0].position.sequence, 6, "{status:?}");
+    let users = async |tenant| -> anyhow::Result<usize> {
+        let users = read_models.users(tenant);
+        let listed = users.list(&UserFilter::default(), &Page::default()).await?;
+        Ok(listed.data.data.len())
+    };
+    world.settled(&read_models).await?;
+    assert_eq!((users(&bad).await?, users(&good).await?), (2, 11));
     stop.cancel();
     projectors.join().await;
     Ok(())

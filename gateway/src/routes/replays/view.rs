@@ -96,7 +96,7 @@ struct NotComparedView {
     /// `no_live_model`: queries have nothing to read yet; `behind`: the live model stood behind the copy and did not
     /// catch up in time.
     #[schema(example = "aged")]
-    reason: &'static str,
+    reason: String,
 }
 
 impl ReplayView {
@@ -129,10 +129,7 @@ impl ReplayView {
                 .and_then(RebuildRow::seconds_left),
             generations: BTreeMap::new(),
             differences: differences(replay, row.as_ref()),
-            not_compared: row
-                .as_ref()
-                .and_then(|row| row.not_compared.as_ref())
-                .map(|not| not.iter().cloned().map(NotComparedView::from).collect()),
+            not_compared: not_compared(replay, row.as_ref()),
             error,
             requested_at: made_at(id),
             started_at: row.as_ref().map(|row| row.started_at),
@@ -176,7 +173,7 @@ fn differences(replay: &Replay, row: Option<&RebuildRow>) -> Option<Vec<Differen
     let Some(ReplayEnd::Completed(found)) = replay.end() else {
         return None;
     };
-    let found = found.iter().map(|difference| DifferenceView {
+    let found = found.differences.iter().map(|difference| DifferenceView {
         projection: difference.projection.clone(),
         table: difference.table.clone(),
         live: difference.live,
@@ -184,6 +181,23 @@ fn differences(replay: &Replay, row: Option<&RebuildRow>) -> Option<Vec<Differen
         tenants: Vec::new(),
     });
     Some(found.collect())
+}
+
+/// The same for what was not compared.
+fn not_compared(replay: &Replay, row: Option<&RebuildRow>) -> Option<Vec<NotComparedView>> {
+    if let Some(row) = row {
+        let left_out = row.not_compared.as_ref()?.iter();
+        return Some(left_out.cloned().map(NotComparedView::from).collect());
+    }
+    let Some(ReplayEnd::Completed(found)) = replay.end() else {
+        return None;
+    };
+    let left_out = found.not_compared.iter().map(|left_out| NotComparedView {
+        projection: left_out.projection.clone(),
+        table: left_out.table.clone(),
+        reason: left_out.reason.clone(),
+    });
+    Some(left_out.collect())
 }
 
 /// When an id was drawn, which its ULID says.
@@ -198,7 +212,7 @@ impl From<NotCompared> for NotComparedView {
         Self {
             projection: not.projection,
             table: not.table,
-            reason: not.reason.as_str(),
+            reason: not.reason.as_str().to_owned(),
         }
     }
 }

@@ -14,6 +14,9 @@ const AT_ONCE: usize = 5_000;
 
 /// How much is gathered before it is sent, in bytes.
 const COPY_PART: usize = 256 * 1024;
+/// Fewer bytes than this are inserted instead. The driver leaves Nagle's algorithm on (sqlx 0.9.0, issue 4335): the end of
+/// a COPY waits until the server has acknowledged the bytes before, and of so few it takes its 40 ms for that.
+const COPY_LEAST: usize = 128 * 1024;
 
 /// The rows under these keys.
 pub(in crate::engine) async fn find(
@@ -67,11 +70,25 @@ pub(in crate::engine) async fn write(
         (true, Growth::Added) => (&changes.added[..], [&changes.new[..], &[]]),
         (true, _) => (&changes.new[..], [&[][..], &changes.added]),
     };
-    copy(transaction, table, &name, copied).await?;
+    if bytes(copied) < COPY_LEAST {
+        insert(transaction, table, &name, copied).await?;
+    } else {
+        copy(transaction, table, &name, copied).await?;
+    }
     for rows in inserted {
         insert(transaction, table, &name, rows).await?;
     }
     Ok(())
+}
+
+/// How much the values of rows take.
+fn bytes(rows: &[Row]) -> usize {
+    let values = rows.iter().flatten().map(|value| match value {
+        Value::Text(text) => text.as_ref().map_or(0, String::len),
+        Value::Int(_) => size_of::<i64>(),
+        Value::Bytes(bytes) => bytes.as_ref().map_or(0, Vec::len),
+    });
+    values.sum()
 }
 
 async fn insert(
@@ -155,9 +172,6 @@ async fn copy(
     name: &str,
     rows: &[Row],
 ) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let columns: Vec<_> = table.names().collect();
     let sql = format!("COPY {name} ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
     let mut copying = transaction.copy_in_raw(&sql).await?;

@@ -82,27 +82,23 @@ pub(super) async fn oldest_shown(
     Ok(days.map(|days| oldest(days, now())))
 }
 
-/// Of which time on each tenant's rows are compared: what is older may have been removed from one side.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Cuts(BTreeMap<String, i64>);
+/// The projection whose rows perish.
+pub(crate) const PROJECTION: &str = NAME;
 
-impl Cuts {
-    /// Whether a row of a table is compared.
-    pub(crate) fn keep(&self, table: &Table, row: &Row) -> bool {
-        if table.name != NAME || self.0.is_empty() {
-            return true;
-        }
-        let cut = self.0.get(table.text(row, "tenant"));
-        cut.is_none_or(|cut| table.int(row, "at") >= *cut)
-    }
+/// When an entry was decided, in milliseconds; none of rows that do not perish.
+pub(crate) fn perishes(table: &Table, row: &Row) -> Option<i64> {
+    (table.name == NAME).then(|| table.int(row, "at"))
 }
 
-/// The cuts of some generations, the first of which is live, as the session sees them. What was removed before now was
-/// removed by the retention of its time, which is noted with it.
-pub(crate) async fn cuts(session: &mut Session, generations: &[i64]) -> Result<Cuts, sqlx::Error> {
+/// Since when each tenant's entries are there in some generations, the first of which is live, as the session sees them.
+/// What was removed before now was removed by the retention of its time, which is noted with it.
+pub(crate) async fn cuts(
+    session: &mut Session,
+    generations: &[i64],
+) -> Result<BTreeMap<String, i64>, sqlx::Error> {
     let mut cuts = BTreeMap::new();
     let Some(live) = generations.first() else {
-        return Ok(Cuts::default());
+        return Ok(cuts);
     };
     for (tenant, days) in kept(session, *live).await? {
         cuts.insert(tenant, oldest(days, now()).as_millis());
@@ -117,7 +113,7 @@ pub(crate) async fn cuts(session: &mut Session, generations: &[i64]) -> Result<C
             *cut = before.max(*cut);
         }
     }
-    Ok(Cuts(cuts))
+    Ok(cuts)
 }
 
 /// The tenants whose rows perish, and after how many days.

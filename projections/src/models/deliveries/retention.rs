@@ -14,7 +14,55 @@ use crate::engine::{Session, copies};
 use crate::generations;
 use crate::read_models::ReadModels;
 use crate::sql::{Statement, Value};
-use crate::table::{Column, Row};
+use crate::table::{Column, Row, Table};
+
+/// The projection whose rows perish.
+pub(crate) const PROJECTION: &str = super::NAME;
+
+/// When a delivery came to its end, or an attempt was made, in milliseconds; none of rows that do not perish.
+pub(crate) fn perishes(table: &Table, row: &Row) -> Option<i64> {
+    if table.name == ATTEMPTS.name {
+        return Some(table.int(row, "at"));
+    }
+    if table.name != TABLE.name {
+        return None;
+    }
+    let ended = match table.text(row, "status") {
+        "delivered" => "completed_at",
+        "dead" => "discarded_at",
+        _ => return None,
+    };
+    table.get(row, ended)?.as_int()
+}
+
+/// Since when what ended is there in some generations, in milliseconds; none where nothing was forgotten.
+pub(crate) async fn cut(session: &mut Session, generations: &[i64]) -> Result<Option<i64>, sqlx::Error> {
+    let mut cut = None;
+    for generation in generations {
+        let select = Statement::new("SELECT before FROM deliveries_forgotten WHERE generation = $1");
+        let rows = session
+            .rows(select.with(*generation), &[Column::int("before")])
+            .await?;
+        cut = cut.max(rows.first().and_then(|row| row.first()?.as_int()));
+    }
+    Ok(cut)
+}
+
+/// Notes what was forgotten, and what is noted of generations that were dropped no more: another may get their number.
+async fn note(session: &mut Session, generation: i64, before: Timestamp) -> Result<(), sqlx::Error> {
+    let orphaned = Statement::new(
+        "DELETE FROM deliveries_forgotten WHERE generation NOT IN
+         (SELECT generation FROM checkpoints WHERE projection = $1)",
+    );
+    session.execute(orphaned.with(PROJECTION)).await?;
+    let note = Statement::new(
+        "INSERT INTO deliveries_forgotten (generation, before) VALUES ($1, $2)
+         ON CONFLICT (generation) DO UPDATE SET before = excluded.before
+         WHERE excluded.before > deliveries_forgotten.before",
+    );
+    session.execute(note.with(generation).with(before)).await?;
+    Ok(())
+}
 
 /// How often what is too old is looked for.
 const ROUND: Duration = Duration::from_mins(1);
@@ -126,6 +174,9 @@ async fn step(
             &ids,
         )
         .await?;
+    }
+    if !ids.is_empty() {
+        note(&mut session, generation, before).await?;
     }
     session.commit().await?;
     Ok(Step {

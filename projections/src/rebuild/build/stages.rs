@@ -1,23 +1,22 @@
-//! The three stages of the bulk fold: reading and decoding, folding, writing.
+//! The first two stages of the bulk fold, reading and decoding, and folding; the third is [`super::writer`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use broker::EventLog;
 use broker::layout::Log;
-use domain::{TenantId, Timestamp};
+use domain::TenantId;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::source::Source;
+use super::writer::{ToWriter, Told, Writer, Written};
 use super::{Build, database};
-use crate::engine::{Kind, Session, copies};
+use crate::engine::{Kind, copies, refuses_data};
 use crate::generations::Standing;
-use crate::projectors::{Batch, Chunk, Decoded, ParkedTenants};
-use crate::rebuild::{Member, RebuildError};
-use crate::rows::{Changes, Rows, Store};
+use crate::projectors::{Batch, Chunk, Decoded, Fold, ParkedTenants};
+use crate::rebuild::RebuildError;
+use crate::rows::{Rows, Store};
 
 /// Records per transaction: on SQLite the live projectors wait while one is written.
 const fn batch_records(kind: Kind) -> usize {
@@ -46,38 +45,14 @@ pub(super) struct Stretch {
     pub(super) members: Vec<usize>,
 }
 
-/// What the run's row says of its progress when a stretch is begun.
-pub(super) struct Told {
-    pub(super) done: u64,
-    pub(super) total: u64,
-}
-
-/// What a batch makes of the tables.
-struct Written {
-    from: u64,
-    to: u64,
-    /// When the last record was stored; none where all up to there are others' or gone by their age.
-    stored_at: Option<Timestamp>,
-    /// Records gone past: those read, and for one tenant those of others too.
-    passed: u64,
-    /// Per member that goes along.
-    changes: Vec<(usize, Vec<Changes>, ParkedTenants)>,
-}
-
-/// A message to the stage that writes.
-enum ToWriter {
-    Batch(Box<Written>),
-    /// Answer when everything before has been committed.
-    Barrier(tokio::sync::oneshot::Sender<()>),
-}
-
 impl Build<'_> {
+    /// Takes the members along a stretch; answers how far they came.
     pub(super) async fn fold(
         &self,
         stretch: &Stretch,
         port: &Arc<dyn EventLog>,
         told: Told,
-    ) -> Result<(), RebuildError> {
+    ) -> Result<u64, RebuildError> {
         let (to_fold, from_reader) = mpsc::channel(WAITING);
         let (to_write, from_fold) = mpsc::channel(WAITING);
         let reader = Reader {
@@ -87,15 +62,75 @@ impl Build<'_> {
             most: batch_records(self.rebuild.read_models.database.kind),
             stop: self.stop.clone(),
         };
-        // A task of its own, which decodes on another thread while this one folds; gone when this one is.
+        let writer = Writer {
+            log: stretch.log,
+            from: stretch.from,
+            told,
+            read_models: self.rebuild.read_models.clone(),
+            members: self.members.to_vec(),
+            job: self.job.clone(),
+            tally: Arc::clone(&self.tally),
+            stop: self.stop.clone(),
+        };
+        // Tasks of their own, on other threads while this one folds; gone when this one is.
         let reading = reader.read(stretch.from, stretch.to, to_fold);
         let reading = AbortOnDropHandle::new(tokio::spawn(reading));
+        let writing = AbortOnDropHandle::new(tokio::spawn(writer.write(from_fold)));
         let folding = self.fold_batches(stretch, from_reader, to_write);
-        let writing = self.write_batches(stretch, from_fold, told);
         let (read, folded, written) = tokio::join!(reading, folding, writing);
         let read = read.unwrap_or_else(|_| Err(RebuildError::Interrupted));
+        let written = written.unwrap_or_else(|_| Err(RebuildError::Interrupted));
         // What went wrong last in the row of stages made the others end.
-        written.and(folded).and(read)
+        match written.and(folded).and(read) {
+            Err(RebuildError::Database(error))
+                if refuses_data(&error, self.rebuild.read_models.database.kind) =>
+            {
+                self.fold_carefully(stretch, port.as_ref()).await
+            }
+            result => result.map(|()| stretch.to),
+        }
+    }
+
+    /// Folds the next batch the way live projectors do: a record whose rows the database refuses parks its tenant, and
+    /// everything else goes on.
+    async fn fold_carefully(&self, stretch: &Stretch, port: &dyn EventLog) -> Result<u64, RebuildError> {
+        // What is held was never written.
+        for store in self.stores.lock().await.iter_mut() {
+            *store = Store::default();
+        }
+        let read_models = &self.rebuild.read_models;
+        let members = stretch
+            .members
+            .iter()
+            .filter_map(|number| self.members.get(*number));
+        let mut reached = stretch.from;
+        for member in members {
+            let place = member.place(stretch.log, Standing::Building);
+            let mut session = read_models.database.begin().await?;
+            let at = place.load(&mut session).await?;
+            let parked = place.parked(&mut session).await?.into_iter();
+            let mut parked = parked.map(|parked| (parked.tenant.clone(), parked)).collect();
+            session.commit().await?;
+
+            let mut source = Source::open(stretch.log, port, (at, stretch.to), self.tenant.as_ref()).await?;
+            let mut batch = Decoded::default();
+            while batch.len() < batch_records(read_models.database.kind)
+                && let Some(record) = source.next(&self.stop).await?
+            {
+                batch.add(stretch.log, &record);
+            }
+            self.going_on()?;
+            let chunk = Chunk::from(batch);
+            let fold = Fold {
+                database: &read_models.database,
+                place,
+                control: &self.rebuild.control,
+            };
+            let end = chunk.end().map_or(at, |(end, _)| end);
+            fold.apply(at, &[chunk], &mut parked).await.map_err(database)?;
+            reached = reached.max(end);
+        }
+        Ok(reached)
     }
 
     async fn fold_batches(
@@ -188,66 +223,6 @@ impl Build<'_> {
             all.push(parked.map(|parked| (parked.tenant.clone(), parked)).collect());
         }
         Ok(all)
-    }
-
-    async fn write_batches(
-        &self,
-        stretch: &Stretch,
-        mut batches: mpsc::Receiver<ToWriter>,
-        told: Told,
-    ) -> Result<(), RebuildError> {
-        while let Some(message) = batches.recv().await {
-            match message {
-                ToWriter::Batch(batch) => self.write(stretch, &batch, &told).await?,
-                ToWriter::Barrier(done) => {
-                    // Nobody waits any more where the fold has failed.
-                    let _gone = done.send(());
-                }
-            }
-            self.going_on()?;
-        }
-        Ok(())
-    }
-
-    async fn write(&self, stretch: &Stretch, batch: &Written, told: &Told) -> Result<(), RebuildError> {
-        let mut session = self.rebuild.read_models.database.begin().await?;
-        for (number, changes, fresh) in &batch.changes {
-            let Some(member) = self.members.get(*number) else {
-                continue;
-            };
-            let place = member.place(stretch.log, Standing::Building);
-            if !place
-                .advance(&mut session, batch.from, batch.to, batch.stored_at)
-                .await?
-            {
-                return Err(RebuildError::Taken);
-            }
-            self.write_member(&mut session, member, changes).await?;
-            for parked in fresh.values() {
-                place.park(&mut session, parked).await?;
-            }
-        }
-        let passed = self.passed.fetch_add(batch.passed, Ordering::Relaxed) + batch.passed;
-        let rate = self.pace().rate(Instant::now(), passed);
-        let done = told.done + (batch.to - stretch.from);
-        self.job
-            .tell(&mut session, done, told.total.max(done), rate)
-            .await?;
-        Ok(session.commit().await?)
-    }
-
-    pub(super) async fn write_member(
-        &self,
-        session: &mut Session,
-        member: &Member,
-        changes: &[Changes],
-    ) -> Result<(), RebuildError> {
-        let suffix = copies::suffix(member.generation);
-        for changes in changes {
-            let copying = copies::takes_copies(session, changes.table, member.generation).await?;
-            session.write(changes, &suffix, copying).await?;
-        }
-        Ok(())
     }
 
     pub(in crate::rebuild) fn going_on(&self) -> Result<(), RebuildError> {
