@@ -57,6 +57,17 @@ impl Database {
         })
     }
 
+    /// Makes the database ready for a rebuild, or as it always is; only a matter of speed.
+    pub(crate) async fn favour_bulk(&self, bulk: bool) {
+        let Folds::Sqlite { writer, .. } = &self.folds else {
+            return;
+        };
+        let pragmas = if bulk { sqlite::FOR_BULK } else { sqlite::AS_ALWAYS };
+        if let Err(error) = sqlx::raw_sql(pragmas).execute(writer).await {
+            tracing::debug!(%error, "The read database keeps its settings.");
+        }
+    }
+
     /// Begins a transaction that reads beside the one that writes.
     pub(crate) async fn begin_beside(&self) -> Result<Session, sqlx::Error> {
         Ok(match &self.folds {

@@ -104,7 +104,9 @@ impl Rebuild {
         let projections = named(plan)?;
         let job = Job::take(&self.read_models, self.lease, id, plan).await?;
         let keeping = job.keep(stop);
+        self.read_models.database.favour_bulk(true).await;
         let result = self.work(&job, plan, &projections, &keeping.stop).await;
+        self.read_models.database.favour_bulk(false).await;
         let cancelled = keeping.cancelled() || (result.is_err() && job.is_cancelled().await?);
         drop(keeping);
         match result {

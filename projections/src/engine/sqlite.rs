@@ -26,9 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONG_PATIENCE: Duration = Duration::from_mins(1);
 /// A fold has a few statements for each of its tables.
 const STATEMENTS: usize = 500;
-/// The writer's: batches of a rebuild change more pages than the 2 MiB of cache and 4 MiB of log that SQLite has by itself,
-/// and would write and read them again and again.
-const WRITER: &str = "PRAGMA query_only = OFF; PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;";
+/// While a read model is rebuilt: its batches change more pages than the 2 MiB of cache and the 4 MiB of write-ahead log
+/// that SQLite has by itself, and would write and read them again and again.
+pub(super) const FOR_BULK: &str =
+    "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;";
+/// SQLite's own values.
+pub(super) const AS_ALWAYS: &str =
+    "PRAGMA cache_size = -2000; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = -1;";
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000;";
 
 /// Opens the file, making it and its folder where they are missing.
@@ -87,7 +91,7 @@ fn folds(path: &Path) -> Folds {
             .connect_lazy_with(options.clone())
     };
     Folds::Sqlite {
-        writer: pool(1, LONG_PATIENCE, WRITER),
+        writer: pool(1, LONG_PATIENCE, "PRAGMA query_only = OFF"),
         reader: pool(READERS, PATIENCE, "PRAGMA query_only = ON"),
     }
 }

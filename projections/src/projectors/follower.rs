@@ -343,7 +343,7 @@ fn gather(first: Chunk, listener: &mut Listener) -> Vec<Chunk> {
     let mut end = first.end();
     let mut chunks = vec![first];
     while records < tail::MOST_RECORDS
-        && bytes < tail::MOST_BYTES
+        && bytes < tail::MOST_TOGETHER
         && let Some((at, _)) = end
         && let Found::Chunk(next) = listener.after(at)
     {

@@ -20,7 +20,9 @@ use super::window::{Found, Window};
 pub(super) const MOST_RECORDS: usize = 2_000;
 /// … or this many bytes. It never waits for more: while one chunk is folded the next one gathers, so chunks grow with
 /// the load by themselves and a lone record is handed out at once.
-pub(super) const MOST_BYTES: usize = 1024 * 1024;
+const MOST_BYTES: usize = 1024 * 1024;
+/// A transaction takes chunks up to so many bytes.
+pub(super) const MOST_TOGETHER: usize = 4 * MOST_BYTES;
 
 /// The end of a log.
 #[derive(Debug, Clone)]

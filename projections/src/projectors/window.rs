@@ -1,11 +1,12 @@
 //! The newest records of a log, decoded once and kept until all who follow it have them, within a bound.
+//!
+//! Nobody waits for the slowest: where there is no more room for it, it is left behind.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::chunk::Chunk;
 
-/// How many bytes of records are kept for the slowest follower; one that is further behind reads the log by itself.
-/// Decoded, they take two or three times as much.
+/// How many bytes of records are kept for the slowest follower. Decoded, they take two or three times as much.
 const MOST_KEPT: usize = 4 * 1024 * 1024;
 
 /// What a window has for a follower.
@@ -50,7 +51,7 @@ impl Window {
         self.reached = Some(after);
     }
 
-    /// Takes the next records up to `end`.
+    /// Takes the next records up to `end`; where there is no room, the oldest go, and who has not had them is behind.
     pub(super) fn push(&mut self, chunk: Chunk, end: u64) {
         let after = self.reached.unwrap_or_default();
         self.bytes += chunk.bytes();
@@ -75,8 +76,9 @@ impl Window {
 
     /// What follows a sequence, where a follower stands now.
     pub(super) fn after(&mut self, number: u64, at: u64) -> Found {
-        self.followers.insert(number, at);
-        self.prune();
+        if self.followers.insert(number, at) != Some(at) {
+            self.prune();
+        }
         if self.reached.is_some_and(|reached| at >= reached) {
             return Found::Nothing;
         }
@@ -182,6 +184,7 @@ mod tests {
         }
         assert!(matches!(window.after(slow, 0), Found::Behind));
         assert_eq!(sequences(window.after(slow, 12)), [13]);
+        assert_eq!(sequences(window.after(slow, 13)), [14]);
         // A chunk that is too much by itself is handed out all the same.
         window.push(chunk([21], MOST_KEPT * 2), 21);
         assert_eq!(sequences(window.after(slow, 20)), [21]);

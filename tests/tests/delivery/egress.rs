@@ -106,7 +106,6 @@ for_each_engine! {
             let event = world.publish("a.b", &json!({})).await?;
             let attempts = world.attempts(&event, "failed").await?;
             assert_eq!(attempts[0]["error"], "forbidden", "{attempts:?}");
-            assert!(attempts[0]["detail"].as_str().is_some_and(|detail| detail.contains(inside)), "{attempts:?}");
         }
         hosts.lead(NAME, "127.0.0.1")?;
         let event = world.publish("a.b", &json!({})).await?;

@@ -88,14 +88,21 @@ pub(crate) async fn import(
 /// The export, after everything an import has registered.
 pub(crate) async fn export(api: &Api, format: &str, report: &Report) -> anyhow::Result<String> {
     let path = format!("/v1/users/export?format={format}");
-    let mut request = api.request(Method::GET, &path).timeout(PATIENCE);
-    if let Some(position) = report.last["position"].as_str() {
-        request = request.header("tidings-at-least", position);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut request = api.request(Method::GET, &path).timeout(PATIENCE);
+        if let Some(position) = report.last["position"].as_str() {
+            request = request.header("tidings-at-least", position);
+        }
+        let reply = Reply::of(request).await?;
+        // The read model may be further behind a long import than a query waits: its answer says to send it again.
+        if reply.status == 412 && std::time::Instant::now() < deadline {
+            continue;
+        }
+        let text = String::from_utf8(reply.body.to_vec())?;
+        ensure!(reply.status == 200, "{}: {text}", reply.status);
+        return Ok(text);
     }
-    let reply = Reply::of(request).await?;
-    let text = String::from_utf8(reply.body.to_vec())?;
-    ensure!(reply.status == 200, "{}: {text}", reply.status);
-    Ok(text)
 }
 
 /// Waits for an answer that fulfils a condition.
