@@ -155,8 +155,8 @@ mod cases {
                 &CancellationToken::new(),
             );
             world.live(&mut chance, moments.roll(8)).await?;
-            // Mostly at once, sometimes after they have got going: connecting alone takes a while.
-            let longest = if moments.roll(3) == 0 { 400_000 } else { 10_000 };
+            // Mostly at once, sometimes after they have got going: connecting alone takes a while, on a busy machine longer.
+            let longest = if moments.roll(3) == 0 { 400_000 * (1 + kills / 30) } else { 10_000 };
             tokio::time::sleep(Duration::from_micros(u64::from(moments.roll(longest)))).await;
             drop(projectors);
             kills += 1;
