@@ -94,6 +94,13 @@ impl Rebuild {
         self
     }
 
+    /// With another time for which a comparison waits for a live model that stands behind the copy; 10 seconds otherwise.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Begins a run under an id, or goes on with it; answers when it has ended.
     pub async fn run(
         &self,

@@ -94,6 +94,7 @@ on_both! {
     rebuild::poison_parks_in_a_copy_too,
     comparison::each_is_compared_where_it_stands,
     comparison::what_was_not_compared_is_told,
+    comparison::a_live_model_that_stays_behind_is_told,
     comparison::what_was_found_outlives_a_kill,
     aged::what_a_log_has_forgotten_is_not_lost,
     aged::what_a_log_still_has_is_made_again,
@@ -156,7 +157,11 @@ mod cases {
             );
             world.live(&mut chance, moments.roll(8)).await?;
             // Mostly at once, sometimes after they have got going: connecting alone takes a while, on a busy machine longer.
-            let longest = if moments.roll(3) == 0 { 400_000 * (1 + kills / 30) } else { 10_000 };
+            let longest = if moments.roll(3) == 0 {
+                400_000 * (1 + kills / 30)
+            } else {
+                10_000
+            };
             tokio::time::sleep(Duration::from_micros(u64::from(moments.roll(longest)))).await;
             drop(projectors);
             kills += 1;

@@ -1,5 +1,7 @@
 //! What a comparison says, and what it leaves open.
 
+use std::time::Duration;
+
 use projections::rebuild::{NotCompared, Phase, Plan, Unknown};
 use projections::{Control, Projectors, Standing};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +66,37 @@ pub(crate) async fn what_was_not_compared_is_told(store: Store) -> anyhow::Resul
     );
     let row = read_models.rebuild("rpl_1").await?.expect("its row is kept");
     assert_eq!(row.not_compared, Some(vec![users]));
+    Ok(())
+}
+
+/// A live model that stands behind the copy, and that nobody brings further.
+pub(crate) async fn a_live_model_that_stays_behind_is_told(store: Store) -> anyhow::Result<()> {
+    let mut world = World::new(store).await?;
+    let read_models = world.open().await?;
+    let (projectors, stop) = world.start(&read_models);
+    for number in 1..=3 {
+        world.register(&tenant(1), number).await?;
+    }
+    world.settled(&read_models).await?;
+    stop.cancel();
+    projectors.join().await;
+    let rebuilding = rebuild(&world, &read_models).with_patience(Duration::from_millis(300));
+    let look = only_look(&["users", "stats"]);
+    interrupted(&rebuilding, "rpl_1", &look).await?;
+    world
+        .sql(
+            "UPDATE checkpoints SET sequence = 3 WHERE projection = 'users' AND status = 'building';
+             UPDATE checkpoints SET sequence = 1 WHERE projection = 'users' AND status = 'live'",
+        )
+        .await?;
+    let outcome = rebuilding.run("rpl_1", &look, &CancellationToken::new()).await?;
+    let users = NotCompared {
+        projection: "users".to_owned(),
+        table: None,
+        reason: Unknown::Behind,
+    };
+    assert_eq!(outcome.not_compared, [users]);
+    assert_eq!(outcome.differences, Some(Vec::new()), "the other is compared");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use domain::api_key::{ApiKeyCommand, KeyChange, Overlap};
 use domain::endpoint::{EndpointChange, EndpointCommand, EndpointSettings, Selection};
-use domain::event_type::EventTypeCommand;
+use domain::event_type::{EventTypeCommand, MAX_VERSIONS};
 use domain::invitation::{InvitationCommand, Status};
 use domain::role::{RoleChange, RolesCommand};
 use domain::settings::{Change, SettingsCommand};
@@ -288,9 +288,10 @@ pub(super) fn register_event_type(
     let Some(event_type) = draw.one_mut(&mut tenant.event_types) else {
         return Ok(());
     };
-    let command = if draw.once_in(2) {
+    let last = event_type.state().last_version();
+    let command = if draw.once_in(2) && last < MAX_VERSIONS {
         EventTypeCommand::AddVersion {
-            number: event_type.state().last_version() + 1,
+            number: last + 1,
             schema: schema(draw).try_into()?,
         }
     } else {
