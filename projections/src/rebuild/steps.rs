@@ -12,15 +12,20 @@ use super::carry::Carried;
 use super::compare::Findings;
 use super::job::Job;
 use super::{Member, Outcome, Phase, Plan, Rebuild, RebuildError, carry, compare, ends, switch};
-use crate::engine::copies;
+use crate::engine::{Kind, copies};
 use crate::generations::{self, Standing};
 use crate::projection::Projection;
 use crate::table::Table;
 
 /// How far behind the end of the log a copy may be when the switch begins, in records: the rest is folded in it.
 const NEAR: u64 = 2_000;
-/// How many tables are made ready for queries at once.
-const TABLES: usize = 2;
+/// How many tables are made ready for queries at once: SQLite has one writer, for which the others would only wait.
+const fn tables_at_once(kind: Kind) -> usize {
+    match kind {
+        Kind::Postgres => 2,
+        Kind::Sqlite => 1,
+    }
+}
 /// How often a live model that is behind is looked at.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
@@ -281,7 +286,7 @@ impl Rebuild {
             .map(|(table, generation)| self.finish_table(table, generation).boxed())
             .collect();
         stream::iter(finished)
-            .buffer_unordered(TABLES)
+            .buffer_unordered(tables_at_once(self.read_models.database.kind))
             .try_collect()
             .await
     }
