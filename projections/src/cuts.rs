@@ -18,31 +18,19 @@ pub(crate) struct Cuts {
 }
 
 impl Cuts {
-    /// Those of some generations of a projection, the first of which is live, as the session sees them.
-    pub(crate) async fn of(
+    /// Adds those of some generations of a projection, the first of which is live, as the session sees them.
+    pub(crate) async fn add(
+        &mut self,
         session: &mut Session,
         projection: &dyn Projection,
         generations: &[i64],
-    ) -> Result<Self, sqlx::Error> {
-        let mut cuts = Self::default();
+    ) -> Result<(), sqlx::Error> {
         match projection.name() {
-            retention::PROJECTION => cuts.audit = retention::cuts(session, generations).await?,
-            forgetting::PROJECTION => cuts.deliveries = forgetting::cut(session, generations).await?,
+            retention::PROJECTION => self.audit = retention::cuts(session, generations).await?,
+            forgetting::PROJECTION => self.deliveries = forgetting::cut(session, generations).await?,
             _ => {}
         }
-        Ok(cuts)
-    }
-
-    /// These and those.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self {
-            audit: if other.audit.is_empty() {
-                self.audit
-            } else {
-                other.audit
-            },
-            deliveries: other.deliveries.or(self.deliveries),
-        }
+        Ok(())
     }
 
     /// Whether a row of a table is compared.

@@ -139,7 +139,7 @@ async fn cuts(live: &ReadModels) -> Result<Cuts, sqlx::Error> {
     let mut cuts = Cuts::default();
     for projection in models::all() {
         if let Some(generation) = generations::live(&mut session, projection.as_ref()).await? {
-            cuts = cuts.and(Cuts::of(&mut session, projection.as_ref(), &[generation]).await?);
+            cuts.add(&mut session, projection.as_ref(), &[generation]).await?;
         }
     }
     Ok(cuts)

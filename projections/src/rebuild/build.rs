@@ -16,9 +16,10 @@ use domain::TenantId;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use pace::Tally;
 use source::Source;
 use stages::Stretch;
-use writer::{Tally, Told, write_member};
+use writer::{Told, write_member};
 
 use super::job::Job;
 use super::{Member, Plan, Rebuild, RebuildError};

@@ -228,7 +228,8 @@ impl One<'_> {
             return Ok(Err(Unknown::Behind));
         }
         let generations = [generation, self.member.generation];
-        let cuts = Cuts::of(&mut session, projection, &generations).await?;
+        let mut cuts = Cuts::default();
+        cuts.add(&mut session, projection, &generations).await?;
         let mut tables = Vec::new();
         for table in projection.tables() {
             tables.push(self.digest(&mut session, table, (generation, &cuts)).await?);

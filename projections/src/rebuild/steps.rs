@@ -19,6 +19,9 @@ use crate::table::Table;
 
 /// How far behind the end of the log a copy may be when the switch begins, in records: the rest is folded in it.
 const NEAR: u64 = 2_000;
+/// How often a live model that is behind is looked at.
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
+
 /// How many tables are made ready for queries at once: SQLite has one writer, for which the others would only wait.
 const fn tables_at_once(kind: Kind) -> usize {
     match kind {
@@ -26,8 +29,6 @@ const fn tables_at_once(kind: Kind) -> usize {
         Kind::Sqlite => 1,
     }
 }
-/// How often a live model that is behind is looked at.
-pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 impl Rebuild {
     /// Takes a run from where it stands to its end.
@@ -290,6 +291,8 @@ impl Rebuild {
             .try_collect()
             .await
     }
+
+    /// Gives one table of a copy its indexes and protection.
     async fn finish_table(&self, table: &'static Table, generation: i64) -> Result<(), RebuildError> {
         let mut session = self.read_models.database.begin().await?;
         copies::finish(&mut session, table, generation).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::projection::ProjectionName;
-use domain::replay::{Replay, ReplayEnd, Until, Work};
+use domain::replay::{Comparison, LeftOut, Replay, ReplayEnd, TableDifference, Until, Work};
 use domain::{ReplayId, TenantId, Timestamp};
 use projections::rebuild::{Difference, NotCompared, RebuildRow};
 use serde::Serialize;
@@ -128,8 +128,15 @@ impl ReplayView {
                 .filter(|row| !row.phase.is_over())
                 .and_then(RebuildRow::seconds_left),
             generations: BTreeMap::new(),
-            differences: differences(replay, row.as_ref()),
-            not_compared: not_compared(replay, row.as_ref()),
+            // As the read database has them, with the tenants; without it, as the log has them.
+            differences: match &row {
+                Some(row) => row.differences.as_deref().map(views),
+                None => comparison(replay).map(|said| views(&said.differences)),
+            },
+            not_compared: match &row {
+                Some(row) => row.not_compared.as_deref().map(views),
+                None => comparison(replay).map(|said| views(&said.not_compared)),
+            },
             error,
             requested_at: made_at(id),
             started_at: row.as_ref().map(|row| row.started_at),
@@ -164,40 +171,16 @@ fn status(replay: &Replay, row: Option<&RebuildRow>) -> &'static str {
     }
 }
 
-/// As the read database has them, with the tenants; without it, as the log has them.
-fn differences(replay: &Replay, row: Option<&RebuildRow>) -> Option<Vec<DifferenceView>> {
-    if let Some(row) = row {
-        let found = row.differences.as_ref()?.iter();
-        return Some(found.cloned().map(DifferenceView::from).collect());
+/// How the live tables compared, where the log says so.
+fn comparison(replay: &Replay) -> Option<&Comparison> {
+    match replay.end() {
+        Some(ReplayEnd::Completed(comparison)) => Some(comparison),
+        _ => None,
     }
-    let Some(ReplayEnd::Completed(found)) = replay.end() else {
-        return None;
-    };
-    let found = found.differences.iter().map(|difference| DifferenceView {
-        projection: difference.projection.clone(),
-        table: difference.table.clone(),
-        live: difference.live,
-        rebuilt: difference.rebuilt,
-        tenants: Vec::new(),
-    });
-    Some(found.collect())
 }
 
-/// The same for what was not compared.
-fn not_compared(replay: &Replay, row: Option<&RebuildRow>) -> Option<Vec<NotComparedView>> {
-    if let Some(row) = row {
-        let left_out = row.not_compared.as_ref()?.iter();
-        return Some(left_out.cloned().map(NotComparedView::from).collect());
-    }
-    let Some(ReplayEnd::Completed(found)) = replay.end() else {
-        return None;
-    };
-    let left_out = found.not_compared.iter().map(|left_out| NotComparedView {
-        projection: left_out.projection.clone(),
-        table: left_out.table.clone(),
-        reason: left_out.reason.clone(),
-    });
-    Some(left_out.collect())
+fn views<'a, T, V: From<&'a T>>(all: &'a [T]) -> Vec<V> {
+    all.iter().map(V::from).collect()
 }
 
 /// When an id was drawn, which its ULID says.
@@ -207,24 +190,46 @@ fn made_at(id: &ReplayId) -> Timestamp {
     Timestamp::from_millis(i64::try_from(millis.unwrap_or_default()).unwrap_or_default())
 }
 
-impl From<NotCompared> for NotComparedView {
-    fn from(not: NotCompared) -> Self {
+impl From<&NotCompared> for NotComparedView {
+    fn from(not: &NotCompared) -> Self {
         Self {
-            projection: not.projection,
-            table: not.table,
+            projection: not.projection.clone(),
+            table: not.table.clone(),
             reason: not.reason.as_str().to_owned(),
         }
     }
 }
 
-impl From<Difference> for DifferenceView {
-    fn from(difference: Difference) -> Self {
+impl From<&LeftOut> for NotComparedView {
+    fn from(left_out: &LeftOut) -> Self {
         Self {
-            projection: difference.projection,
-            table: difference.table,
+            projection: left_out.projection.clone(),
+            table: left_out.table.clone(),
+            reason: left_out.reason.clone(),
+        }
+    }
+}
+
+impl From<&Difference> for DifferenceView {
+    fn from(difference: &Difference) -> Self {
+        Self {
+            projection: difference.projection.clone(),
+            table: difference.table.clone(),
             live: difference.live,
             rebuilt: difference.rebuilt,
-            tenants: difference.tenants,
+            tenants: difference.tenants.clone(),
+        }
+    }
+}
+
+impl From<&TableDifference> for DifferenceView {
+    fn from(difference: &TableDifference) -> Self {
+        Self {
+            projection: difference.projection.clone(),
+            table: difference.table.clone(),
+            live: difference.live,
+            rebuilt: difference.rebuilt,
+            tenants: Vec::new(),
         }
     }
 }

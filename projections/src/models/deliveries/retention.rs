@@ -48,7 +48,7 @@ pub(crate) async fn cut(session: &mut Session, generations: &[i64]) -> Result<Op
     Ok(cut)
 }
 
-/// Notes what was forgotten, and what is noted of generations that were dropped no more: another may get their number.
+/// Notes what was forgotten, and drops the notes on generations that are gone: another may get their number.
 async fn note(session: &mut Session, generation: i64, before: Timestamp) -> Result<(), sqlx::Error> {
     let orphaned = Statement::new(
         "DELETE FROM deliveries_forgotten WHERE generation NOT IN

@@ -1,26 +1,57 @@
-//! How fast a run is at this moment.
+//! How far a run has come in this process, and how fast it is at this moment.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Over how long the rate is taken.
 const WINDOW: Duration = Duration::from_secs(5);
 
+/// What a run of this process has gone past.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    passed: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+impl Tally {
+    /// Folding begins, after something else.
+    pub(super) fn start(&self) {
+        self.pace().start(Instant::now(), self.passed());
+    }
+
+    /// How many records.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    /// So many more; answers how many there were a second lately.
+    pub(super) fn pass(&self, records: u64) -> u64 {
+        let passed = self.passed.fetch_add(records, Ordering::Relaxed) + records;
+        self.pace().rate(Instant::now(), passed)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What was gone past when, over the last seconds of folding.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+struct Pace {
     seen: VecDeque<(Instant, u64)>,
 }
 
 impl Pace {
     /// Folding begins, after something else.
-    pub(super) fn start(&mut self, now: Instant, passed: u64) {
+    fn start(&mut self, now: Instant, passed: u64) {
         self.seen.clear();
         self.seen.push_back((now, passed));
     }
 
     /// The records a second over the last seconds; 0 before there is anything to tell.
-    pub(super) fn rate(&mut self, now: Instant, passed: u64) -> u64 {
+    fn rate(&mut self, now: Instant, passed: u64) -> u64 {
         self.seen.push_back((now, passed));
         // The one before the window is kept, so that it is never shorter than it is long.
         while let Some((second, _)) = self.seen.get(1)

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Build;
 use super::source::Source;
 use super::writer::{ToWriter, Told, Writer, Written};
-use super::{Build, database};
 use crate::engine::{Kind, copies, refuses_data};
 use crate::generations::Standing;
 use crate::projectors::{Batch, Chunk, Decoded, Fold, ParkedTenants};
@@ -34,6 +34,7 @@ const TURN: usize = 256;
 
 /// How much of the tables is kept in memory between batches, in bytes, over all projections.
 const HELD: usize = 64 * 1024 * 1024;
+
 /// Records of a log that some members go past together.
 pub(super) struct Stretch {
     pub(super) log: Log,
@@ -98,39 +99,63 @@ impl Build<'_> {
         for store in self.stores.lock().await.iter_mut() {
             *store = Store::default();
         }
-        let read_models = &self.rebuild.read_models;
-        let members = stretch
+        let database = &self.rebuild.read_models.database;
+        let mut members = stretch
             .members
             .iter()
             .filter_map(|number| self.members.get(*number));
-        let mut reached = stretch.from;
-        for member in members {
-            let place = member.place(stretch.log, Standing::Building);
-            let mut session = read_models.database.begin().await?;
-            let at = place.load(&mut session).await?;
-            let parked = place.parked(&mut session).await?.into_iter();
-            let mut parked = parked.map(|parked| (parked.tenant.clone(), parked)).collect();
-            session.commit().await?;
-
-            let mut source = Source::open(stretch.log, port, (at, stretch.to), self.tenant.as_ref()).await?;
-            let mut batch = Decoded::default();
-            while batch.len() < batch_records(read_models.database.kind)
-                && let Some(record) = source.next(&self.stop).await?
-            {
-                batch.add(stretch.log, &record);
-            }
-            self.going_on()?;
-            let chunk = Chunk::from(batch);
+        let Some(first) = members.next() else {
+            return Ok(stretch.to);
+        };
+        // They go together, so that all stand where the first one does.
+        let mut session = database.begin().await?;
+        let at = first
+            .place(stretch.log, Standing::Building)
+            .load(&mut session)
+            .await?;
+        session.commit().await?;
+        let chunk = self.next_batch(stretch, port, at).await?;
+        let parked = self.parked(stretch.log).await?;
+        for (number, mut parked) in parked.into_iter().enumerate() {
+            let Some(member) = self
+                .members
+                .get(number)
+                .filter(|_| stretch.members.contains(&number))
+            else {
+                continue;
+            };
             let fold = Fold {
-                database: &read_models.database,
-                place,
+                database,
+                place: member.place(stretch.log, Standing::Building),
                 control: &self.rebuild.control,
             };
-            let end = chunk.end().map_or(at, |(end, _)| end);
-            fold.apply(at, &[chunk], &mut parked).await.map_err(database)?;
-            reached = reached.max(end);
+            fold.apply(at, std::slice::from_ref(&chunk), &mut parked)
+                .await
+                .map_err(super::database)?;
         }
-        Ok(reached)
+        self.tally.pass(chunk.len() as u64);
+        Ok(chunk.end().map_or(at, |(end, _)| end))
+    }
+
+    /// The batch that follows a sequence, as the first stage cuts it.
+    async fn next_batch(
+        &self,
+        stretch: &Stretch,
+        port: &dyn EventLog,
+        at: u64,
+    ) -> Result<Chunk, RebuildError> {
+        let most = batch_records(self.rebuild.read_models.database.kind);
+        let mut source = Source::open(stretch.log, port, (at, stretch.to), self.tenant.as_ref()).await?;
+        let (mut batch, mut bytes) = (Decoded::default(), 0);
+        while batch.len() < most
+            && bytes < BATCH_BYTES
+            && let Some(record) = source.next(&self.stop).await?
+        {
+            bytes += record.payload.len();
+            batch.add(stretch.log, &record);
+        }
+        self.going_on()?;
+        Ok(batch.into())
     }
 
     async fn fold_batches(
@@ -205,7 +230,7 @@ impl Build<'_> {
             batch
                 .fold(projection, &mut Rows::new(store, &mut session, &suffix))
                 .await
-                .map_err(database)?;
+                .map_err(super::database)?;
             parked.extend(batch.fresh.clone());
             written.changes.push((number, store.take(), batch.fresh));
             tokio::task::yield_now().await;

@@ -1,16 +1,13 @@
 //! The third stage of the bulk fold: each batch is written in one transaction with the checkpoints.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use broker::layout::Log;
 use domain::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::Pace;
+use super::pace::Tally;
 use crate::engine::{Session, copies};
 use crate::generations::Standing;
 use crate::projectors::ParkedTenants;
@@ -36,35 +33,6 @@ pub(super) enum ToWriter {
     Batch(Box<Written>),
     /// Answer when everything before has been committed.
     Barrier(oneshot::Sender<()>),
-}
-
-/// What a run of this process has gone past.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    passed: AtomicU64,
-    pace: Mutex<Pace>,
-}
-
-impl Tally {
-    /// Folding begins, after something else.
-    pub(super) fn start(&self) {
-        self.pace().start(Instant::now(), self.passed());
-    }
-
-    /// How many records.
-    pub(super) fn passed(&self) -> u64 {
-        self.passed.load(Ordering::Relaxed)
-    }
-
-    /// So many more; answers how many there were in the last second.
-    fn pass(&self, records: u64) -> u64 {
-        let passed = self.passed.fetch_add(records, Ordering::Relaxed) + records;
-        self.pace().rate(Instant::now(), passed)
-    }
-
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What the run's row says of its progress when a stretch is begun.
