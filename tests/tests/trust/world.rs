@@ -95,7 +95,7 @@ impl World {
         self.service.tenant(&self.key)
     }
 
-    /// Registers users, each with a claim of its address, and waits until the archive has them.
+    /// Registers users, each with a claim of its address, and waits until the archive and every read model have them.
     pub(crate) async fn grow(&mut self, users: usize) -> anyhow::Result<()> {
         let api = self.api()?;
         for _ in 0..users {
@@ -105,15 +105,27 @@ impl World {
             reply.expect(201)?;
             reply.header("tidings-position").clone_into(&mut self.position);
         }
-        self.archived().await
+        self.settled().await
     }
 
-    async fn archived(&self) -> anyhow::Result<()> {
+    /// Waits until the archive and every read model have what was done. A log that is not trusted is folded no
+    /// further, so a fault may only come after that where queries must know everything.
+    async fn settled(&self) -> anyhow::Result<()> {
         let end = self.position.rsplit('-').next().unwrap_or_default();
-        self.archived_up_to(end.parse()?).await
+        self.archived_up_to(end.parse()?).await?;
+        let (admin, deadline) = (self.service.admin()?, Instant::now() + PATIENCE);
+        loop {
+            let listed = admin.get("/v1/projections").await?.expect(200)?;
+            let projections = listed["data"].as_array().context("projections")?;
+            if projections.iter().all(|each| each["lag_records"] == 0) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "projections stay behind: {listed}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
-    /// Registers many users at once, and waits until the archive has them.
+    /// Registers many users at once, and waits until the archive and every read model have them.
     pub(crate) async fn import(&mut self, users: usize) -> anyhow::Result<()> {
         let commands: Vec<_> = (0..users)
             .map(|number| {
@@ -130,7 +142,7 @@ impl World {
             reply.header("tidings-position").clone_into(&mut self.position);
         }
         self.users += users;
-        self.archived().await
+        self.settled().await
     }
 
     /// Publishes events and waits until they are folded; answers the sequence of the last.
