@@ -58,7 +58,15 @@ impl Tidings {
 
     /// The same with more settings, as environment variables.
     pub async fn start_with(engine: Engine, env: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let installation = Installation::new(engine).await?;
+        Self::start_in(Installation::new(engine).await?, env).await
+    }
+
+    /// The same on the cluster engine, with read models in an empty database of the caller's.
+    pub async fn start_on(database: Database, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_in(Installation::on(database).await?, env).await
+    }
+
+    async fn start_in(installation: Installation, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let env = env
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -285,21 +293,21 @@ impl Drop for Tidings {
 
 impl Installation {
     async fn new(engine: Engine) -> anyhow::Result<Self> {
-        let folder = Folder::new()?;
-        Ok(match engine {
-            Engine::Embedded => Self {
+        match engine {
+            Engine::Embedded => Ok(Self {
                 nats: None,
                 database: None,
-                folder,
-            },
-            Engine::Cluster => {
-                let (nats, database) = tokio::try_join!(NatsServer::start(), postgres::database())?;
-                Self {
-                    nats: Some(nats),
-                    database: Some(database),
-                    folder,
-                }
-            }
+                folder: Folder::new()?,
+            }),
+            Engine::Cluster => Self::on(postgres::database().await?).await,
+        }
+    }
+
+    async fn on(database: Database) -> anyhow::Result<Self> {
+        Ok(Self {
+            nats: Some(NatsServer::start().await?),
+            database: Some(database),
+            folder: Folder::new()?,
         })
     }
 

@@ -33,8 +33,13 @@ const QUERY: &str = "tidings_query";
 /// A projector that is paused inside a transaction holds its checkpoint: after this long it loses it to another.
 /// Commits do not wait for the disk: a power cut may take back the last of them, rows and checkpoint together, and the
 /// log folds them again.
+///
+/// Folds look up and change rows by their keys, and nothing else. The planner is held to that: a plan it made for a
+/// table while that was small reads the whole table, and is kept when the table has become large, until its statistics
+/// are gathered anew.
 const AS_PROJECTOR: &str = "SET ROLE tidings_projector; SET idle_in_transaction_session_timeout = '15s'; SET \
-                            synchronous_commit = off";
+                            synchronous_commit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = \
+                            off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 /// Folds on one server at once: a task each for the projections and their logs, and rebuilds.
 const FOLDS: u32 = 16;
 /// A fold has a few statements for each of its tables.

@@ -19,7 +19,7 @@ use crate::generations;
 use crate::read_models::ReadModels;
 
 /// The longest time for which a follower waits for more records after a transaction.
-const LONGEST_GAP: Duration = Duration::from_millis(20);
+const LONGEST_GAP: Duration = Duration::from_millis(40);
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 

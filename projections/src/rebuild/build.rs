@@ -1,6 +1,7 @@
 //! The bulk fold: one pass over a log for all projections of a run, in three stages that work side by side: records are
 //! read and decoded, folded in memory, and written, each batch in one transaction with the checkpoints.
 
+mod live_first;
 mod pace;
 mod source;
 mod stages;

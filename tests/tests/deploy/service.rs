@@ -228,6 +228,20 @@ async fn die_and_come_back(api: &Api, receiver: &Receiver, secret: &str) -> anyh
     Ok(())
 }
 
+/// An endpoint whose receiver says that it is gone is disabled, by the process that delivers and with its rights.
+async fn is_disabled_when_gone(api: &Api) -> anyhow::Result<()> {
+    let receiver = Receiver::start().await?;
+    receiver.script("/gone", [Answer::Status(410)]);
+    let new = json!({ "url": receiver.url("/gone"), "event_types": ["thing.left"] });
+    let endpoint = api.post("/v1/endpoints", &new).await?.expect(201)?;
+    let event = json!({ "type": "thing.left", "data": { "thing": "lamp" } });
+    api.post("/v1/events", &event).await?.expect(202)?;
+    let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().context("an id")?);
+    until(api, &path, |row| row["status"] == "disabled").await?;
+    assert_eq!(receiver.received().len(), 1);
+    Ok(())
+}
+
 /// What the owner has made, the gateway and delivery work on with less: tenant, endpoint, delivery, dead letter and
 /// redrive, and all of it again after both were killed. Nobody asks NATS for what it may not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,6 +277,7 @@ async fn each_duty_does_with_its_own_rights() -> anyhow::Result<()> {
     })
     .await?;
     die_and_come_back(&api, &receiver, secret).await?;
+    is_disabled_when_gone(&api).await?;
 
     gateway.running.kill().await?;
     delivery.running.kill().await?;

@@ -6,10 +6,12 @@ use broker::EventLog;
 use broker::layout::Log;
 use domain::TenantId;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Build;
+use super::live_first::LiveFirst;
 use super::source::Source;
 use super::writer::{ToWriter, Told, Writer, Written};
 use crate::engine::{Kind, copies, refuses_data};
@@ -61,6 +63,11 @@ impl Build<'_> {
             port: Arc::clone(port),
             tenant: self.tenant.clone(),
             most: batch_records(self.rebuild.read_models.database.kind),
+            live: LiveFirst::watch(
+                self.rebuild.read_models.database.clone(),
+                stretch.log,
+                Arc::clone(port),
+            ),
             stop: self.stop.clone(),
         };
         let writer = Writer {
@@ -266,6 +273,7 @@ struct Reader {
     tenant: Option<TenantId>,
     /// Records per batch.
     most: usize,
+    live: LiveFirst,
     stop: CancellationToken,
 }
 
@@ -274,6 +282,7 @@ impl Reader {
     async fn read(self, at: u64, end: u64, out: mpsc::Sender<Decoded>) -> Result<(), RebuildError> {
         let (mut last, mut batch, mut bytes) = (at, Decoded::default(), 0);
         let mut source = Source::open(self.log, self.port.as_ref(), (at, end), self.tenant.as_ref()).await?;
+        let (mut began, mut most) = (Instant::now(), self.live.step(self.most));
         while let Some(record) = source.next(&self.stop).await? {
             self.check(last, record.sequence)?;
             last = record.sequence;
@@ -282,11 +291,18 @@ impl Reader {
             if batch.len() % TURN == 0 {
                 tokio::task::yield_now().await;
             }
-            if batch.len() >= self.most || bytes >= BATCH_BYTES {
+            if batch.len() >= most || bytes >= BATCH_BYTES {
                 bytes = 0;
+                let records = batch.len();
+                // Waits where the next stages are slower.
                 if out.send(std::mem::take(&mut batch)).await.is_err() {
                     return Ok(());
                 }
+                tokio::select! {
+                    () = self.stop.cancelled() => {}
+                    () = self.live.come_up(records, began.elapsed()) => {}
+                }
+                (began, most) = (Instant::now(), self.live.step(self.most));
             }
         }
         if self.keeps_all() && last < end {

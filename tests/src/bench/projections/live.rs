@@ -18,11 +18,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::log::{Generator, SEED};
-use super::replay;
+use super::{place, replay};
 use crate::bench::load::Sample;
 use crate::bench::report::{Bar, Report};
 use crate::bench::{Plan, commands};
-use crate::service::{Engine, Tidings};
+use crate::service::Tidings;
 
 pub(super) const NAME: &str = "live lag";
 
@@ -45,14 +45,16 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let (history, time) = if plan.quick {
         (20_000, Duration::from_secs(6))
     } else {
-        (1_000_000, Duration::from_secs(30))
+        (300_000, Duration::from_secs(30))
     };
     commands::build_service().await?;
     let settings = [
         ("TIDINGS_ROLES", "gateway,projections"),
         ("RUST_LOG", "warn,tidings=info"),
     ];
-    let mut service = Tidings::start_with(Engine::Cluster, &settings).await?;
+    let server = place::postgres().await?;
+    let database = server.create_database("live").await?;
+    let mut service = Tidings::start_on(database, &settings).await?;
     let engine = service.engine().await?;
     let log = engine.log(Log::Events(0));
     let mut generator = Generator::new(SEED);
