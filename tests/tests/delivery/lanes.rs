@@ -102,4 +102,39 @@ for_each_engine! {
         Ok(())
     }
 
+    /// A receiver that says that it has too much to do is asked with less at once, down to one attempt.
+    async fn who_has_too_much_to_do_gets_less_at_once(engine: Engine) {
+        let world = World::start(engine).await?;
+        let busy = std::iter::repeat_n(Answer::Status(503), 8);
+        world.receiver.script("/busy", busy.chain([Answer::After(Duration::from_millis(200))]));
+        let policy = json!({ "max_in_flight": 8, "breaker": false, "retry_schedule": ["100ms", "100ms", "100ms"] });
+        world.endpoint("/busy", &policy).await?;
+        for number in 0..8 {
+            world.publish("invoice.paid", &json!({ "number": number })).await?;
+        }
+        let received = world.receiver.wait_for(16, PATIENCE).await?;
+        let apart = since(received[8].at, received[9].at);
+        ensure!(apart >= Duration::from_millis(190), "two within {apart:?}");
+        Ok(())
+    }
+
+    /// Whatever one tenant has waiting, what another publishes has its turn.
+    async fn a_tenant_with_much_to_deliver_leaves_others_their_turn(engine: Engine) {
+        let world = World::start_with(engine, &[("TIDINGS_DELIVERY_CONCURRENCY", "4")]).await?;
+        world.receiver.script("/noisy", [Answer::After(Duration::from_millis(100))]);
+        world.endpoint("/noisy", &json!({})).await?;
+        let other = world.another_tenant("other").await?;
+        let endpoint = json!({ "url": world.receiver.url("/other"), "event_types": ["*"] });
+        other.post("/v1/endpoints", &endpoint).await?.expect(201)?;
+        let event = |number: usize| json!({ "type": "invoice.paid", "data": { "number": number } });
+        let many = json!({ "events": (0..300).map(event).collect::<Vec<_>>() });
+        world.api.post("/v1/events/bulk", &many).await?.expect(202)?;
+        world.receiver.wait_for(20, PATIENCE).await?;
+        other.post("/v1/events", &event(0)).await?.expect(202)?;
+        let came = |all: &[Received]| at(all, "/other").count() == 1;
+        let received = world.receiver.wait_until(PATIENCE, came).await?;
+        let before = at(&received, "/noisy").count();
+        ensure!(before < 150, "{before} of the other tenant's came first");
+        Ok(())
+    }
 }

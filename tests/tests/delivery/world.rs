@@ -52,6 +52,18 @@ impl World {
         Ok(())
     }
 
+    /// A client of another tenant, which is made.
+    pub(crate) async fn another_tenant(&self, slug: &str) -> anyhow::Result<Api> {
+        let new = json!({ "name": slug, "slug": slug });
+        let tenant = self
+            .service
+            .admin()?
+            .post("/v1/tenants", &new)
+            .await?
+            .expect(201)?;
+        self.service.tenant(text(&tenant, "api_key")?)
+    }
+
     /// Creates an endpoint for everything at a path of the receiver, with a policy.
     pub(crate) async fn endpoint(&self, path: &str, policy: &Value) -> anyhow::Result<Endpoint> {
         let mut new = json!({ "url": self.receiver.url(path), "event_types": ["*"] });

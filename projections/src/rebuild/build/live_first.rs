@@ -2,8 +2,7 @@
 //!
 //! A build takes what a machine has, and the live models, whose work comes a little at a time, would get the rest. So
 //! it looks at how long they have missed what the log has, and lets them come up before it goes on. It never stops:
-//! a machine that cannot keep its live models up at all would keep the copy from ever being done, and a copy that
-//! gains on the log more slowly than the log grows would never be done either.
+//! where a machine cannot keep its live models up, with or without a build, the copy comes on all the same.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A live model that misses something and has not moved for so long is folded by nobody, or has stopped: no build
 /// waits for it.
 const IDLE: Duration = Duration::from_secs(1);
-/// Over how long the growth of the log is taken.
+/// For how long it is remembered where the log ended: nobody is seen to be later than that.
 const WINDOW: Duration = Duration::from_secs(10);
 /// A build that holds back works for at least one part in so many of the time.
 const LEAST_PART: u32 = 10;
@@ -34,72 +33,57 @@ const TURN: Duration = Duration::from_millis(5);
 /// A build that holds back takes steps smaller by this, after which the live models have their turn.
 const SMALLER: usize = 8;
 
-/// What is known of the live models of a log.
+/// For how long the live model of a log that is furthest behind has missed something, in milliseconds.
 #[derive(Debug, Default)]
-struct Seen {
-    /// How long the one furthest behind has missed something, in milliseconds.
-    late: AtomicU64,
-    /// How many records the log grows by in a second.
-    arrivals: AtomicU64,
-}
+struct Late(AtomicU64);
 
 /// Looks at the live models while a build works on a log.
 #[derive(Debug)]
 pub(super) struct LiveFirst {
-    seen: Arc<Seen>,
+    late: Arc<Late>,
     _looking: AbortOnDropHandle<()>,
 }
 
 impl LiveFirst {
     /// Begins to look.
     pub(super) fn watch(database: Database, log: Log, port: Arc<dyn EventLog>) -> Self {
-        let seen = Arc::<Seen>::default();
-        let looking = look(database, log, port, Arc::clone(&seen));
+        let late = Arc::<Late>::default();
+        let looking = look(database, log, port, Arc::clone(&late));
         Self {
-            seen,
+            late,
             _looking: AbortOnDropHandle::new(tokio::spawn(looking)),
         }
     }
 
     /// How many records to take in the next step, of at most so many.
     pub(super) fn step(&self, most: usize) -> usize {
-        if self.seen.are_late() {
+        if self.late.is_too_long() {
             most / SMALLER
         } else {
             most
         }
     }
 
-    /// Lets the live models come up after a step of so many records that took so long.
-    pub(super) async fn come_up(&self, records: usize, took: Duration) {
-        self.seen.come_up(records, took).await;
+    /// Lets the live models come up after a step that took so long.
+    pub(super) async fn come_up(&self, took: Duration) {
+        self.late.come_up(took).await;
     }
 }
 
-impl Seen {
-    fn are_late(&self) -> bool {
-        u128::from(self.late.load(Ordering::Relaxed)) > LATE.as_millis()
+impl Late {
+    fn is_too_long(&self) -> bool {
+        u128::from(self.0.load(Ordering::Relaxed)) > LATE.as_millis()
     }
 
-    async fn come_up(&self, records: usize, took: Duration) {
-        let until = Instant::now() + self.longest(records, took);
-        while self.are_late() && Instant::now() < until {
+    async fn come_up(&self, took: Duration) {
+        let until = Instant::now() + took * (LEAST_PART - 1);
+        while self.is_too_long() && Instant::now() < until {
             tokio::time::sleep(TURN).await;
         }
     }
-
-    /// For how long the build may hold back: it keeps its part of the time, and gains on a growing log.
-    fn longest(&self, records: usize, took: Duration) -> Duration {
-        let longest = took * (LEAST_PART - 1);
-        let arrivals = self.arrivals.load(Ordering::Relaxed);
-        let Some(micros) = (records as u64 * 1_000_000).checked_div(arrivals + arrivals / 2) else {
-            return longest;
-        };
-        longest.min(Duration::from_micros(micros).saturating_sub(took))
-    }
 }
 
-async fn look(database: Database, log: Log, port: Arc<dyn EventLog>, seen: Arc<Seen>) {
+async fn look(database: Database, log: Log, port: Arc<dyn EventLog>, late: Arc<Late>) {
     let (mut history, mut told) = (History::default(), false);
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -110,11 +94,10 @@ async fn look(database: Database, log: Log, port: Arc<dyn EventLog>, seen: Arc<S
         let Ok(models) = standpoints(&database, log).await else {
             continue;
         };
-        let late = history.look(Instant::now(), bounds.last, &models);
-        let millis = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
-        seen.late.store(millis, Ordering::Relaxed);
-        seen.arrivals.store(history.arrivals(), Ordering::Relaxed);
-        if late > LATE && !std::mem::replace(&mut told, true) {
+        let missed = history.look(Instant::now(), bounds.last, &models);
+        let millis = u64::try_from(missed.as_millis()).unwrap_or(u64::MAX);
+        late.0.store(millis, Ordering::Relaxed);
+        if late.is_too_long() && !std::mem::replace(&mut told, true) {
             tracing::info!(
                 log = log.name(),
                 late_ms = millis,
@@ -167,16 +150,6 @@ impl History {
         let missed = self.ends.iter().find(|(_, end)| *end > furthest);
         missed.map_or(Duration::ZERO, |(since, _)| now.duration_since(*since))
     }
-
-    /// How many records a second have come.
-    fn arrivals(&self) -> u64 {
-        let (Some((began, first)), Some((now, last))) = (self.ends.front(), self.ends.back()) else {
-            return 0;
-        };
-        let millis = u64::try_from(now.duration_since(*began).as_millis()).unwrap_or(u64::MAX);
-        let came = last.saturating_sub(*first).saturating_mul(1_000);
-        came.checked_div(millis).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
@@ -225,23 +198,23 @@ mod tests {
             history.look(after(1_200), 400, &at(&[("users", 200), ("audit", 400)])),
             millis(0)
         );
-        assert_eq!(history.arrivals(), 300 * 1_000 / 1_200);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_build_holds_back_for_a_while_only() {
-        let (seen, took) = (Seen::default(), Duration::from_millis(100));
-        let held = async |records| {
+        let (late, took) = (Late::default(), Duration::from_millis(100));
+        let held = async || {
             let began = Instant::now();
-            seen.come_up(records, took).await;
+            late.come_up(took).await;
             began.elapsed()
         };
-        assert_eq!(held(1_000).await, Duration::ZERO);
-        seen.late.store(101, Ordering::Relaxed);
-        assert_eq!(held(1_000).await, took * 9);
-        // A thousand records arrive in half a second: it must not take longer than two thirds of that for so many.
-        seen.arrivals.store(2_000, Ordering::Relaxed);
-        let held = held(1_000).await;
-        assert!((230..=240).contains(&held.as_millis()), "{held:?}");
+        assert_eq!(held().await, Duration::ZERO);
+        late.0.store(101, Ordering::Relaxed);
+        assert_eq!(held().await, took * 9);
+        let (held, ()) = tokio::join!(held(), async {
+            tokio::time::sleep(took).await;
+            late.0.store(100, Ordering::Relaxed);
+        });
+        assert!((100..=105).contains(&held.as_millis()), "{held:?}");
     }
 }

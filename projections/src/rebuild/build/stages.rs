@@ -293,14 +293,13 @@ impl Reader {
             }
             if batch.len() >= most || bytes >= BATCH_BYTES {
                 bytes = 0;
-                let records = batch.len();
                 // Waits where the next stages are slower.
                 if out.send(std::mem::take(&mut batch)).await.is_err() {
                     return Ok(());
                 }
                 tokio::select! {
                     () = self.stop.cancelled() => {}
-                    () = self.live.come_up(records, began.elapsed()) => {}
+                    () = self.live.come_up(began.elapsed()) => {}
                 }
                 (began, most) = (Instant::now(), self.live.step(self.most));
             }
