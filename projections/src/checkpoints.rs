@@ -229,6 +229,8 @@ pub(crate) async fn refresh(
 /// Where the live generation of a projection stands in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standpoint {
+    /// The number of the generation.
+    pub(crate) generation: i64,
     /// The last record it has folded.
     pub(crate) sequence: u64,
     /// When it was last known to miss nothing; none where it never was.
@@ -245,14 +247,16 @@ pub(crate) async fn standpoints(session: &mut Session, log: Log) -> Result<Stand
         Column::int("version"),
         Column::int("sequence"),
         Column::int("fresh_at"),
+        Column::int("generation"),
     ];
     let select = Statement::new(
-        "SELECT projection, version, sequence, fresh_at FROM checkpoints WHERE log = $1 AND status = 'live'",
+        "SELECT projection, version, sequence, fresh_at, generation FROM checkpoints WHERE log = $1 AND status = 'live'",
     );
     let rows = session.rows(select.with(log.name()), &columns).await?;
     let standpoints = rows.iter().filter_map(|row| {
         let fresh_at = row.get(3)?.as_int().filter(|fresh| *fresh > 0);
         let standpoint = Standpoint {
+            generation: row.get(4)?.as_int()?,
             sequence: unsigned(row.get(2)),
             fresh_at: fresh_at.map(Timestamp::from_millis),
         };

@@ -282,7 +282,12 @@ async fn places_of(states: &[&Arc<State>], log: &dyn EventLog, known: &Standpoin
                 }
             };
         }
-        places.push(Measured { at, since });
+        let generation = standpoint.map(|standpoint| standpoint.generation);
+        places.push(Measured {
+            at,
+            since,
+            generation,
+        });
     }
     places
 }

@@ -214,6 +214,7 @@ impl Follower {
                     tokio::select! {
                         () = self.stop.cancelled() => {}
                         _ = self.changes.changed() => return Err(Interrupted::Decided),
+                        () = self.state.switched_from(self.generation) => return Err(Interrupted::Decided),
                         news = listener.news() => news.map_err(Interrupted::Tail)?,
                     }
                 }
@@ -270,6 +271,7 @@ impl Follower {
         self.at = place.load(&mut session).await?;
         let parked = place.parked(&mut session).await?;
         session.commit().await?;
+        self.state.folds(self.generation);
         self.parked = parked
             .into_iter()
             .map(|parked| (parked.tenant.clone(), parked))

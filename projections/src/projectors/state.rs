@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use domain::Position;
+use tokio::sync::watch;
 
 use super::{Line, ParkedTenants};
 use crate::checkpoints::Parked;
@@ -49,6 +50,8 @@ pub(crate) struct Measured {
     pub(crate) at: u64,
     /// Since when it has missed something, if it does.
     pub(crate) since: Option<SystemTime>,
+    /// The generation that is live, if there is one yet.
+    pub(crate) generation: Option<i64>,
 }
 
 /// A follower's shared state.
@@ -56,6 +59,8 @@ pub(crate) struct Measured {
 pub(crate) struct State {
     pub(crate) line: Line,
     seen: Mutex<Seen>,
+    /// The live generation, as the database was last seen to have it.
+    live: watch::Sender<Option<i64>>,
 }
 
 impl State {
@@ -63,6 +68,7 @@ impl State {
         Self {
             line,
             seen: Mutex::default(),
+            live: watch::Sender::default(),
         }
     }
 
@@ -106,6 +112,19 @@ impl State {
         ::metrics::counter!(metrics::APPLIED, &self.labels()).increment(to - from);
     }
 
+    /// The generation is live: the follower has read that, or the database was asked.
+    pub(super) fn folds(&self, generation: i64) {
+        self.live.send_replace(Some(generation));
+    }
+
+    /// Waits until another generation is live than the one that is folded.
+    pub(super) async fn switched_from(&self, generation: i64) {
+        let mut live = self.live.subscribe();
+        let another = |live: &Option<i64>| live.is_some_and(|live| live != generation);
+        // The sender lives as long as this does.
+        let _live = live.wait_for(another).await;
+    }
+
     /// Operators let it rest, or go on.
     pub(super) fn rests(&self, paused: bool) {
         self.change(|seen| seen.paused = paused);
@@ -133,7 +152,7 @@ impl State {
     pub(super) fn measured(&self, end: u64, measured: Option<Measured>, now: SystemTime) {
         self.change(|seen| {
             seen.end = end;
-            if let Some(Measured { at, since }) = measured {
+            if let Some(Measured { at, since, .. }) = measured {
                 if at >= seen.at.unwrap_or_default() {
                     seen.since = since.or(seen.since);
                 }
@@ -143,6 +162,9 @@ impl State {
             let age = age.filter(|_| seen.lag_records() > 0);
             seen.lag_seconds = age.map_or(0.0, |age| age.as_secs_f64());
         });
+        if let Some(generation) = measured.and_then(|measured| measured.generation) {
+            self.folds(generation);
+        }
         let seen = self.seen();
         #[expect(
             clippy::cast_precision_loss,
@@ -176,6 +198,7 @@ mod tests {
         Measured {
             at,
             since: Some(since),
+            generation: None,
         }
     }
 
@@ -221,5 +244,25 @@ mod tests {
         state.applied(0, 30, now, &ParkedTenants::new());
         state.measured(31, Some(at(20, now - HOUR)), now + Duration::from_secs(1));
         assert_eq!(lag(&state), (1, 1.0));
+    }
+
+    #[tokio::test]
+    async fn a_switch_is_noticed_while_nothing_is_folded() {
+        let (state, now) = (state(), SystemTime::now());
+        let live = |generation| Measured {
+            generation: Some(generation),
+            ..at(10, now)
+        };
+        state.folds(1);
+        state.measured(10, Some(live(1)), now);
+        let mut waiting = std::pin::pin!(state.switched_from(1));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        state.measured(10, None, now);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        state.measured(10, Some(live(2)), now);
+        assert!(futures::poll!(&mut waiting).is_ready());
+        // Whoever reads it anew is not sent back by what was seen before.
+        state.folds(2);
+        assert!(futures::poll!(std::pin::pin!(state.switched_from(2))).is_pending());
     }
 }

@@ -160,6 +160,7 @@ mod tests {
     fn at(models: &[(&str, u64)]) -> Standpoints {
         let models = models.iter().map(|(name, sequence)| {
             let standpoint = Standpoint {
+                generation: 1,
                 sequence: *sequence,
                 fresh_at: None,
             };
