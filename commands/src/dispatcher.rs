@@ -208,7 +208,7 @@ impl Dispatcher {
                 Err(Tried::Failed(CommitError::Conflict)) => {
                     ::metrics::counter!(metrics::CONFLICTS, "aggregate" => A::TYPE).increment(1);
                     tracing::debug!(%subject, attempt, "the aggregate changed meanwhile; deciding again");
-                    tokio::time::sleep(pause(attempt)).await;
+                    tokio::time::sleep(pause(attempt, &meta.command_id)).await;
                 }
                 Err(Tried::Failed(error)) => return Err(failure(error)),
             }
@@ -268,13 +268,17 @@ impl Dispatcher {
 /// The longest pause between two decisions.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The pause after the n-th conflict: anything up to a bound that doubles from a millisecond. Two processes on one
-/// aggregate would otherwise meet again and again.
-pub(crate) fn pause(attempt: u32) -> Duration {
+/// The pause after a command's n-th conflict: anything up to a bound that doubles from a millisecond. Two processes on
+/// one aggregate would otherwise meet again and again. It is drawn from the command's id, so that the same commands take
+/// the same time whenever they meet in the same way.
+pub(crate) fn pause(attempt: u32, command_id: &str) -> Duration {
     let bound = Duration::from_millis(1)
         .saturating_mul(2_u32.saturating_pow(attempt - 1))
         .min(LONGEST_PAUSE);
-    bound.mul_f64(rand::random())
+    let mut hasher = DefaultHasher::new();
+    (command_id, attempt).hash(&mut hasher);
+    let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(hasher.finish() % nanos.saturating_add(1))
 }
 
 /// Why one decision did not lead to an append.

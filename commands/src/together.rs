@@ -112,7 +112,7 @@ impl Dispatcher {
                         ::metrics::counter!(metrics::CONFLICTS, "aggregate" => aggregate).increment(1);
                     }
                     tracing::debug!(%one, %other, attempt, "one of two changed meanwhile; deciding again");
-                    tokio::time::sleep(pause(attempt)).await;
+                    tokio::time::sleep(pause(attempt, &first.meta.meta.command_id)).await;
                 }
                 Err(error) => return Err(failure(error)),
             }

@@ -1,0 +1,71 @@
+//! Which seeds are run, and what is said when one fails.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use tests::simulator::Outcome;
+
+/// What came to pass over all seeds, and how often.
+pub(crate) type Tally = BTreeMap<&'static str, u64>;
+
+/// Runs a scenario for every seed asked for, on all cores; fails with the first seed that does.
+pub(crate) fn every(scenario: &str, usually: u64, run: impl Fn(u64, bool) -> Outcome + Sync) -> Tally {
+    if let Some(seed) = setting("TIDINGS_SEED") {
+        let outcome = run(seed, true);
+        assert_whole(scenario, seed, &outcome);
+        return outcome.tally;
+    }
+    let count = setting("TIDINGS_SEEDS").unwrap_or(usually);
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let tally = Mutex::new(Tally::new());
+    let work = || {
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= count {
+                break;
+            }
+            let outcome = run(seed, false);
+            if !outcome.findings.is_empty() {
+                failed.store(true, Ordering::Relaxed);
+            }
+            assert_whole(scenario, seed, &outcome);
+            let mut tally = tally.lock().expect("no seed has failed");
+            for (what, number) in outcome.tally {
+                *tally.entry(what).or_default() += number;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    tally.into_inner().expect("no seed has failed")
+}
+
+/// The first seed below a bound in which a scenario finds something broken.
+pub(crate) fn first_broken(bound: u64, run: impl Fn(u64) -> Outcome) -> Option<(u64, Vec<String>)> {
+    (0..bound).find_map(|seed| {
+        let findings = run(seed).findings;
+        (!findings.is_empty()).then_some((seed, findings))
+    })
+}
+
+/// Fails unless everything was found as promised.
+pub(crate) fn assert_whole(scenario: &str, seed: u64, outcome: &Outcome) {
+    assert!(
+        outcome.findings.is_empty(),
+        "seed {seed} breaks {scenario} (look at it with TIDINGS_SEED={seed}):\n{}",
+        outcome.findings.join("\n")
+    );
+}
+
+fn setting<T: FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    let value = text.parse().ok();
+    assert!(value.is_some(), "{name}={text} is no number");
+    value
+}
