@@ -17,10 +17,6 @@ use crate::gate::Passage;
 use crate::snapshots::Snapshots;
 use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, claims, metrics};
 
-/// How many commands can be under way at once, at most: aggregates share these turns by the hash of their subject.
-/// Many more than there are commands, so that two of different aggregates seldom wait for each other.
-const TURNS: usize = 16_384;
-
 /// How the dispatcher is set.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,6 +26,9 @@ pub struct Settings {
     pub cached_aggregates: u64,
     /// How often a command is decided before it is given up as [`Error::Contended`].
     pub attempts: u32,
+    /// How many commands can be under way at once, at most: aggregates share these turns by the hash of their subject.
+    /// Many more than there are commands, so that two of different aggregates seldom wait for each other.
+    pub turns: usize,
 }
 
 impl Settings {
@@ -39,6 +38,7 @@ impl Settings {
             claim_key,
             cached_aggregates: 100_000,
             attempts: 10,
+            turns: 16_384,
         }
     }
 }
@@ -104,7 +104,7 @@ impl Dispatcher {
             snapshots: Snapshots::new(engine.bucket(Bucket::Snapshots)),
             claim_key: settings.claim_key,
             attempts: settings.attempts.max(1),
-            turns: (0..TURNS).map(|_| Mutex::default()).collect(),
+            turns: (0..settings.turns.max(1)).map(|_| Mutex::default()).collect(),
             passage: None,
         }
     }
@@ -191,7 +191,7 @@ impl Dispatcher {
         };
         for attempt in 1..=self.attempts {
             // Asked after the state was read, so that what the state has of this command is found.
-            if repeated && let Some(receipt) = store.find::<A>(id, &meta.command_id).await? {
+            if repeated && let Some(receipt) = store.find::<A>(id, &meta.command_id, context.sequence).await? {
                 return Ok(receipt);
             }
             match try_once(&store, context, command.clone(), &meta).await {
@@ -201,7 +201,7 @@ impl Dispatcher {
                 Err(Tried::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
                 // Another repetition may have been stored meanwhile, from another version than this one was decided on.
                 Ok(context) if repeated => {
-                    let found = store.find::<A>(id, &meta.command_id).await;
+                    let found = store.find::<A>(id, &meta.command_id, context.sequence).await;
                     return Ok(found.ok().flatten().unwrap_or_else(|| receipt(&context)));
                 }
                 Ok(context) | Err(Tried::Nothing(context)) => return Ok(receipt(&context)),
@@ -227,7 +227,7 @@ impl Dispatcher {
         call: &Call,
     ) -> Result<Option<Receipt>, LoadError> {
         if call.repeated {
-            self.store(tenant).find::<A>(id, &call.meta.command_id).await
+            self.store(tenant).find::<A>(id, &call.meta.command_id, 0).await
         } else {
             Ok(None)
         }

@@ -4,6 +4,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use broker::Engine;
 use commands::{ClaimKey, Dispatcher, Publisher, Settings};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -16,9 +17,14 @@ use super::network::Line;
 /// How long a request may take, as the service bounds it too.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// The key of the claims' hashes: the same for all processes of an installation.
-pub fn claim_key() -> ClaimKey {
-    ClaimKey::new([7; 32])
+/// A dispatcher as all processes of the installation have it, but for a few turns only: making many takes longer than
+/// all else in a run.
+pub(super) fn dispatcher(engine: &dyn Engine) -> Dispatcher {
+    let settings = Settings {
+        turns: 64,
+        ..Settings::new(ClaimKey::new([7; 32]))
+    };
+    Dispatcher::new(engine, settings)
 }
 
 /// A process; between a crash and its next start there is none.
@@ -67,7 +73,7 @@ impl Gateway {
         self.crash();
         let (line, engine) = self.world.connect(self.name.clone());
         let hands = Hands {
-            dispatcher: Dispatcher::new(&*engine, Settings::new(claim_key())),
+            dispatcher: dispatcher(&*engine),
             publisher: Publisher::new(&*engine),
         };
         *lock(&self.life) = Some(Life {

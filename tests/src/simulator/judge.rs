@@ -23,6 +23,8 @@ pub(super) struct Case<'a> {
     pub(super) tenants: &'a [TenantId],
     /// Tenants have a quota of users.
     pub(super) gated: bool,
+    /// Reads were answered by replicas that lag.
+    pub(super) lagging: bool,
     /// What clients asked for while things went wrong.
     pub(super) entries: &'a [Entry],
     /// What was asked for when nothing went wrong any more.

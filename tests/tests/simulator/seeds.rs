@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use tests::simulator::Outcome;
 
+/// How many seeds that fail are enough to stop at.
+const ENOUGH: usize = 10;
+
 /// What came to pass over all seeds, and how often.
 pub(crate) type Tally = BTreeMap<&'static str, u64>;
 
-/// Runs a scenario for every seed asked for, on all cores; fails with the first seed that does.
+/// Runs a scenario for every seed asked for, on all cores; fails with the seeds that do.
 pub(crate) fn every(scenario: &str, usually: u64, run: impl Fn(u64, bool) -> Outcome + Sync) -> Tally {
     if let Some(seed) = setting("TIDINGS_SEED") {
         let outcome = run(seed, true);
@@ -19,20 +22,20 @@ pub(crate) fn every(scenario: &str, usually: u64, run: impl Fn(u64, bool) -> Out
         return outcome.tally;
     }
     let count = setting("TIDINGS_SEEDS").unwrap_or(usually);
-    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let tally = Mutex::new(Tally::new());
+    let next = AtomicU64::new(0);
+    let (tally, failed) = (Mutex::new(Tally::new()), Mutex::new(Vec::new()));
     let work = || {
-        while !failed.load(Ordering::Relaxed) {
+        while failed.lock().expect("no seed panics").len() < ENOUGH {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= count {
                 break;
             }
             let outcome = run(seed, false);
             if !outcome.findings.is_empty() {
-                failed.store(true, Ordering::Relaxed);
+                let told = told(scenario, seed, &outcome);
+                failed.lock().expect("no seed panics").push(told);
             }
-            assert_whole(scenario, seed, &outcome);
-            let mut tally = tally.lock().expect("no seed has failed");
+            let mut tally = tally.lock().expect("no seed panics");
             for (what, number) in outcome.tally {
                 *tally.entry(what).or_default() += number;
             }
@@ -43,7 +46,9 @@ pub(crate) fn every(scenario: &str, usually: u64, run: impl Fn(u64, bool) -> Out
             scope.spawn(work);
         }
     });
-    tally.into_inner().expect("no seed has failed")
+    let failed = failed.into_inner().expect("no seed panics");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    tally.into_inner().expect("no seed panics")
 }
 
 /// The first seed below a bound in which a scenario finds something broken.
@@ -56,11 +61,12 @@ pub(crate) fn first_broken(bound: u64, run: impl Fn(u64) -> Outcome) -> Option<(
 
 /// Fails unless everything was found as promised.
 pub(crate) fn assert_whole(scenario: &str, seed: u64, outcome: &Outcome) {
-    assert!(
-        outcome.findings.is_empty(),
-        "seed {seed} breaks {scenario} (look at it with TIDINGS_SEED={seed}):\n{}",
-        outcome.findings.join("\n")
-    );
+    assert!(outcome.findings.is_empty(), "{}", told(scenario, seed, outcome));
+}
+
+fn told(scenario: &str, seed: u64, outcome: &Outcome) -> String {
+    let findings = outcome.findings.join("\n  ");
+    format!("seed {seed} breaks {scenario} (look at it with TIDINGS_SEED={seed}):\n  {findings}")
 }
 
 fn setting<T: FromStr>(name: &str) -> Option<T> {

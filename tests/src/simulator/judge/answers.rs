@@ -42,7 +42,7 @@ pub(super) fn happened(case: &Case<'_>, events: &[Record], messages: &[Record], 
             .collect();
         // What stands there of the deed: as many records as it has parts, where it happened once.
         let (parts, count) = (entry.deed.message_ids().len(), found.len());
-        match verdict(entry, findings) {
+        match verdict(case, entry, findings) {
             Verdict::Done(places) if count == parts => {
                 for (record, place) in found.iter().zip(places) {
                     let version = Commit::decode(&record.payload).map_or(0, |commit| commit.last_version());
@@ -77,7 +77,7 @@ fn by_id(records: &[Record]) -> BTreeMap<&str, Vec<&Record>> {
     ids
 }
 
-fn verdict<'a>(entry: &'a Entry, findings: &mut Findings) -> Verdict<'a> {
+fn verdict<'a>(case: &Case<'_>, entry: &'a Entry, findings: &mut Findings) -> Verdict<'a> {
     let done: Vec<_> = entry.tries.iter().filter_map(done).collect();
     if let Some(other) = done.iter().find(|places| **places != done[0]) {
         findings.add(format_args!(
@@ -88,12 +88,21 @@ fn verdict<'a>(entry: &'a Entry, findings: &mut Findings) -> Verdict<'a> {
     let heard = |which: fn(&Heard) -> bool| entry.tries.iter().any(|tried| which(&tried.heard));
     let refused = heard(|heard| matches!(heard, Heard::No(_)));
     let open = heard(|heard| matches!(heard, Heard::Unknown(_) | Heard::Silence));
+    // Of two tries at once one may be refused and the other, later, not. And what a replica that lags refuses is not the
+    // log's last word: an earlier try of which nobody heard may have been stored, or be stored yet.
+    let may_differ = entry.doubled || case.lagging;
     match done.first() {
-        Some(places) => Verdict::Done(places),
-        // Of two tries at once one may be refused and the other, later, not.
-        None if refused && entry.doubled => Verdict::Open,
-        None if refused || !open => Verdict::Not,
-        None => Verdict::Open,
+        Some(places) => {
+            if refused && !may_differ {
+                findings.add(format_args!(
+                    "{:?} was done, and refused when asked again: {:?}",
+                    entry.deed.what, entry.tries
+                ));
+            }
+            Verdict::Done(places)
+        }
+        None if open && (!refused || may_differ) => Verdict::Open,
+        None => Verdict::Not,
     }
 }
 

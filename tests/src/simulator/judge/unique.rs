@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Record;
-use commands::{Dispatcher, Settings};
 use domain::tenant::TenantEvent;
 use domain::{ClaimRecord, Commit, decode_event};
 
 use super::{Case, Findings, Holders, user_commits};
 use crate::simulator::deed::QUOTA;
-use crate::simulator::gateway::claim_key;
+use crate::simulator::gateway::dispatcher;
 use crate::simulator::writing::ADDRESSES;
 
 /// At every moment an address belongs to one user of a tenant and a slug to one tenant, by the events; and a claim goes
@@ -64,7 +63,7 @@ pub(super) async fn claims_agree(case: &Case<'_>, events: &[Record], findings: &
         }
     }
     let (_, engine) = case.world.connect("judge".to_owned());
-    let dispatcher = Dispatcher::new(&*engine, Settings::new(claim_key()));
+    let dispatcher = dispatcher(&*engine);
     let addresses: BTreeSet<String> = ADDRESSES.iter().map(|address| address.to_lowercase()).collect();
     for tenant in case.tenants {
         for address in &addresses {
