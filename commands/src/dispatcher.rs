@@ -191,7 +191,8 @@ impl Dispatcher {
         };
         for attempt in 1..=self.attempts {
             // Asked after the state was read, so that what the state has of this command is found.
-            if repeated && let Some(receipt) = store.find::<A>(id, &meta.command_id, context.sequence).await? {
+            if repeated && let Some(receipt) = store.find::<A>(id, &meta.command_id, context.sequence).await?
+            {
                 return Ok(receipt);
             }
             match try_once(&store, context, command.clone(), &meta).await {

@@ -137,7 +137,9 @@ impl TenantStore {
                 return Ok(None);
             }
             if waits == REPLICA_WAITS {
-                return Err(LoadError::Unavailable("the replicas of the log are far behind".into()));
+                return Err(LoadError::Unavailable(
+                    "the replicas of the log are far behind".into(),
+                ));
             }
             waits += 1;
             tokio::time::sleep(REPLICA_WAIT).await;

@@ -121,7 +121,8 @@ impl Dispatcher {
     }
 
     /// The receipts of two commands that are repeated, where they happened: as one append, so that one record tells
-    /// of both. `seen` is where their aggregates' states were read to. That one of them changed nothing leaves no record; its receipt is then its aggregate's last.
+    /// of both. That one of them changed nothing leaves no record; its receipt is then its aggregate's last. `seen` is
+    /// where the aggregates' states were read to.
     async fn happened<A: Root, B: Root>(
         &self,
         store: &TenantStore,
@@ -132,8 +133,12 @@ impl Dispatcher {
         if !(first.meta.repeated || second.meta.repeated) {
             return Ok(None);
         }
-        let ours = store.find::<A>(first.id, &first.meta.meta.command_id, seen.0).await?;
-        let theirs = store.find::<B>(second.id, &second.meta.meta.command_id, seen.1).await?;
+        let ours = store
+            .find::<A>(first.id, &first.meta.meta.command_id, seen.0)
+            .await?;
+        let theirs = store
+            .find::<B>(second.id, &second.meta.meta.command_id, seen.1)
+            .await?;
         if ours.is_none() && theirs.is_none() {
             return Ok(None);
         }

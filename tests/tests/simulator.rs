@@ -5,6 +5,8 @@
 
 #[path = "simulator/controls.rs"]
 mod controls;
+#[path = "simulator/regressions.rs"]
+mod regressions;
 #[path = "simulator/replay.rs"]
 mod replay;
 #[path = "simulator/seeds.rs"]

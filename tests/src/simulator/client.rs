@@ -132,10 +132,7 @@ pub async fn insist(
             last.heard = Heard::No("it takes it for no".to_owned());
         }
         let done = matches!(last.heard, Heard::Done(_));
-        let open = matches!(
-            last.heard,
-            Heard::NotNow(_) | Heard::Unknown(_) | Heard::Silence
-        );
+        let open = matches!(last.heard, Heard::NotNow(_) | Heard::Unknown(_) | Heard::Silence);
         // Whoever has the answer may have lost it again, and asks once more.
         if !(open || done && chance.happens(250)) {
             break;
@@ -148,7 +145,10 @@ pub async fn insist(
 async fn attempt(world: &World, gateway: &Gateway, name: &str, deed: &Deed, turn: Turn) -> Try {
     let from = world.clock.passed();
     let trace = &world.network.trace;
-    trace.note(name, format_args!("asks {}, {}: {:?}", deed.tenant, turn.repeated, deed.what));
+    trace.note(
+        name,
+        format_args!("asks {}, {}: {:?}", deed.tenant, turn.repeated, deed.what),
+    );
     let heard = gateway.serve(deed, turn).await;
     trace.note(name, format_args!("hears {heard:?}"));
     Try {

@@ -79,7 +79,9 @@ impl Engine for Connection {
         self.engine.examine().await
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.engine.close().await;
+    }
 }
 
 /// Why a call failed that the network lost.

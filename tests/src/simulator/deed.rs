@@ -145,12 +145,19 @@ impl Heard {
 impl Deed {
     /// Does it.
     pub(super) async fn carry_out(self, hands: Hands, turn: Turn) -> Heard {
-        let Self { tenant, what, commands } = self;
+        let Self {
+            tenant,
+            what,
+            commands,
+        } = self;
         let call = |number: usize, name: &str| Call {
             meta: meta(commands.get(number).cloned().unwrap_or_default(), name, turn.now),
             repeated: turn.repeated,
         };
-        let Hands { dispatcher, publisher } = &hands;
+        let Hands {
+            dispatcher,
+            publisher,
+        } = &hands;
         match what {
             What::Register {
                 user,
@@ -163,7 +170,9 @@ impl Deed {
                 if gated {
                     return through_the_gate(&hands, &tenant, &user, command, call).await;
                 }
-                one(dispatcher.execute::<User>(&tenant, user.as_str(), command, call).await)
+                one(dispatcher
+                    .execute::<User>(&tenant, user.as_str(), command, call)
+                    .await)
             }
             What::Change { user, email, name } => {
                 let command = UserCommand::Update {
@@ -172,7 +181,9 @@ impl Deed {
                     attributes: None,
                 };
                 let call = call(0, "UpdateUser");
-                one(dispatcher.execute::<User>(&tenant, user.as_str(), command, call).await)
+                one(dispatcher
+                    .execute::<User>(&tenant, user.as_str(), command, call)
+                    .await)
             }
             What::Remove { user } => {
                 let call = call(0, "RemoveUser");
@@ -219,9 +230,10 @@ impl Deed {
                     meta: call(1, "RegisterUser"),
                 };
                 let both = dispatcher.execute_together(&tenant, accept, register).await;
-                heard(both.map(|(first, second)| vec![first, second]), |no: &Either<_, _>| {
-                    no.to_string()
-                })
+                heard(
+                    both.map(|(first, second)| vec![first, second]),
+                    |no: &Either<_, _>| no.to_string(),
+                )
             }
             What::Provision { id, slug } => {
                 let command = TenantCommand::Provision {
@@ -231,11 +243,16 @@ impl Deed {
                     plan: None,
                 };
                 let call = call(0, "ProvisionTenant");
-                one(dispatcher.execute::<Tenant>(&tenant, id.as_str(), command, call).await)
+                one(dispatcher
+                    .execute::<Tenant>(&tenant, id.as_str(), command, call)
+                    .await)
             }
             What::Publish { ids, data } => publish(publisher, &tenant, ids, &data, turn).await,
             What::Look { user } => {
-                match dispatcher.load::<User>(&tenant, user.as_str(), Duration::ZERO).await {
+                match dispatcher
+                    .load::<User>(&tenant, user.as_str(), Duration::ZERO)
+                    .await
+                {
                     Ok(loaded) => Heard::Seen(format!("{:?}", loaded.aggregate)),
                     Err(commands::LoadError::Unavailable(cause)) => Heard::NotNow(cause.to_string()),
                     Err(other) => Heard::Broken(other.to_string()),
@@ -286,7 +303,9 @@ async fn through_the_gate(
         return Heard::No("the quota is used up".to_owned());
     }
     let through = dispatcher.through(&gate, "user", total);
-    one(through.execute::<User>(tenant, user.as_str(), command, call).await)
+    one(through
+        .execute::<User>(tenant, user.as_str(), command, call)
+        .await)
 }
 
 async fn publish(
@@ -381,4 +400,3 @@ fn meta(command_id: String, command: &str, at: Timestamp) -> Meta {
         at,
     }
 }
-

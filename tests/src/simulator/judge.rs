@@ -67,7 +67,9 @@ pub(super) async fn judge(case: &Case<'_>) -> Vec<String> {
 
 /// Every commit on users, with its events.
 fn user_commits(records: &[Record]) -> impl Iterator<Item = (Commit, Vec<UserEvent>)> {
-    let commits = records.iter().filter_map(|record| Commit::decode(&record.payload).ok());
+    let commits = records
+        .iter()
+        .filter_map(|record| Commit::decode(&record.payload).ok());
     commits.filter(|commit| commit.aggregate == "user").map(|commit| {
         let events = commit.events.iter().filter_map(|event| decode_event(event).ok());
         let events = events.collect();

@@ -126,7 +126,11 @@ impl Network {
     pub(super) fn latency(&self) -> Duration {
         self.draw(|chance, weather| {
             let usual = chance.millis(0, weather.latency);
-            if chance.happens(weather.slow) { usual * 100 } else { usual }
+            if chance.happens(weather.slow) {
+                usual * 100
+            } else {
+                usual
+            }
         })
     }
 

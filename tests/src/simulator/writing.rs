@@ -71,7 +71,11 @@ impl Plan {
             life: (chance.below(3) > 0).then(|| chance.between(100, 5_000)),
             manner: Manner {
                 trust: breakage.trust,
-                remembers: if long { Duration::from_mins(2) } else { Duration::MAX },
+                remembers: if long {
+                    Duration::from_mins(2)
+                } else {
+                    Duration::MAX
+                },
             },
             habits: Habits {
                 pause: if chance.below(2) == 0 { 5 } else { 500 },
@@ -88,7 +92,13 @@ impl Plan {
 pub async fn run(seed: u64, breakage: Breakage, aloud: bool) -> Outcome {
     let mut chance = Chance::of(seed);
     let plan = Plan::draw(&mut chance, breakage);
-    let world = World::new(&chance, plan.weather.clone(), Layout::default(), plan.manner, aloud);
+    let world = World::new(
+        &chance,
+        plan.weather.clone(),
+        Layout::default(),
+        plan.manner,
+        aloud,
+    );
     let world = Arc::new(world);
     world.network.trace.note("seed", format_args!("{seed}: {plan:?}"));
     let gateways = (1..=plan.gateways).map(|number| Gateway::start(&world, format!("gateway{number}")));
@@ -97,7 +107,10 @@ pub async fn run(seed: u64, breakage: Breakage, aloud: bool) -> Outcome {
     for (number, tenant) in plan.tenants.iter().enumerate() {
         for client in 0..plan.clients {
             let own = chance.apart(1_000 + (number * 10 + client) as u64);
-            let (name, deeds) = (format!("client{number}.{client}"), deeds(&world, &plan, tenant, own.clone()));
+            let (name, deeds) = (
+                format!("client{number}.{client}"),
+                deeds(&world, &plan, tenant, own.clone()),
+            );
             let (world, gateways) = (Arc::clone(&world), Arc::clone(&gateways));
             clients.push(live(world, gateways, name, deeds, plan.habits, own));
         }

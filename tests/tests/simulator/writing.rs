@@ -14,8 +14,13 @@ fn the_command_side_keeps_its_word() {
     });
     println!("{tally:?}");
     // What never comes to pass is not tested.
-    for what in ["done", "no", "not now", "unknown", "silence", "seen", "records", "messages"] {
+    for what in [
+        "done", "no", "not now", "unknown", "silence", "seen", "records", "messages",
+    ] {
         let often = tally.get(what).copied().unwrap_or_default();
-        assert!(often > 0 || tally.is_empty(), "no seed ever came to `{what}`: {tally:?}");
+        assert!(
+            often > 0 || tally.is_empty(),
+            "no seed ever came to `{what}`: {tally:?}"
+        );
     }
 }

@@ -68,8 +68,7 @@ impl DistantLog {
             ask().await
         };
         let told = answer.as_ref().ok().map(tell);
-        self.line
-            .note(format_args!("{} {what}: {told:?}", self.log));
+        self.line.note(format_args!("{} {what}: {told:?}", self.log));
         self.line.travel().await;
         answer
     }
@@ -157,9 +156,7 @@ impl EventLog for DistantLog {
 
     async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
         let follow = async || self.inner.follow(after, filter).await;
-        let records = self
-            .ask(format!("follows after {after}"), follow, |_| 0)
-            .await?;
+        let records = self.ask(format!("follows after {after}"), follow, |_| 0).await?;
         let line = Arc::clone(&self.line);
         let distant = stream::unfold(Some((records, line)), async |state| {
             let (mut records, line) = state?;

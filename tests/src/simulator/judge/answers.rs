@@ -116,7 +116,10 @@ fn done(tried: &Try) -> Option<&Vec<(u64, u64)>> {
 /// What was asked for after another was answered stands after it.
 pub(super) fn in_order(case: &Case<'_>, findings: &mut Findings) {
     let answered = case.entries.iter().chain(case.probes).filter_map(|entry| {
-        let first = entry.tries.iter().find_map(|tried| Some((tried.to, done(tried)?)));
+        let first = entry
+            .tries
+            .iter()
+            .find_map(|tried| Some((tried.to, done(tried)?)));
         let ((to, places), from) = (first?, entry.tries.iter().map(|tried| tried.from).min()?);
         let published = matches!(entry.deed.what, What::Publish { .. });
         let place = places.first()?.0;

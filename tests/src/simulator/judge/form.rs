@@ -48,7 +48,12 @@ pub(super) fn contiguous(events: &[Record], findings: &mut Findings) {
 }
 
 /// Nothing of a tenant says another's name: neither a record nor an answer.
-pub(super) fn tenants_apart(case: &Case<'_>, events: &[Record], messages: &[Record], findings: &mut Findings) {
+pub(super) fn tenants_apart(
+    case: &Case<'_>,
+    events: &[Record],
+    messages: &[Record],
+    findings: &mut Findings,
+) {
     for record in events.iter().chain(messages) {
         let of = record.subject.as_str().split('.').nth(1).unwrap_or_default();
         let says = match record.subject.as_str().split('.').next() {

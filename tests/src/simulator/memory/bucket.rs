@@ -146,9 +146,7 @@ impl KeyValue for MemoryBucket {
     }
 
     async fn delete(&self, key: &Subject, expect: Expect) -> Result<(), KvError> {
-        self.buckets()?
-            .change(self.bucket, key, expect, None)
-            .map(|_| ())
+        self.buckets()?.change(self.bucket, key, expect, None).map(|_| ())
     }
 
     async fn scan(&self, prefix: Option<&Subject>) -> Result<Vec<Entry>, KvError> {

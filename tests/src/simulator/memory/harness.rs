@@ -10,25 +10,36 @@ use broker::{AppendError, Appended, Engine, NewRecord};
 use tokio::sync::Mutex;
 
 use super::{Clock, Manner, Memory, Storage};
+use crate::simulator::network::{Line, Network, Weather};
+use crate::simulator::{Chance, Connection, Trace};
 
 /// One installation in memory.
 #[derive(Debug)]
 pub struct MemoryHarness {
     storage: Arc<Storage>,
-    opened: Mutex<Option<Arc<Memory>>>,
+    /// What lies between, if anything does.
+    network: Option<Arc<Network>>,
+    opened: Mutex<Option<Arc<dyn Engine>>>,
 }
 
 impl MemoryHarness {
     /// An empty installation, by the machine's clock.
-    #[expect(
-        clippy::new_without_default,
-        reason = "it starts a clock, as no default does"
-    )]
-    pub fn new() -> Self {
+    pub fn near() -> Self {
         let clock = Clock::showing(SystemTime::now());
         Self {
             storage: Arc::new(Storage::new(&Layout::default(), clock, Manner::default())),
+            network: None,
             opened: Mutex::default(),
+        }
+    }
+
+    /// One that is reached over a network on which nothing goes wrong.
+    pub fn distant() -> Self {
+        let trace = Trace::new(Clock::showing(SystemTime::now()), false);
+        let network = Network::new(Chance::of(0), Weather::calm(), trace);
+        Self {
+            network: Some(Arc::new(network)),
+            ..Self::near()
         }
     }
 }
@@ -40,7 +51,14 @@ impl Harness for MemoryHarness {
         if let Some(before) = opened.take() {
             before.close().await;
         }
-        let engine = Arc::new(Memory::open(&self.storage, layout));
+        let memory = Arc::new(Memory::open(&self.storage, layout));
+        let engine: Arc<dyn Engine> = match &self.network {
+            None => memory,
+            Some(network) => {
+                let line = Line::new(Arc::clone(network), "process".to_owned());
+                Arc::new(Connection::new(Arc::clone(&self.storage), memory, Arc::new(line)))
+            }
+        };
         *opened = Some(Arc::clone(&engine));
         engine
     }

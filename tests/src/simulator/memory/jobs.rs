@@ -224,8 +224,7 @@ impl State {
     }
 
     fn unbury(&mut self, tenant: &Token, lane: &Token, id: &Token) -> Option<DeadLetter> {
-        let same =
-            |letter: &Job| letter.tenant == *tenant && letter.lane == *lane && letter.id == *id;
+        let same = |letter: &Job| letter.tenant == *tenant && letter.lane == *lane && letter.id == *id;
         let cursor = self
             .letters
             .iter()

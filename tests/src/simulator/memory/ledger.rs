@@ -184,7 +184,8 @@ impl State {
         manner: Manner,
     ) -> Result<Vec<Appended>, AppendError> {
         self.appends += 1;
-        let known = |known: &mut Known| now.duration_since(known.since).unwrap_or_default() < manner.remembers;
+        let known =
+            |known: &mut Known| now.duration_since(known.since).unwrap_or_default() < manner.remembers;
         if manner.remembers < Duration::MAX {
             self.ids.retain(|_, id| known(id));
         }
@@ -219,7 +220,10 @@ impl State {
                 });
             }
         }
-        Ok(records.into_iter().map(|record| self.place(record, now)).collect())
+        Ok(records
+            .into_iter()
+            .map(|record| self.place(record, now))
+            .collect())
     }
 
     fn place(&mut self, record: NewRecord, now: SystemTime) -> Appended {

@@ -103,9 +103,7 @@ impl Follower {
             }
             let grown = awaiting(self.ledger.grown());
             self.gate.pass().map_err(ReadError::Unavailable)?;
-            let page = self
-                .ledger
-                .read(self.after, u64::MAX, self.filter.as_ref(), PAGE);
+            let page = self.ledger.read(self.after, u64::MAX, self.filter.as_ref(), PAGE);
             if page.is_empty() {
                 grown.await;
             }
