@@ -9,7 +9,7 @@
 //! 3. [`writing`] runs the command side: [`client`]s ask [`gateway`]s, which crash now and then, for [`deed`]s.
 //! 4. `judge` reads what the storage has in the end and holds it against what clients heard.
 //!
-//! What is broken on purpose ([`memory::Trust`], [`client::Fault`]) shows that the judge sees it.
+//! What is broken on purpose ([`memory::Breach`], [`client::Fault`]) shows that the judge sees it.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +39,7 @@ pub use trace::Trace;
 pub use world::World;
 
 use client::Entry;
+use judge::Findings;
 
 /// What a run can take of its own time before it counts as stuck.
 const LONGEST: Duration = Duration::from_hours(12);
@@ -55,7 +56,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn of(world: &World, entries: &[Entry], findings: Vec<String>) -> Self {
+    fn of(world: &World, entries: &[Entry], findings: Findings) -> Self {
         let mut tally = BTreeMap::new();
         let mut count = |what, number| *tally.entry(what).or_default() += number;
         for tried in entries.iter().flat_map(|entry| &entry.tries) {
@@ -63,8 +64,9 @@ impl Outcome {
         }
         count("records", world.ledger(Log::Events(0)).records().len() as u64);
         count("messages", world.ledger(Log::Messages(0)).records().len() as u64);
+        count("overtaken", findings.overtaken);
         Self {
-            findings,
+            findings: findings.broken,
             trace: world.network.trace.hash(),
             tally,
         }
@@ -81,7 +83,10 @@ impl Outcome {
 
 /// Runs a scenario of one seed, on a runtime of its own whose clock stands still while anybody works.
 pub fn simulate(scenario: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return Outcome::ended(format!("there is no runtime: {error}")),

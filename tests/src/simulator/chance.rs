@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+/// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 ///
 /// Written out here and not taken from a crate: a seed that failed must fail in the same way after every update.
 #[derive(Debug, Clone)]

@@ -1,6 +1,5 @@
 //! Clients: they want things done once, and ask until they know.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use domain::Timestamp;
@@ -66,8 +65,8 @@ pub struct Try {
 
 /// Does one thing after the other.
 pub async fn live(
-    world: Arc<World>,
-    gateways: Arc<Vec<Gateway>>,
+    world: &World,
+    gateways: &[Gateway],
     name: String,
     deeds: Vec<Deed>,
     habits: Habits,
@@ -76,7 +75,7 @@ pub async fn live(
     let mut entries = Vec::with_capacity(deeds.len());
     for deed in deeds {
         sleep(chance.millis(0, habits.pause)).await;
-        entries.push(insist(&world, &gateways, &name, deed, habits, &mut chance).await);
+        entries.push(insist(world, gateways, &name, deed, habits, &mut chance).await);
     }
     entries
 }

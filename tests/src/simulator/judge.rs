@@ -31,18 +31,24 @@ pub(super) struct Case<'a> {
     pub(super) probes: &'a [Entry],
 }
 
-/// What was found broken, in words; empty when all is as promised.
+/// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<String>);
+pub(super) struct Findings {
+    /// What is broken, in words; empty when all is as promised.
+    pub(super) broken: Vec<String>,
+    /// Refusals that were not the last word, since a replica that lags had given them, or of two tries at once the other
+    /// came later.
+    pub(super) overtaken: u64,
+}
 
 impl Findings {
     fn add(&mut self, what: std::fmt::Arguments<'_>) {
-        self.0.push(what.to_string());
+        self.broken.push(what.to_string());
     }
 }
 
 /// Judges a run.
-pub(super) async fn judge(case: &Case<'_>) -> Vec<String> {
+pub(super) async fn judge(case: &Case<'_>) -> Findings {
     let mut findings = Findings::default();
     let events = case.world.ledger(Log::Events(0)).records();
     let messages = case.world.ledger(Log::Messages(0)).records();
@@ -62,7 +68,7 @@ pub(super) async fn judge(case: &Case<'_>) -> Vec<String> {
             ));
         }
     }
-    findings.0
+    findings
 }
 
 /// Every commit on users, with its events.

@@ -24,7 +24,7 @@ mod log;
 mod queue;
 
 pub use harness::MemoryHarness;
-pub use ledger::{Ledger, Manner, Trust};
+pub use ledger::{Breach, Ledger, Manner};
 
 use bucket::{Buckets, MemoryBucket};
 use jobs::Jobs;

@@ -3,8 +3,8 @@
 //! Every call draws its fate here, from the run's seed: how long it takes, whether it arrives, whether its answer
 //! does. All of it is within what the ports' contracts allow; nothing a caller may rely on is broken.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -178,7 +178,7 @@ impl Network {
 /// One process's line to its storage. Cut, nothing on it is ever answered: so it looks to what a crash left running.
 #[derive(Debug)]
 pub struct Line {
-    pub(super) network: std::sync::Arc<Network>,
+    pub(super) network: Arc<Network>,
     pub(super) name: String,
     cut: AtomicBool,
     severed: Notify,
@@ -186,7 +186,7 @@ pub struct Line {
 
 impl Line {
     /// A line under the name of its process.
-    pub fn new(network: std::sync::Arc<Network>, name: String) -> Self {
+    pub fn new(network: Arc<Network>, name: String) -> Self {
         Self {
             network,
             name,

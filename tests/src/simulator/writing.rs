@@ -16,7 +16,7 @@ use super::client::{Entry, Fault, Habits, insist, live};
 use super::deed::{Deed, What};
 use super::gateway::Gateway;
 use super::judge::{self, Case};
-use super::memory::{Manner, Trust};
+use super::memory::{Breach, Manner};
 use super::network::Weather;
 use super::{Chance, Outcome, World};
 
@@ -27,7 +27,7 @@ const SETTLED: Duration = Duration::from_mins(2);
 #[derive(Debug, Clone, Copy)]
 pub struct Breakage {
     /// Of the logs.
-    pub trust: Trust,
+    pub breach: Breach,
     /// Of the callers.
     pub fault: Fault,
 }
@@ -35,7 +35,7 @@ pub struct Breakage {
 impl Breakage {
     /// Nothing.
     pub const NONE: Self = Self {
-        trust: Trust::Kept,
+        breach: Breach::None,
         fault: Fault::None,
     };
 }
@@ -70,7 +70,7 @@ impl Plan {
             gated: chance.below(3) == 0,
             life: (chance.below(3) > 0).then(|| chance.between(100, 5_000)),
             manner: Manner {
-                trust: breakage.trust,
+                breach: breakage.breach,
                 remembers: if long {
                     Duration::from_mins(2)
                 } else {
@@ -111,8 +111,7 @@ pub async fn run(seed: u64, breakage: Breakage, aloud: bool) -> Outcome {
                 format!("client{number}.{client}"),
                 deeds(&world, &plan, tenant, own.clone()),
             );
-            let (world, gateways) = (Arc::clone(&world), Arc::clone(&gateways));
-            clients.push(live(world, gateways, name, deeds, plan.habits, own));
+            clients.push(live(&world, &gateways, name, deeds, plan.habits, own));
         }
     }
     let crashes = plan.life.map(|life| {

@@ -1,7 +1,7 @@
 //! Positive controls: what is broken on purpose is seen, within so many seeds.
 
 use tests::simulator::client::Fault;
-use tests::simulator::memory::Trust;
+use tests::simulator::memory::Breach;
 use tests::simulator::simulate;
 use tests::simulator::writing::{Breakage, run};
 
@@ -22,9 +22,9 @@ fn assert_seen(breakage: Breakage, because: &str) {
     );
 }
 
-fn log(trust: Trust) -> Breakage {
+fn log(breach: Breach) -> Breakage {
     Breakage {
-        trust,
+        breach,
         ..Breakage::NONE
     }
 }
@@ -38,22 +38,22 @@ fn callers(fault: Fault) -> Breakage {
 
 #[test]
 fn a_log_that_ignores_expectations_is_seen() {
-    assert_seen(log(Trust::IgnoresExpectations), "goes from version");
+    assert_seen(log(Breach::IgnoresExpectations), "goes from");
 }
 
 #[test]
 fn a_log_that_acknowledges_without_storing_is_seen() {
-    assert_seen(log(Trust::ForgetsAppends), "was answered");
+    assert_seen(log(Breach::ForgetsAppends), "was answered");
 }
 
 #[test]
 fn a_log_that_stores_repetitions_is_seen() {
-    assert_seen(log(Trust::StoresRepetitions), "records of");
+    assert_seen(log(Breach::StoresRepetitions), "records of");
 }
 
 #[test]
 fn a_log_that_stores_appends_in_part_is_seen() {
-    assert_seen(log(Trust::StoresInPart), "claimed by");
+    assert_seen(log(Breach::StoresInPart), "claimed by");
 }
 
 #[test]

@@ -9,18 +9,16 @@ use crate::seeds::every;
 /// owner, and nobody sees another's.
 #[test]
 fn the_command_side_keeps_its_word() {
-    let tally = every("the command side", 1_500, |seed, aloud| {
+    let tally = every("the command side", 1_000, |seed, aloud| {
         simulate(run(seed, Breakage::NONE, aloud))
     });
-    println!("{tally:?}");
     // What never comes to pass is not tested.
     for what in [
         "done", "no", "not now", "unknown", "silence", "seen", "records", "messages",
     ] {
-        let often = tally.get(what).copied().unwrap_or_default();
-        assert!(
-            often > 0 || tally.is_empty(),
-            "no seed ever came to `{what}`: {tally:?}"
-        );
+        let often = tally
+            .as_ref()
+            .map(|tally| tally.get(what).copied().unwrap_or_default());
+        assert!(often != Some(0), "no seed ever came to `{what}`");
     }
 }

@@ -42,6 +42,11 @@ pub(super) fn happened(case: &Case<'_>, events: &[Record], messages: &[Record], 
             .collect();
         // What stands there of the deed: as many records as it has parts, where it happened once.
         let (parts, count) = (entry.deed.message_ids().len(), found.len());
+        let refused = entry
+            .tries
+            .iter()
+            .any(|tried| matches!(tried.heard, Heard::No(_)));
+        findings.overtaken += u64::from(refused && count > 0);
         match verdict(case, entry, findings) {
             Verdict::Done(places) if count == parts => {
                 for (record, place) in found.iter().zip(places) {

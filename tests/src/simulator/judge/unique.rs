@@ -35,10 +35,18 @@ pub(super) fn one_owner(events: &[Record], findings: &mut Findings) {
         {
             let before = match &claim.holder {
                 Some(holder) => claims.insert(subject, holder.clone()),
-                None => claims.remove(subject).xor(Some(String::new())),
+                None => claims.remove(subject),
             };
-            if let Some(before) = before.filter(|before| Some(before) != claim.holder.as_ref()) {
-                findings.add(format_args!("{subject} goes from {before} to {:?}", claim.holder));
+            let in_turn = match (&before, &claim.holder) {
+                (Some(before), Some(holder)) => before == holder,
+                (None, None) => false,
+                (Some(_), None) | (None, Some(_)) => true,
+            };
+            if !in_turn {
+                findings.add(format_args!(
+                    "{subject} goes from {before:?} to {:?}",
+                    claim.holder
+                ));
             }
         }
         let Ok(commit) = Commit::decode(&record.payload) else {

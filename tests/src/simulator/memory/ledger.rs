@@ -15,10 +15,10 @@ const LIMIT: usize = 1 << 20;
 
 /// What a log can be made to break, so that the checks can show that they see it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Trust {
+pub enum Breach {
     /// Nothing.
     #[default]
-    Kept,
+    None,
     /// It stores an append whatever the append expects.
     IgnoresExpectations,
     /// It acknowledges every eleventh append without storing it.
@@ -33,7 +33,7 @@ pub enum Trust {
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
     /// Which of them it breaks.
-    pub trust: Trust,
+    pub breach: Breach,
     /// How long a log knows the id of a record again; the contract asks for two minutes.
     pub remembers: Duration,
 }
@@ -42,7 +42,7 @@ impl Default for Manner {
     /// All of them, and for ever.
     fn default() -> Self {
         Self {
-            trust: Trust::Kept,
+            breach: Breach::None,
             remembers: Duration::MAX,
         }
     }
@@ -189,13 +189,12 @@ impl State {
         if manner.remembers < Duration::MAX {
             self.ids.retain(|_, id| known(id));
         }
-        match manner.trust {
-            Trust::Kept => {}
-            Trust::IgnoresExpectations => records.iter_mut().for_each(|record| record.expect = None),
-            Trust::ForgetsAppends if self.appends.is_multiple_of(11) => return Ok(self.pretend(&records)),
-            Trust::ForgetsAppends => {}
-            Trust::StoresRepetitions => self.ids.clear(),
-            Trust::StoresInPart => {
+        match manner.breach {
+            Breach::IgnoresExpectations => records.iter_mut().for_each(|record| record.expect = None),
+            Breach::ForgetsAppends if self.appends.is_multiple_of(11) => return Ok(self.pretend(&records)),
+            Breach::None | Breach::ForgetsAppends => {}
+            Breach::StoresRepetitions => self.ids.clear(),
+            Breach::StoresInPart => {
                 let appended = self.pretend(&records);
                 let kept = records.split_off(records.len() - 1);
                 self.store(kept, now)?;
