@@ -24,6 +24,18 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseToken(pub(crate) String);
 
+impl LeaseToken {
+    /// For an engine: what it will recognise the lease by.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// For the engine that made it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A job in a worker's hands until `expires`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {

@@ -63,14 +63,11 @@ pub(crate) async fn records(
             .map_err(|error| CommitError::Unwritable(Box::new(error)))?;
         let (sequence, held_by) = present(log, &subject).await?;
         let take = matches!(claim, Claim::Take { .. });
-        if !changes(take, held_by.as_deref(), holder).ok_or(CommitError::Taken(kind))? {
-            continue;
-        }
         let record = ClaimRecord {
             v: ClaimRecord::VERSION,
             tenant: tenant.to_string(),
             kind: kind.to_owned(),
-            holder: take.then(|| holder.to_owned()),
+            holder: holds_then(take, held_by, holder).ok_or(CommitError::Taken(kind))?,
         };
         records.push(NewRecord {
             subject,
@@ -108,12 +105,15 @@ async fn present(log: &dyn EventLog, subject: &Subject) -> Result<(u64, Option<S
     Ok((record.sequence, claim.holder))
 }
 
-/// Whether taking a value, or giving it back, changes who holds it; none where another has what is to be taken.
-fn changes(take: bool, held_by: Option<&str>, holder: &str) -> Option<bool> {
+/// Who holds a value after it was taken or given back; none where another has what is to be taken.
+///
+/// That is written down even where it changes nothing: what was read may be behind, and only the append's expectation
+/// proves that the value is ours still, or is not ours to give back.
+fn holds_then(take: bool, held_by: Option<String>, holder: &str) -> Option<Option<String>> {
     match held_by {
         Some(other) if take && other != holder => None,
-        // What is held already need not be taken; what is not ours is not ours to give back.
-        Some(other) => Some(!take && other == holder),
-        None => Some(take),
+        _ if take => Some(Some(holder.to_owned())),
+        Some(own) if own == holder => Some(None),
+        other => Some(other),
     }
 }

@@ -17,10 +17,6 @@ use crate::gate::Passage;
 use crate::snapshots::Snapshots;
 use crate::{ClaimKey, Context, Error, LoadError, SHARD, TenantStore, claims, metrics};
 
-/// How many commands can be under way at once, at most: aggregates share these turns by the hash of their subject.
-/// Many more than there are commands, so that two of different aggregates seldom wait for each other.
-const TURNS: usize = 16_384;
-
 /// How the dispatcher is set.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,6 +26,9 @@ pub struct Settings {
     pub cached_aggregates: u64,
     /// How often a command is decided before it is given up as [`Error::Contended`].
     pub attempts: u32,
+    /// How many commands can be under way at once, at most: aggregates share these turns by the hash of their subject.
+    /// Many more than there are commands, so that two of different aggregates seldom wait for each other.
+    pub turns: usize,
 }
 
 impl Settings {
@@ -39,6 +38,7 @@ impl Settings {
             claim_key,
             cached_aggregates: 100_000,
             attempts: 10,
+            turns: 16_384,
         }
     }
 }
@@ -104,7 +104,7 @@ impl Dispatcher {
             snapshots: Snapshots::new(engine.bucket(Bucket::Snapshots)),
             claim_key: settings.claim_key,
             attempts: settings.attempts.max(1),
-            turns: (0..TURNS).map(|_| Mutex::default()).collect(),
+            turns: (0..settings.turns.max(1)).map(|_| Mutex::default()).collect(),
             passage: None,
         }
     }
@@ -191,7 +191,8 @@ impl Dispatcher {
         };
         for attempt in 1..=self.attempts {
             // Asked after the state was read, so that what the state has of this command is found.
-            if repeated && let Some(receipt) = store.find::<A>(id, &meta.command_id).await? {
+            if repeated && let Some(receipt) = store.find::<A>(id, &meta.command_id, context.sequence).await?
+            {
                 return Ok(receipt);
             }
             match try_once(&store, context, command.clone(), &meta).await {
@@ -201,14 +202,14 @@ impl Dispatcher {
                 Err(Tried::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
                 // Another repetition may have been stored meanwhile, from another version than this one was decided on.
                 Ok(context) if repeated => {
-                    let found = store.find::<A>(id, &meta.command_id).await;
+                    let found = store.find::<A>(id, &meta.command_id, context.sequence).await;
                     return Ok(found.ok().flatten().unwrap_or_else(|| receipt(&context)));
                 }
                 Ok(context) | Err(Tried::Nothing(context)) => return Ok(receipt(&context)),
                 Err(Tried::Failed(CommitError::Conflict)) => {
                     ::metrics::counter!(metrics::CONFLICTS, "aggregate" => A::TYPE).increment(1);
                     tracing::debug!(%subject, attempt, "the aggregate changed meanwhile; deciding again");
-                    tokio::time::sleep(pause(attempt)).await;
+                    tokio::time::sleep(pause(attempt, &meta.command_id)).await;
                 }
                 Err(Tried::Failed(error)) => return Err(failure(error)),
             }
@@ -227,7 +228,7 @@ impl Dispatcher {
         call: &Call,
     ) -> Result<Option<Receipt>, LoadError> {
         if call.repeated {
-            self.store(tenant).find::<A>(id, &call.meta.command_id).await
+            self.store(tenant).find::<A>(id, &call.meta.command_id, 0).await
         } else {
             Ok(None)
         }
@@ -268,13 +269,17 @@ impl Dispatcher {
 /// The longest pause between two decisions.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The pause after the n-th conflict: anything up to a bound that doubles from a millisecond. Two processes on one
-/// aggregate would otherwise meet again and again.
-pub(crate) fn pause(attempt: u32) -> Duration {
+/// The pause after a command's n-th conflict: anything up to a bound that doubles from a millisecond. Two processes on
+/// one aggregate would otherwise meet again and again. It is drawn from the command's id, so that the same commands take
+/// the same time whenever they meet in the same way.
+pub(crate) fn pause(attempt: u32, command_id: &str) -> Duration {
     let bound = Duration::from_millis(1)
         .saturating_mul(2_u32.saturating_pow(attempt - 1))
         .min(LONGEST_PAUSE);
-    bound.mul_f64(rand::random())
+    let mut hasher = DefaultHasher::new();
+    (command_id, attempt).hash(&mut hasher);
+    let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(hasher.finish() % nanos.saturating_add(1))
 }
 
 /// Why one decision did not lead to an append.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::{Appended, EventLog, Filter, NewRecord, Record, Subject};
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
@@ -16,6 +17,10 @@ use crate::{Receipt, SHARD};
 
 /// Records read at a time. A history that fills a page may have a snapshot worth asking for.
 const PAGE: usize = 250;
+
+/// How long a replica that is behind is left to catch up before it is asked again, and how often.
+const REPLICA_WAIT: Duration = Duration::from_millis(20);
+const REPLICA_WAITS: u32 = 50;
 
 /// The key of `cqrs_es` metadata under which a commit's [`Meta`] travels, as JSON.
 const META: &str = "meta";
@@ -106,25 +111,38 @@ impl TenantStore {
         Ok(context)
     }
 
-    /// The receipt of a command that is in the aggregate's history, if it is.
+    /// The receipt of a command that is in the aggregate's history, if it is. The history is read up to `seen` at least,
+    /// where the aggregate's state was read to: another replica may answer now, and not know yet what that one knew.
     pub(crate) async fn find<A: Root>(
         &self,
         id: &str,
         command_id: &str,
+        seen: u64,
     ) -> Result<Option<Receipt>, LoadError> {
         let subject = self.subject::<A>(id)?;
         let filter = Filter::exactly(&subject);
         let message_id = message_id(&self.tenant, command_id);
-        let mut after = 0;
+        let (mut after, mut waits) = (0, 0);
         loop {
             let records = self.log.read(after, Some(&filter), PAGE).await?;
             if let Some(found) = records.iter().find(|record| record.message_id == message_id) {
                 return receipt_of(&subject, found).map(Some);
             }
-            match records.last() {
-                Some(last) if records.len() == PAGE => after = last.sequence,
-                _ => return Ok(None),
+            let full = records.len() == PAGE;
+            after = records.last().map_or(after, |last| last.sequence);
+            if full {
+                continue;
             }
+            if after >= seen {
+                return Ok(None);
+            }
+            if waits == REPLICA_WAITS {
+                return Err(LoadError::Unavailable(
+                    "the replicas of the log are far behind".into(),
+                ));
+            }
+            waits += 1;
+            tokio::time::sleep(REPLICA_WAIT).await;
         }
     }
 

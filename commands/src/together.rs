@@ -71,15 +71,15 @@ impl Dispatcher {
             // What the cache remembers is good for the first try only, and never for a refusal.
             let from_cache = attempt == 1;
             let decided = async {
-                let first = self.decide::<A>(&store, &first, from_cache).await?;
-                let first = first.map_err(|error| Error::Rejected(Either::First(error)));
-                let second = self.decide::<B>(&store, &second, from_cache).await?;
-                let second = second.map_err(|error| Error::Rejected(Either::Second(error)));
-                Ok::<_, LoadError>((first, second))
+                let (ours, one) = self.decide::<A>(&store, &first, from_cache).await?;
+                let one = one.map_err(|error| Error::Rejected(Either::First(error)));
+                let (theirs, other) = self.decide::<B>(&store, &second, from_cache).await?;
+                let other = other.map_err(|error| Error::Rejected(Either::Second(error)));
+                Ok::<_, LoadError>(((ours, theirs), (one, other)))
             };
-            let decided = decided.await?;
+            let (seen, decided) = decided.await?;
             // Asked after the states were read, so that what they have of these commands is found.
-            if let Some(receipts) = self.happened(&store, &first, &second).await? {
+            if let Some(receipts) = self.happened(&store, &first, &second, seen).await? {
                 return Ok(receipts);
             }
             let (
@@ -112,7 +112,7 @@ impl Dispatcher {
                         ::metrics::counter!(metrics::CONFLICTS, "aggregate" => aggregate).increment(1);
                     }
                     tracing::debug!(%one, %other, attempt, "one of two changed meanwhile; deciding again");
-                    tokio::time::sleep(pause(attempt)).await;
+                    tokio::time::sleep(pause(attempt, &first.meta.meta.command_id)).await;
                 }
                 Err(error) => return Err(failure(error)),
             }
@@ -121,18 +121,24 @@ impl Dispatcher {
     }
 
     /// The receipts of two commands that are repeated, where they happened: as one append, so that one record tells
-    /// of both. That one of them changed nothing leaves no record; its receipt is then its aggregate's last.
+    /// of both. That one of them changed nothing leaves no record; its receipt is then its aggregate's last. `seen` is
+    /// where the aggregates' states were read to.
     async fn happened<A: Root, B: Root>(
         &self,
         store: &TenantStore,
         first: &Order<'_, A>,
         second: &Order<'_, B>,
+        seen: (u64, u64),
     ) -> Result<Option<(Receipt, Receipt)>, LoadError> {
         if !(first.meta.repeated || second.meta.repeated) {
             return Ok(None);
         }
-        let ours = store.find::<A>(first.id, &first.meta.meta.command_id).await?;
-        let theirs = store.find::<B>(second.id, &second.meta.meta.command_id).await?;
+        let ours = store
+            .find::<A>(first.id, &first.meta.meta.command_id, seen.0)
+            .await?;
+        let theirs = store
+            .find::<B>(second.id, &second.meta.meta.command_id, seen.1)
+            .await?;
         if ours.is_none() && theirs.is_none() {
             return Ok(None);
         }
@@ -147,27 +153,29 @@ impl Dispatcher {
         Ok(Some((ours, theirs)))
     }
 
+    /// What an aggregate decides, and the sequence that its state was read up to.
     async fn decide<A: Root>(
         &self,
         store: &TenantStore,
         order: &Order<'_, A>,
         from_cache: bool,
-    ) -> Result<Result<Decided<A>, A::Error>, LoadError> {
+    ) -> Result<(u64, Result<Decided<A>, A::Error>), LoadError> {
         let subject = store.subject::<A>(order.id)?;
         let cached = self.cache.get::<A>(subject.as_str()).map(|(context, _)| context);
         let mut context = match cached.filter(|_| from_cache) {
             Some(context) => context,
             None => store.load(order.id).await?,
         };
-        let sink = EventSink::default();
+        let (seen, sink) = (context.sequence, EventSink::default());
         let handled = context.aggregate.handle(order.command.clone(), &(), &sink).await;
-        Ok(match handled {
+        let decided = match handled {
             Ok(()) => Ok(Decided {
                 context,
                 events: sink.collect().await,
             }),
             Err(rejection) => Err(rejection),
-        })
+        };
+        Ok((seen, decided))
     }
 }
 

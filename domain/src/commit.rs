@@ -41,6 +41,17 @@ fn first_version(bytes: &[u8]) -> Option<u8> {
     }
 }
 
+/// How deep a record may be nested. JSON that a client sends goes half as deep; one that goes deeper was written by
+/// another program, and must not use up the stack of whoever reads it.
+const MAX_DEPTH: usize = 256;
+
+/// Reads MessagePack that is not nested deeper than any record of ours.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(MAX_DEPTH);
+    T::deserialize(&mut deserializer)
+}
+
 pub(crate) fn decode_record<T: DeserializeOwned>(bytes: &[u8], known: u8) -> Result<T, DecodeError> {
     #[derive(Deserialize)]
     struct Version {
@@ -48,12 +59,12 @@ pub(crate) fn decode_record<T: DeserializeOwned>(bytes: &[u8], known: u8) -> Res
     }
     let found = match first_version(bytes) {
         Some(found) => found,
-        None => rmp_serde::from_slice::<Version>(bytes)?.v,
+        None => read::<Version>(bytes)?.v,
     };
     if found > known {
         return Err(DecodeError::Newer { found, known });
     }
-    Ok(rmp_serde::from_slice(bytes)?)
+    Ok(read(bytes)?)
 }
 
 /// One event inside a commit.

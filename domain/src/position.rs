@@ -76,9 +76,10 @@ impl FromStr for Position {
     }
 }
 
-/// Integers without the sign that `parse` would allow.
+/// Integers without the sign and the leading zeros that `parse` would allow: a position has one form.
 fn digits<T: FromStr>(text: &str) -> Result<T, InvalidPosition> {
-    if !text.bytes().all(|b| b.is_ascii_digit()) {
+    let padded = text.len() > 1 && text.starts_with('0');
+    if padded || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(InvalidPosition);
     }
     text.parse().map_err(|_| InvalidPosition)
@@ -108,7 +109,7 @@ mod tests {
             assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
         }
         for text in [
-            "", "e-1", "x0-1", "e0", "e0-", "e0-+1", "e65536-1", "e0-1-1", "e0--1", "ä0-1",
+            "", "e-1", "x0-1", "e0", "e0-", "e0-+1", "e65536-1", "e0-1-1", "e0--1", "ä0-1", "e00-1", "e0-01",
         ] {
             assert_eq!(
                 text.parse::<Position>(),

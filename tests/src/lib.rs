@@ -4,6 +4,8 @@
 //! own on it. [`nats`] is the other; a test has one to itself. [`proxy`] stands before a server and spoils what
 //! passes. [`service`] is the service under test, [`http`] a client of its API, [`receiver`] the far end of its
 //! webhooks, which speaks TLS by [`tls`] and is found by [`hosts`], and [`sample`] real events to publish. [`bench`] is the benchmark program.
+//!
+//! [`simulator`] needs no server: it runs parts of the service on ports in memory that fail as a seed says.
 
 pub mod bench;
 pub mod hosts;
@@ -14,5 +16,6 @@ pub mod proxy;
 pub mod receiver;
 pub mod sample;
 pub mod service;
+pub mod simulator;
 pub mod tls;
 pub mod tools;

@@ -7,6 +7,7 @@
 
 mod executing;
 mod installation;
+mod lagging;
 mod loading;
 mod publishing;
 mod together;

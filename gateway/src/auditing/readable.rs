@@ -8,9 +8,15 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
-/// A record's bytes as JSON; null where they are not MessagePack.
+/// How deep a record may be nested: twice as deep as any that Tidings writes. An export comes from somewhere else, and
+/// must not use up the stack of whoever looks at it.
+const MAX_DEPTH: usize = 256;
+
+/// A record's bytes as JSON; null where they are not MessagePack, or nested too deep.
 pub(super) fn readable(bytes: &[u8]) -> Value {
-    rmp_serde::from_slice::<Readable>(bytes).map_or(Value::Null, |readable| readable.0)
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(MAX_DEPTH);
+    Readable::deserialize(&mut deserializer).map_or(Value::Null, |readable| readable.0)
 }
 
 struct Readable(Value);
@@ -101,6 +107,16 @@ mod tests {
     fn golden(name: &str) -> Vec<u8> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/records");
         std::fs::read(format!("{folder}/{name}.msgpack")).unwrap()
+    }
+
+    #[test]
+    fn a_bottomless_record_is_not_followed_down() {
+        // A list of a list of a list …, and null in the end.
+        let nested = |depth: usize| [&vec![0x91; depth][..], &[0xc0]].concat();
+        assert!(readable(&nested(200)).is_array());
+        for depth in [1_000, 100_000] {
+            assert_eq!(readable(&nested(depth)), Value::Null);
+        }
     }
 
     #[test]

@@ -1,0 +1,186 @@
+//! A log of events whose next reads are answered, when told so, by replicas that have come only so far: what the port
+//! allows, and what a dispatcher must bear.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use broker::layout::{Bucket, Layout, Log};
+use broker::{
+    AppendError, Appended, DeadLetters, Engine, EventLog, Filter, Finding, KeyValue, LogState, NewRecord,
+    ReadError, Record, RecordStream, Subject, WorkQueue,
+};
+use commands::{Call, ClaimKey, Dispatcher, Error, Settings};
+use domain::user::{User, UserCommand};
+
+use crate::installation::{Installation, email, meta, register, tenant, user};
+
+/// The end of each replica that answers next; none: it is not behind. Afterwards none is.
+type Horizons = Arc<Mutex<VecDeque<Option<u64>>>>;
+
+#[derive(Debug)]
+struct Lagging {
+    engine: Arc<dyn Engine>,
+    horizons: Horizons,
+}
+
+#[async_trait]
+impl Engine for Lagging {
+    fn name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    fn layout(&self) -> &Layout {
+        self.engine.layout()
+    }
+
+    fn log(&self, log: Log) -> Arc<dyn EventLog> {
+        Arc::new(LaggingLog {
+            log: self.engine.log(log),
+            horizons: Arc::clone(&self.horizons),
+        })
+    }
+
+    fn queue(&self) -> Arc<dyn WorkQueue> {
+        self.engine.queue()
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        self.engine.dead_letters()
+    }
+
+    fn bucket(&self, bucket: Bucket) -> Arc<dyn KeyValue> {
+        self.engine.bucket(bucket)
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.engine.examine().await
+    }
+
+    async fn close(&self) {
+        self.engine.close().await;
+    }
+}
+
+#[derive(Debug)]
+struct LaggingLog {
+    log: Arc<dyn EventLog>,
+    horizons: Horizons,
+}
+
+impl LaggingLog {
+    fn horizon(&self) -> u64 {
+        let next = self.horizons.lock().unwrap().pop_front().flatten();
+        next.unwrap_or(u64::MAX)
+    }
+}
+
+#[async_trait]
+impl EventLog for LaggingLog {
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+        self.log.append(records).await
+    }
+
+    async fn read(
+        &self,
+        after: u64,
+        filter: Option<&Filter>,
+        limit: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let horizon = self.horizon();
+        let mut records = self.log.read(after, filter, limit).await?;
+        records.retain(|record| record.sequence <= horizon);
+        Ok(records)
+    }
+
+    async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
+        let horizon = self.horizon();
+        let mut records = self.log.read(0, Some(&Filter::exactly(subject)), 1_000).await?;
+        records.retain(|record| record.sequence <= horizon);
+        Ok(records.pop())
+    }
+
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        self.log.at(sequence).await
+    }
+
+    async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
+        self.log.follow(after, filter).await
+    }
+
+    async fn state(&self) -> Result<LogState, ReadError> {
+        self.log.state().await
+    }
+}
+
+/// A process that knows nothing yet, whose next reads are answered so.
+fn dispatcher(installation: &Installation, horizons: &[Option<u64>]) -> Dispatcher {
+    let engine = Lagging {
+        engine: Arc::clone(&installation.engine),
+        horizons: Arc::new(Mutex::new(horizons.iter().copied().collect())),
+    };
+    Dispatcher::new(&engine, Settings::new(ClaimKey::new([7; 32])))
+}
+
+/// The aggregate is loaded from one replica and the command looked for in another, which does not have it yet: the user
+/// is registered, but not by whom is known. That is no reason to refuse a request its own success.
+#[tokio::test]
+async fn a_repetition_is_found_though_a_replica_is_behind() {
+    let installation = Installation::new().await;
+    let (tenant, user) = (tenant(), user());
+    let (id, command) = (user.as_str(), meta("RegisterUser"));
+    let first = installation
+        .dispatcher()
+        .execute::<User>(&tenant, id, register("ada@example.org"), command.clone())
+        .await
+        .unwrap();
+    let again = Call {
+        meta: command,
+        repeated: true,
+    };
+    let again = dispatcher(&installation, &[None, Some(1)])
+        .execute::<User>(&tenant, id, register("ada@example.org"), again)
+        .await;
+    assert_eq!(again.unwrap(), first);
+}
+
+/// A replica that is behind says that an address is still ours which another has meanwhile: that is not believed.
+#[tokio::test]
+async fn an_old_claim_is_not_believed() {
+    let installation = Installation::new().await;
+    let (tenant, ada, bob) = (tenant(), user(), user());
+    let change = |address| UserCommand::Update {
+        email: Some(email(address)),
+        name: None,
+        attributes: None,
+    };
+    let here = installation.dispatcher();
+    let ours = here
+        .execute::<User>(
+            &tenant,
+            ada.as_str(),
+            register("ada@example.org"),
+            meta("Register"),
+        )
+        .await
+        .unwrap();
+    here.execute::<User>(&tenant, ada.as_str(), change("ada@example.net"), meta("Update"))
+        .await
+        .unwrap();
+    here.execute::<User>(
+        &tenant,
+        bob.as_str(),
+        register("ada@example.org"),
+        meta("Register"),
+    )
+    .await
+    .unwrap();
+    // The aggregate is read as it is, both claims as they were when Ada had the address.
+    let old = Some(ours.position.sequence);
+    let back = dispatcher(&installation, &[None, old, old])
+        .execute::<User>(&tenant, ada.as_str(), change("ada@example.org"), meta("Update"))
+        .await;
+    assert!(matches!(back, Err(Error::Taken { kind: "email" })), "{back:?}");
+    let holder = here.holder(&tenant, "email", "ada@example.org").await.unwrap();
+    assert_eq!(holder, Some(format!("user.{bob}")));
+}
