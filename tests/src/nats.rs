@@ -145,6 +145,11 @@ impl NatsServer {
         self.folder.path().join("store")
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::pid)
+    }
+
     /// Sends it a signal by name, as `STOP` and `CONT`.
     pub fn signal(&mut self, signal: &str) -> anyhow::Result<()> {
         self.running
