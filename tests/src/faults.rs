@@ -15,6 +15,7 @@ pub mod cases;
 mod client;
 mod collect;
 mod dice;
+mod disk;
 pub mod evidence;
 pub mod history;
 pub mod oracles;
@@ -97,7 +98,7 @@ pub async fn main(options: Options) -> anyhow::Result<ExitCode> {
                     keep(folder, &name, &outcome.evidence)?;
                 }
                 let verdict = outcome.map(|outcome| outcome.verdict);
-                report.add(case.name, engine, seed, verdict);
+                report.add(case, engine, seed, verdict);
             }
         }
     }

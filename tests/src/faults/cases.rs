@@ -3,12 +3,16 @@
 
 use futures::future::LocalBoxFuture;
 
+use super::oracles::Oracle;
 use super::world::{Setup, World};
+use crate::nats::Sync;
 use crate::service::Engine;
 
 mod links;
 mod nats;
+mod operators;
 mod postgres;
+mod power;
 mod process;
 mod projectors;
 mod receivers;
@@ -25,6 +29,8 @@ pub struct Case {
     pub about: &'static str,
     /// Where it makes sense.
     pub engines: &'static [Engine],
+    /// The promises that it breaks on purpose, to show that this is found; none for a case that must keep them all.
+    pub breaks: &'static [Oracle],
     pub(crate) setup: Setup,
     pub(crate) fault: Fault,
 }
@@ -36,9 +42,17 @@ const EMBEDDED: &[Engine] = &[Engine::Embedded];
 const PLAIN: Setup = Setup {
     links: false,
     postgres: false,
-    env: &[],
+    disk: None,
 };
 const LINKS: Setup = Setup { links: true, ..PLAIN };
+const DISK: Setup = Setup {
+    disk: Some(Sync::Always),
+    ..PLAIN
+};
+const UNSYNCED: Setup = Setup {
+    disk: Some(Sync::Default),
+    ..PLAIN
+};
 const POSTGRES: Setup = Setup {
     postgres: true,
     ..PLAIN
@@ -55,9 +69,15 @@ const fn case(
         name,
         about,
         engines,
+        breaks: &[],
         setup,
         fault,
     }
+}
+
+/// A case that shows what the oracles are worth.
+const fn control(breaks: &'static [Oracle], case: Case) -> Case {
+    Case { breaks, ..case }
 }
 
 /// All cases, in the order in which they run.
@@ -197,7 +217,7 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "replay-kill",
-        "the service is killed in a phase of a replay",
+        "the service is killed in the middle of a replay",
         BOTH,
         PLAIN,
         projectors::kill_replaying,
@@ -215,6 +235,54 @@ pub const CASES: &[Case] = &[
         BOTH,
         PLAIN,
         receivers::noisy_tenant,
+    ),
+    case(
+        "stream-purged",
+        "an operator purges the log, which is noticed and restored",
+        CLUSTER,
+        PLAIN,
+        operators::purge,
+    ),
+    case(
+        "stream-deleted",
+        "an operator deletes the log, which is noticed and restored",
+        CLUSTER,
+        PLAIN,
+        operators::delete,
+    ),
+    case(
+        "disk-damaged",
+        "bytes of the log's file change, which is noticed and restored",
+        CLUSTER,
+        PLAIN,
+        operators::damage,
+    ),
+    case(
+        "power-cut",
+        "NATS loses what its disk was not told to keep (takes root)",
+        CLUSTER,
+        DISK,
+        power::cut,
+    ),
+    control(
+        &[Oracle::O1],
+        case(
+            "control-unsynced",
+            "control: a power cut without syncing loses",
+            CLUSTER,
+            UNSYNCED,
+            power::cut_unsynced,
+        ),
+    ),
+    control(
+        &[Oracle::O5],
+        case(
+            "control-tampered",
+            "control: somebody changes a row of a read model",
+            BOTH,
+            PLAIN,
+            projectors::tamper,
+        ),
     ),
 ];
 

@@ -207,7 +207,7 @@ pub(crate) async fn write(
             4 => caller.rename(&shared, value, keyed).await,
             _ => caller.publish(value, keyed).await,
         }
-        let pause = dice.millis(2..12);
+        let pause = dice.millis(5..30);
         tokio::time::sleep(pause).await;
     }
 }

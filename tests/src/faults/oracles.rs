@@ -112,6 +112,17 @@ impl Verdict {
         self.violations.is_empty()
     }
 
+    /// Whether a run that breaks these promises on purpose was found out in each of them; without any, whether all were
+    /// kept.
+    pub fn is_as_it_must(&self, breaks: &[Oracle]) -> bool {
+        let found = |oracle: &Oracle| {
+            self.violations
+                .iter()
+                .any(|violation| violation.oracle == *oracle)
+        };
+        breaks.iter().all(found) && (self.is_sound() || !breaks.is_empty())
+    }
+
     fn broken(&mut self, oracle: Oracle, what: impl Into<String>) {
         self.violations.push(Violation {
             oracle,

@@ -11,7 +11,7 @@ use crate::service::Engine;
 /// The figures of a case on an engine.
 #[derive(Debug)]
 struct Row {
-    case: String,
+    case: &'static Case,
     engine: Engine,
     seeds: Vec<u64>,
     verdicts: Vec<Verdict>,
@@ -32,11 +32,12 @@ impl Report {
     }
 
     /// Adds a run; an error is one that did not get to its end.
-    pub fn add(&mut self, case: &str, engine: Engine, seed: u64, run: anyhow::Result<Verdict>) {
-        let is_same = |row: &Row| row.case == case && row.engine == engine;
+    pub fn add(&mut self, case: &'static Case, engine: Engine, seed: u64, run: anyhow::Result<Verdict>) {
+        let name = case.name;
+        let is_same = |row: &Row| row.case.name == name && row.engine == engine;
         if !self.rows.last().is_some_and(is_same) {
             self.rows.push(Row {
-                case: case.to_owned(),
+                case,
                 engine,
                 seeds: Vec::new(),
                 verdicts: Vec::new(),
@@ -46,16 +47,19 @@ impl Report {
         let Some(row) = self.rows.last_mut() else { return };
         row.seeds.push(seed);
         let repeat = format!(
-            "repeat it with: faults {case} --engine {} --seed {seed}",
+            "repeat it with: faults {name} --engine {} --seed {seed}",
             engine_name(engine)
         );
         match run {
             Ok(verdict) => {
-                if !verdict.is_sound() {
+                if !verdict.is_as_it_must(case.breaks) {
                     row.failed += 1;
-                    let mut text = format!("{case} on the {} engine:\n", engine_name(engine));
+                    let mut text = format!("{name} on the {} engine:\n", engine_name(engine));
                     for violation in &verdict.violations {
                         writeln!(text, "  {violation}").ok();
+                    }
+                    for oracle in case.breaks {
+                        writeln!(text, "  this must be found broken: {oracle}").ok();
                     }
                     self.failures.push(format!("{text}  {repeat}\n"));
                 }
@@ -65,7 +69,7 @@ impl Report {
                 row.failed += 1;
                 let engine = engine_name(engine);
                 self.failures.push(format!(
-                    "{case} on the {engine} engine did not get to its end: {error:#}\n  {repeat}\n"
+                    "{name} on the {engine} engine did not get to its end: {error:#}\n  {repeat}\n"
                 ));
             }
         }
@@ -149,12 +153,14 @@ impl Row {
             let times = self.verdicts.iter().filter_map(of).collect();
             median_and_max(times)
         };
-        let verdict = match self.failed {
-            0 => "kept".to_owned(),
-            failed => format!("BROKEN in {failed}"),
+        let verdict = match (self.failed, self.case.breaks) {
+            (0, []) => "kept".to_owned(),
+            (0, _) => "found, as it must be".to_owned(),
+            (failed, []) => format!("BROKEN in {failed}"),
+            (failed, _) => format!("NOT FOUND in {failed}"),
         };
         vec![
-            self.case.clone(),
+            self.case.name.to_owned(),
             engine_name(self.engine).to_owned(),
             self.seeds.len().to_string(),
             sum(|verdict| verdict.acknowledged),
@@ -212,17 +218,19 @@ pub fn list(cases: &[Case]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults::cases::find;
     use crate::faults::oracles::{Oracle, Violation};
 
     #[test]
     fn a_broken_promise_is_told_with_the_seed_to_repeat_it() {
+        let case = find("service-kill").unwrap();
         let mut report = Report::new();
         let sound = Verdict {
             acknowledged: 7,
             commands_again: Some(Duration::from_millis(1_500)),
             ..Verdict::default()
         };
-        report.add("service-kill", Engine::Embedded, 1, Ok(sound.clone()));
+        report.add(case, Engine::Embedded, 1, Ok(sound.clone()));
         assert!(report.is_sound());
         assert!(report.table().ends_with("kept\n"), "{}", report.table());
         let broken = Verdict {
@@ -233,8 +241,8 @@ mod tests {
             lost: 1,
             ..sound
         };
-        report.add("service-kill", Engine::Embedded, 2, Ok(broken));
-        report.add("service-kill", Engine::Embedded, 3, Err(anyhow::anyhow!("stuck")));
+        report.add(case, Engine::Embedded, 2, Ok(broken));
+        report.add(case, Engine::Embedded, 3, Err(anyhow::anyhow!("stuck")));
         assert!(!report.is_sound());
         let row = "| service-kill | embedded | 3 | 14 | 0 | 1 | 0 | 0 | 1.50 / 1.50 | – | – | BROKEN in 2 |";
         assert!(report.markdown().contains(row), "{}", report.markdown());
@@ -245,5 +253,23 @@ mod tests {
             "{failures}"
         );
         assert!(failures.contains("stuck"), "{failures}");
+    }
+
+    #[test]
+    fn a_control_that_finds_nothing_is_a_failure() {
+        let case = find("control-tampered").unwrap();
+        let mut report = Report::new();
+        let found = Verdict {
+            violations: vec![Violation {
+                oracle: Oracle::O5,
+                what: "Mallory".to_owned(),
+            }],
+            ..Verdict::default()
+        };
+        report.add(case, Engine::Cluster, 1, Ok(found));
+        assert!(report.is_sound());
+        report.add(case, Engine::Cluster, 2, Ok(Verdict::default()));
+        assert!(!report.is_sound());
+        assert!(report.table().ends_with("NOT FOUND in 1\n"), "{}", report.table());
     }
 }

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Caller, http, mark, write};
 use super::dice::Dice;
+use super::disk::Disk;
 use super::evidence::Span;
 use super::history::Recorder;
 use super::oracles::RECOVERS_WITHIN;
 use crate::http::Api;
-use crate::nats::NatsServer;
+use crate::nats::{self, NatsServer, Sync};
 use crate::postgres::{self, Database, Postgres};
 use crate::proxy::Proxy;
 use crate::receiver::Receiver;
@@ -49,8 +50,8 @@ pub(crate) struct Setup {
     pub links: bool,
     /// A PostgreSQL of its own, which can be stopped.
     pub postgres: bool,
-    /// More settings.
-    pub env: &'static [(&'static str, &'static str)],
+    /// NATS on a disk of its own, whose power can be cut, and how it syncs.
+    pub disk: Option<Sync>,
 }
 
 /// The links between the service and its servers.
@@ -83,6 +84,7 @@ pub(crate) struct World {
     pub(crate) service: Tidings,
     pub(crate) links: Option<Links>,
     pub(crate) postgres: Option<Postgres>,
+    disk: Option<Disk>,
     pub(crate) receiver: Receiver,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) recorder: Arc<Recorder>,
@@ -96,18 +98,26 @@ pub(crate) struct World {
     address: watch::Sender<String>,
     callers: Vec<(Caller, String)>,
     writers: JoinSet<()>,
+    /// How often clients began.
+    rounds: u64,
     stop: CancellationToken,
 }
 
 impl World {
     /// Starts everything, with two tenants that have an endpoint and a user each; nobody writes yet.
     pub(crate) async fn start(engine: Engine, setup: Setup, seed: u64) -> anyhow::Result<Self> {
-        let (service, links, postgres) = servers(engine, setup).await?;
+        let Servers {
+            service,
+            links,
+            postgres,
+            disk,
+        } = servers(engine, setup).await?;
         let address = watch::Sender::new(service.url().to_owned());
         let mut world = Self {
             service,
             links,
             postgres,
+            disk,
             receiver: Receiver::start().await?,
             tenants: Vec::new(),
             recorder: Arc::new(Recorder::new()),
@@ -120,6 +130,7 @@ impl World {
             address,
             callers: Vec::new(),
             writers: JoinSet::new(),
+            rounds: 0,
             stop: CancellationToken::new(),
         };
         for label in TENANTS {
@@ -165,10 +176,12 @@ impl World {
         Ok(())
     }
 
-    /// Lets every tenant's clients begin.
+    /// Lets every tenant's clients begin, or begin again; they are others then, with other values.
     pub(crate) fn load(&mut self) {
+        self.stop = CancellationToken::new();
+        self.rounds += 1;
         for (caller, shared) in &self.callers {
-            for writer in 1..=WRITERS {
+            for writer in (1..=WRITERS).map(|writer| self.rounds * 100 + writer) {
                 let dice = Dice::new(self.seed, &format!("{} {writer}", caller.tenant));
                 let stop = self.stop.clone();
                 self.writers
@@ -275,6 +288,11 @@ impl World {
         server.context("a case of PostgreSQL without a server of its own")
     }
 
+    /// The disk of the NATS server.
+    pub(crate) fn disk(&mut self) -> anyhow::Result<&mut Disk> {
+        self.disk.as_mut().context("a case of a disk without one")
+    }
+
     /// Holds the NATS server still and waits until it is.
     pub(crate) async fn freeze_nats(&mut self) -> anyhow::Result<()> {
         let nats = self.nats()?;
@@ -327,12 +345,23 @@ async fn queries_again(
     None
 }
 
-/// Starts the service, with proxies or a PostgreSQL of its own where they are wanted.
-async fn servers(engine: Engine, setup: Setup) -> anyhow::Result<(Tidings, Option<Links>, Option<Postgres>)> {
-    let mut env = SETTINGS.to_vec();
-    env.extend_from_slice(setup.env);
+/// The service and what it works on; dropped in this order.
+struct Servers {
+    service: Tidings,
+    links: Option<Links>,
+    postgres: Option<Postgres>,
+    disk: Option<Disk>,
+}
+
+/// Starts the service, with proxies, a PostgreSQL or a disk of its own where they are wanted.
+async fn servers(engine: Engine, setup: Setup) -> anyhow::Result<Servers> {
     if engine == Engine::Embedded {
-        return Ok((Tidings::start_with(engine, &env).await?, None, None));
+        return Ok(Servers {
+            service: Tidings::start_with(engine, &SETTINGS).await?,
+            links: None,
+            postgres: None,
+            disk: None,
+        });
     }
     let (postgres, mut database) = if setup.postgres || setup.links {
         let server = Postgres::start().await?;
@@ -341,19 +370,31 @@ async fn servers(engine: Engine, setup: Setup) -> anyhow::Result<(Tidings, Optio
     } else {
         (None, postgres::database().await?)
     };
-    let (Some(server), true) = (&postgres, setup.links) else {
-        return Ok((Tidings::start_on(database, &env).await?, None, postgres));
-    };
-    let nats = NatsServer::start().await?;
-    let links = Links {
-        nats: Proxy::start(nats.address()).await?,
-        postgres: Proxy::start(server.address()).await?,
-    };
-    database = through(&database, &server.address(), &links.postgres.address());
-    let url = format!("nats://{}", links.nats.address());
-    env.push(("TIDINGS_NATS_URL", &url));
-    let service = Tidings::start_between(nats, database, &env).await?;
-    Ok((service, Some(links), postgres))
+    let disk = setup.disk.map(|_| Disk::new()).transpose()?;
+    let mut options = nats::Options::default().sync(setup.disk.unwrap_or(Sync::Always));
+    if let Some(disk) = &disk {
+        options = options.store(disk.path().join("store"));
+    }
+    let nats = options.start().await?;
+    let mut env = SETTINGS.to_vec();
+    let mut links = None;
+    let url;
+    if let (Some(server), true) = (&postgres, setup.links) {
+        let made = Links {
+            nats: Proxy::start(nats.address()).await?,
+            postgres: Proxy::start(server.address()).await?,
+        };
+        database = through(&database, &server.address(), &made.postgres.address());
+        url = format!("nats://{}", made.nats.address());
+        env.push(("TIDINGS_NATS_URL", &url));
+        links = Some(made);
+    }
+    Ok(Servers {
+        service: Tidings::start_between(nats, database, &env).await?,
+        links,
+        postgres,
+        disk,
+    })
 }
 
 /// A database as the service reaches it through a proxy; who inspects it goes past that.

@@ -6,13 +6,12 @@ use anyhow::{Context as _, ensure};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::process::AFTERWARDS;
 use crate::faults::world::{PATIENCE, World};
 use crate::tools;
-
-/// The phases of a replay that changes something, in order.
-const PHASES: [&str; 5] = ["building", "indexing", "comparing", "catching_up", "switching"];
 
 /// Two processes fold, serve and deliver. The first stands still in the middle of it, longer than its leases are good
 /// for in the eyes of the database, while clients go on with the second; then it comes back and believes that no time
@@ -37,12 +36,18 @@ pub(super) fn pause_one(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<
     .boxed_local()
 }
 
-/// A replay of everything is killed in a phase that is drawn, or in the one after where that was too short to be seen.
+/// A replay of everything is killed at a moment of its own that is drawn, which may be in any of its phases: how long
+/// one takes here is measured before. It goes on after the restart.
 pub(super) fn kill_replaying(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
     async move {
         world.moment().await?;
-        let drawn = usize::try_from(world.dice.number(0..PHASES.len() as u64))?;
-        let id = killed_in(world, &PHASES[drawn..]).await?;
+        let began = Instant::now();
+        let undisturbed = replay(world).await?;
+        ended(world, &undisturbed).await?;
+        let whole = u64::try_from(began.elapsed().as_millis())?;
+        let id = replay(world).await?;
+        world.lasting(0..whole.max(1)).await;
+        world.service.kill().await?;
         world.heal();
         world.restart().await?;
         let replay = ended(world, &id).await?;
@@ -55,30 +60,43 @@ pub(super) fn kill_replaying(world: &mut World) -> LocalBoxFuture<'_, anyhow::Re
     .boxed_local()
 }
 
-/// Starts replays until one is met in one of the phases, and kills the service in it; answers the replay's id.
-async fn killed_in(world: &mut World, phases: &[&str]) -> anyhow::Result<String> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let admin = world.service.admin()?;
-        let started = admin.post("/v1/replays", &json!({ "all": true })).await?;
-        let id = started.expect(202)?["id"]
-            .as_str()
-            .context("the replay's id")?
-            .to_owned();
-        loop {
-            let replay = admin.get(&format!("/v1/replays/{id}")).await?.expect(200)?;
-            if phases.iter().any(|phase| replay["phase"] == *phase) {
-                world.service.kill().await?;
-                return Ok(id);
+/// Behind the service's back a user gets another name, which the log knows nothing of.
+pub(super) fn tamper(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    async move {
+        world.moment().await?;
+        world.rest().await?;
+        ensure!(world.settled().await?, "the read models never stood");
+        let sql = "UPDATE users SET name = 'Mallory' WHERE id = (SELECT max(id) FROM users)";
+        let changed = match world.service.database() {
+            Some(database) => {
+                let mut connection = PgConnection::connect(&database.url).await?;
+                sqlx::query(sql).execute(&mut connection).await?.rows_affected()
             }
-            if is_over(&replay) {
-                break;
+            None => {
+                let options = SqliteConnectOptions::new()
+                    .filename(world.service.data().join("read.db"))
+                    .busy_timeout(PATIENCE);
+                let mut connection = SqliteConnection::connect_with(&options).await?;
+                sqlx::query(sql).execute(&mut connection).await?.rows_affected()
             }
-        }
+        };
+        ensure!(changed > 0, "nothing was changed");
+        world.heal();
+        world.load();
+        world.acknowledged(AFTERWARDS).await
     }
-    anyhow::bail!("no replay was ever met in {phases:?}")
+    .boxed_local()
 }
 
+/// Starts a replay of everything; answers its id.
+async fn replay(world: &World) -> anyhow::Result<String> {
+    let admin = world.service.admin()?;
+    let started = admin.post("/v1/replays", &json!({ "all": true })).await?;
+    let started = started.expect(202)?;
+    Ok(started["id"].as_str().context("the replay's id")?.to_owned())
+}
+
+/// Waits until a replay is over, and answers it.
 async fn ended(world: &World, id: &str) -> anyhow::Result<Value> {
     let (admin, deadline) = (world.service.admin()?, Instant::now() + PATIENCE);
     loop {
