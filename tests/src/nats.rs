@@ -1,6 +1,7 @@
 //! A private nats-server with JetStream for one test: free port, temporary store, gone with the test process.
 
 mod harness;
+pub mod operator;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub enum Sync {
 pub struct Options {
     sync: Sync,
     config: Option<PathBuf>,
+    store: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -39,6 +41,7 @@ impl Default for Options {
         Self {
             sync: Sync::Always,
             config: None,
+            store: None,
             environment: Vec::new(),
         }
     }
@@ -56,6 +59,13 @@ impl Options {
     #[must_use]
     pub fn config(mut self, file: impl Into<PathBuf>) -> Self {
         self.config = Some(file.into());
+        self
+    }
+
+    /// Keeps its streams in this folder, which stays when the server is gone.
+    #[must_use]
+    pub fn store(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.store = Some(folder.into());
         self
     }
 
@@ -77,6 +87,7 @@ impl Options {
             running: None,
             binary: tools::nats_server()?,
             config,
+            store: self.store.unwrap_or_else(|| folder.path().join("store")),
             environment: self.environment,
             port: tools::free_port()?,
             monitor_port: tools::free_port()?,
@@ -113,6 +124,7 @@ pub struct NatsServer {
     running: Option<Running>,
     binary: PathBuf,
     config: PathBuf,
+    store: PathBuf,
     environment: Vec<(String, String)>,
     port: u16,
     monitor_port: u16,
@@ -142,7 +154,12 @@ impl NatsServer {
 
     /// Where it keeps its streams.
     pub fn store(&self) -> PathBuf {
-        self.folder.path().join("store")
+        self.store.clone()
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::pid)
     }
 
     /// Sends it a signal by name, as `STOP` and `CONT`.

@@ -202,6 +202,31 @@ impl Postgres {
             .await
     }
 
+    /// `127.0.0.1:<port>`, the same after a restart.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Holds it still (SIGSTOP), its main process first so that no new one begins, or lets it go on (SIGCONT).
+    pub fn signal(&mut self, signal: &str) -> anyhow::Result<()> {
+        let running = self.running.as_mut().context("the server is not running")?;
+        running.signal(signal)?;
+        let children = tools::children(running.pid())?;
+        if children.is_empty() {
+            return Ok(());
+        }
+        let status = Command::new("kill")
+            .args(["-s", signal])
+            .args(children.iter().map(u32::to_string))
+            .status()?;
+        // A connection's process may have ended in between; the others got it.
+        ensure!(
+            status.success() || children.len() > 1,
+            "SIG{signal} reached none of the server's processes"
+        );
+        Ok(())
+    }
+
     /// The superuser's connection string, to the database `postgres`.
     pub fn url(&self) -> String {
         self.url_for("postgres", "postgres")

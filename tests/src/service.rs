@@ -66,6 +66,20 @@ impl Tidings {
         Self::start_in(Installation::on(database).await?, env).await
     }
 
+    /// The same on servers of the caller's, which `env` may name by other addresses, as that of a proxy.
+    pub async fn start_between(
+        nats: NatsServer,
+        database: Database,
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let installation = Installation {
+            nats: Some(nats),
+            database: Some(database),
+            folder: Folder::new()?,
+        };
+        Self::start_in(installation, env).await
+    }
+
     async fn start_in(installation: Installation, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let env = env
             .iter()
@@ -246,6 +260,11 @@ pub struct Beside {
 }
 
 impl Beside {
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Calls it with a tenant's key.
     pub fn tenant(&self, key: &str) -> anyhow::Result<Api> {
         Ok(Api::new(&self.url)?.with_key(key))
@@ -269,6 +288,12 @@ impl Beside {
     /// Kills it (SIGKILL), as a crash would.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.running.kill().await
+    }
+
+    /// Asks it to end (SIGTERM) and answers how it did.
+    pub async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
+        self.running.signal("TERM")?;
+        self.running.ended(STOP).await
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream;
 use bytes::Bytes;
 use sqlx::{Executor, SqliteConnection};
+use tests::nats::operator;
 use tests::service::{Engine, Tidings};
 
 use crate::world::{World, sqlite};
@@ -126,35 +127,8 @@ pub(crate) async fn remake(world: &mut World, keep: u64, changed: Option<u64>) -
 
 /// Everything in the stream is purged by somebody who may change its configuration.
 pub(crate) async fn purge(world: &mut World) -> anyhow::Result<()> {
-    let context = jetstream(&mut world.service).await?;
-    let mut events = context.get_stream(STREAM).await?;
-    let config = stream::Config {
-        deny_purge: false,
-        ..events.info().await?.config.clone()
-    };
-    // A server lets nobody take the denial back, but it lets limits do what a purge does.
-    let purged = match context.update_stream(config.clone()).await {
-        Ok(_) => events.purge().await.is_ok(),
-        Err(_) => false,
-    };
-    if !purged {
-        let limited = stream::Config {
-            deny_purge: true,
-            max_messages: 1,
-            discard: stream::DiscardPolicy::Old,
-            ..config.clone()
-        };
-        context.update_stream(limited).await?;
-        context
-            .update_stream(stream::Config {
-                deny_purge: true,
-                ..config
-            })
-            .await?;
-    }
-    let left = events.info().await?.state.messages;
-    ensure!(left <= 1, "{left} messages are left");
-    Ok(())
+    let url = world.service.nats().context("a NATS server")?.url();
+    operator::purge(&url, STREAM).await
 }
 
 /// Copies a folder with all that is in it.

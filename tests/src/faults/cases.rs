@@ -1,0 +1,292 @@
+//! Every case: what happens to the service or its servers while clients write. [`CASES`] is the one place where they
+//! register.
+
+use futures::future::LocalBoxFuture;
+
+use super::oracles::Oracle;
+use super::world::{Setup, World};
+use crate::nats::Sync;
+use crate::service::Engine;
+
+mod links;
+mod nats;
+mod operators;
+mod postgres;
+mod power;
+mod process;
+mod projectors;
+mod receivers;
+
+/// Does the harm, and takes it away again.
+pub(crate) type Fault = for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, anyhow::Result<()>>;
+
+/// A case.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// As it is asked for on the command line.
+    pub name: &'static str,
+    /// What happens, in a few words.
+    pub about: &'static str,
+    /// Where it makes sense.
+    pub engines: &'static [Engine],
+    /// The promises that it breaks on purpose, to show that this is found; none for a case that must keep them all.
+    pub breaks: &'static [Oracle],
+    pub(crate) setup: Setup,
+    pub(crate) fault: Fault,
+}
+
+const BOTH: &[Engine] = &[Engine::Embedded, Engine::Cluster];
+const CLUSTER: &[Engine] = &[Engine::Cluster];
+const EMBEDDED: &[Engine] = &[Engine::Embedded];
+
+const PLAIN: Setup = Setup {
+    links: false,
+    postgres: false,
+    disk: None,
+};
+const LINKS: Setup = Setup { links: true, ..PLAIN };
+const DISK: Setup = Setup {
+    disk: Some(Sync::Always),
+    ..PLAIN
+};
+const UNSYNCED: Setup = Setup {
+    disk: Some(Sync::Default),
+    ..PLAIN
+};
+const POSTGRES: Setup = Setup {
+    postgres: true,
+    ..PLAIN
+};
+
+const fn case(
+    name: &'static str,
+    about: &'static str,
+    engines: &'static [Engine],
+    setup: Setup,
+    fault: Fault,
+) -> Case {
+    Case {
+        name,
+        about,
+        engines,
+        breaks: &[],
+        setup,
+        fault,
+    }
+}
+
+/// A case that shows what the oracles are worth.
+const fn control(breaks: &'static [Oracle], case: Case) -> Case {
+    Case { breaks, ..case }
+}
+
+/// All cases, in the order in which they run.
+pub const CASES: &[Case] = &[
+    case(
+        "service-kill",
+        "the service is killed up to three times",
+        BOTH,
+        PLAIN,
+        process::kill,
+    ),
+    case(
+        "service-term",
+        "the service is asked to end under load",
+        BOTH,
+        PLAIN,
+        process::terminate,
+    ),
+    case(
+        "log-locked",
+        "somebody else holds the embedded log",
+        EMBEDDED,
+        PLAIN,
+        process::lock_log,
+    ),
+    case(
+        "worker-kill",
+        "killed between sending a webhook and recording it",
+        BOTH,
+        PLAIN,
+        process::kill_while_sending,
+    ),
+    case(
+        "nats-kill",
+        "NATS is killed and comes back",
+        CLUSTER,
+        PLAIN,
+        nats::kill,
+    ),
+    case(
+        "nats-pause",
+        "NATS stands still for a while",
+        CLUSTER,
+        PLAIN,
+        nats::pause,
+    ),
+    case(
+        "nats-lost-ack",
+        "NATS stores, and its acknowledgements are lost",
+        CLUSTER,
+        LINKS,
+        links::nats_lost_answers,
+    ),
+    case(
+        "nats-slow",
+        "the link to NATS is slow",
+        CLUSTER,
+        LINKS,
+        links::nats_slow,
+    ),
+    case(
+        "nats-half-open",
+        "the link to NATS is silent without closing",
+        CLUSTER,
+        LINKS,
+        links::nats_half_open,
+    ),
+    case(
+        "nats-reset",
+        "connections to NATS are cut again and again",
+        CLUSTER,
+        LINKS,
+        links::nats_reset,
+    ),
+    case(
+        "nats-refused",
+        "NATS cannot be connected to",
+        CLUSTER,
+        LINKS,
+        links::nats_refused,
+    ),
+    case(
+        "postgres-lost-ack",
+        "PostgreSQL's answers are lost",
+        CLUSTER,
+        LINKS,
+        links::postgres_lost_answers,
+    ),
+    case(
+        "postgres-slow",
+        "the link to PostgreSQL is slow",
+        CLUSTER,
+        LINKS,
+        links::postgres_slow,
+    ),
+    case(
+        "postgres-half-open",
+        "the link to PostgreSQL is silent without closing",
+        CLUSTER,
+        LINKS,
+        links::postgres_half_open,
+    ),
+    case(
+        "postgres-reset",
+        "connections to PostgreSQL are cut again and again",
+        CLUSTER,
+        LINKS,
+        links::postgres_reset,
+    ),
+    case(
+        "postgres-stop",
+        "PostgreSQL is stopped and started",
+        CLUSTER,
+        POSTGRES,
+        postgres::stop,
+    ),
+    case(
+        "postgres-kill",
+        "PostgreSQL is killed and started",
+        CLUSTER,
+        POSTGRES,
+        postgres::kill,
+    ),
+    case(
+        "postgres-pause",
+        "PostgreSQL stands still for a while",
+        CLUSTER,
+        POSTGRES,
+        postgres::pause,
+    ),
+    case(
+        "projector-pause",
+        "of two processes one stands still and comes back",
+        CLUSTER,
+        PLAIN,
+        projectors::pause_one,
+    ),
+    case(
+        "replay-kill",
+        "the service is killed in the middle of a replay",
+        BOTH,
+        PLAIN,
+        projectors::kill_replaying,
+    ),
+    case(
+        "receiver-down",
+        "receivers hang, drip and fail, then are healthy",
+        BOTH,
+        PLAIN,
+        receivers::down,
+    ),
+    case(
+        "noisy-tenant",
+        "one tenant asks for as much as it can",
+        BOTH,
+        PLAIN,
+        receivers::noisy_tenant,
+    ),
+    case(
+        "stream-purged",
+        "an operator purges the log, which is noticed and restored",
+        CLUSTER,
+        PLAIN,
+        operators::purge,
+    ),
+    case(
+        "stream-deleted",
+        "an operator deletes the log, which is noticed and restored",
+        CLUSTER,
+        PLAIN,
+        operators::delete,
+    ),
+    case(
+        "disk-damaged",
+        "bytes of the log's file change, which is noticed and restored",
+        CLUSTER,
+        PLAIN,
+        operators::damage,
+    ),
+    case(
+        "power-cut",
+        "NATS loses what its disk was not told to keep (takes root)",
+        CLUSTER,
+        DISK,
+        power::cut,
+    ),
+    control(
+        &[Oracle::O1],
+        case(
+            "control-unsynced",
+            "control: a power cut without syncing loses",
+            CLUSTER,
+            UNSYNCED,
+            power::cut_unsynced,
+        ),
+    ),
+    control(
+        &[Oracle::O5],
+        case(
+            "control-tampered",
+            "control: somebody changes a row of a read model",
+            BOTH,
+            PLAIN,
+            projectors::tamper,
+        ),
+    ),
+];
+
+/// The case of a name.
+pub fn find(name: &str) -> Option<&'static Case> {
+    CASES.iter().find(|case| case.name == name)
+}

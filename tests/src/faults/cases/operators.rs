@@ -1,0 +1,118 @@
+//! What happens to the log itself, by an operator's hand or a disk's fault: it must be noticed, nothing may be
+//! acknowledged from then on, and `tidings restore` must bring back what was there.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+
+use super::process::AFTERWARDS;
+use crate::faults::world::World;
+use crate::nats::operator;
+
+/// The log of events, as NATS knows it.
+const STREAM: &str = "TIDINGS_EVENTS-0";
+/// How long it may take until the service notices: it looks every two seconds, and a busy machine is given more.
+const NOTICED_WITHIN: Duration = Duration::from_secs(15);
+
+pub(super) fn purge(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    async move {
+        quiet(world).await?;
+        let url = world.nats()?.url();
+        operator::purge(&url, STREAM).await?;
+        noticed(world).await?;
+        refused(world).await?;
+        restored(world, Some(STREAM)).await
+    }
+    .boxed_local()
+}
+
+pub(super) fn delete(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    async move {
+        quiet(world).await?;
+        let url = world.nats()?.url();
+        operator::delete(&url, STREAM).await?;
+        noticed(world).await?;
+        refused(world).await?;
+        restored(world, None).await
+    }
+    .boxed_local()
+}
+
+/// The server is killed, bytes of the log's last file change at a place that is drawn, and the server comes back.
+pub(super) fn damage(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    async move {
+        quiet(world).await?;
+        world.nats()?.kill().await?;
+        let file = last_block(&world.nats()?.store())?;
+        let mut bytes = std::fs::read(&file)?;
+        let place = usize::try_from(world.dice.number(0..bytes.len() as u64))?;
+        for byte in bytes.iter_mut().skip(place).take(16) {
+            *byte ^= 0xff;
+        }
+        std::fs::write(&file, bytes)?;
+        world.nats()?.restart().await?;
+        noticed(world).await?;
+        refused(world).await?;
+        restored(world, Some(STREAM)).await
+    }
+    .boxed_local()
+}
+
+/// Lets clients work and then rest, until the archive has everything that they were told is there.
+pub(super) async fn quiet(world: &mut World) -> anyhow::Result<()> {
+    world.moment().await?;
+    world.rest().await?;
+    ensure!(world.settled().await?, "the read models never stood");
+    Ok(())
+}
+
+/// Waits until readiness says that the log is not what it was.
+async fn noticed(world: &World) -> anyhow::Result<()> {
+    let (anyone, deadline) = (world.service.anyone()?, Instant::now() + NOTICED_WITHIN);
+    loop {
+        let report = anyone.get("/health/ready").await?;
+        let body = report.json()?;
+        let detail = body["parts"]["log"]["detail"].as_str().unwrap_or_default();
+        if report.status == 503 && detail.contains("tidings restore") {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "it was never noticed: {body}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Lets clients try: what is acknowledged now is acknowledged without a log.
+async fn refused(world: &mut World) -> anyhow::Result<()> {
+    world.load();
+    world.without_log(500..1_500).await;
+    world.rest().await
+}
+
+/// Makes the log again from its archive, without what is left of it where that is named, and goes on.
+async fn restored(world: &mut World, left: Option<&str>) -> anyhow::Result<()> {
+    world.service.kill().await?;
+    if let Some(stream) = left {
+        let url = world.nats()?.url();
+        operator::delete(&url, stream).await?;
+    }
+    world.heal();
+    let (status, said) = world.service.run(&["restore"]).await?;
+    ensure!(status.success(), "tidings restore: {status}: {said}");
+    world.restart().await?;
+    world.load();
+    world.acknowledged(AFTERWARDS).await
+}
+
+/// The newest file of messages in the log's folder.
+fn last_block(store: &Path) -> anyhow::Result<PathBuf> {
+    let messages = store.join("jetstream/$G/streams").join(STREAM).join("msgs");
+    let files = std::fs::read_dir(&messages).with_context(|| format!("{}", messages.display()))?;
+    let blocks = files
+        .flatten()
+        .map(|file| file.path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "blk"));
+    blocks.max().context("the log has no file")
+}

@@ -1,0 +1,129 @@
+//! A disk of its own for a server: a file system in a file, so that its power can be cut.
+//!
+//! What the server wrote and did not sync lies in the memory of the mounted file system and not in the file. A copy of
+//! the file is therefore what a machine would find that lost its power at that moment. This takes root and loop devices.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+
+use crate::tools::Folder;
+
+/// How large the disk is, as `truncate` takes it; a server's store in a run is much smaller.
+const SIZE: &str = "512M";
+
+/// Unmounts the folder `$1` when the pipe closes, even if somebody still writes there.
+const UNMOUNTER: &str = r#"
+while read -r _; do :; done
+umount -l "$1"
+"#;
+
+/// A mounted disk. Dropped, or when the process ends in any way, it is unmounted.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    image: PathBuf,
+    copies: u32,
+    mounted: Option<Child>,
+    folder: Folder,
+}
+
+impl Disk {
+    /// Makes an empty one and mounts it.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        let image = folder.path().join("image-0");
+        run("truncate", &["-s".as_ref(), SIZE.as_ref(), image.as_ref()])?;
+        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_ref()])?;
+        std::fs::create_dir(folder.path().join("disk"))?;
+        let mut disk = Self {
+            image,
+            copies: 0,
+            mounted: None,
+            folder,
+        };
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    /// Copies what the disk holds at this moment, as after a power cut; who writes to it must stand still.
+    pub(crate) fn copy(&mut self) -> anyhow::Result<PathBuf> {
+        self.copies += 1;
+        let copy = self.folder.path().join(format!("image-{}", self.copies));
+        let sparse = "--sparse=always".as_ref();
+        run("cp", &[sparse, self.image.as_ref(), copy.as_ref()])?;
+        Ok(copy)
+    }
+
+    /// Mounts a copy in the place of what is there; nobody may use that any more.
+    pub(crate) fn put_back(&mut self, copy: PathBuf) -> anyhow::Result<()> {
+        self.unmount();
+        self.image = copy;
+        self.mount()
+    }
+
+    fn mount(&mut self) -> anyhow::Result<()> {
+        // Written past the memory of the file below, so that the file holds what the disk was told to keep.
+        let arguments = ["--direct-io=on", "--find", "--show"];
+        let output = Command::new("losetup")
+            .args(arguments)
+            .arg(&self.image)
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "losetup failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let mounted = run("mount", &[device.as_ref(), self.path().as_ref()]);
+        // The device goes with the last who uses it: with the mount, or at once where that failed.
+        run("losetup", &["-d".as_ref(), device.as_ref()])?;
+        mounted?;
+        let guard = Command::new("sh")
+            .args(["-c", UNMOUNTER, "unmounter"])
+            .arg(self.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start a shell")?;
+        self.mounted = Some(guard);
+        Ok(())
+    }
+
+    fn unmount(&mut self) {
+        if let Some(mut guard) = self.mounted.take() {
+            if let Some(mut pipe) = guard.stdin.take() {
+                // It goes by the end of the pipe.
+                pipe.flush().ok();
+            }
+            guard.wait().ok();
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.unmount();
+    }
+}
+
+fn run(program: &str, arguments: &[&Path]) -> anyhow::Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

@@ -1,0 +1,416 @@
+//! Where a run takes place: real processes and servers, two tenants with clients that never rest, and a receiver.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Caller, http, mark, write};
+use super::dice::Dice;
+use super::disk::Disk;
+use super::evidence::Span;
+use super::history::Recorder;
+use super::oracles::RECOVERS_WITHIN;
+use crate::http::Api;
+use crate::nats::{self, NatsServer, Sync};
+use crate::postgres::{self, Database, Postgres};
+use crate::proxy::Proxy;
+use crate::receiver::Receiver;
+use crate::service::{Engine, Tidings};
+use crate::tools;
+
+/// How long a run waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// What a request may take; a client waits longer.
+pub(super) const REQUEST_TIMEOUT: &str = "10s";
+
+/// Settings of every run: faults are short here, and what waits for them to end must not be long.
+const SETTINGS: [(&str, &str); 4] = [
+    ("TIDINGS_REQUEST_TIMEOUT", REQUEST_TIMEOUT),
+    (
+        "TIDINGS_RETRY_SCHEDULE",
+        "200ms,500ms,1s,1s,1s,2s,2s,2s,5s,5s,5s,5s",
+    ),
+    ("TIDINGS_DELIVERY_TIMEOUT", "2s"),
+    ("TIDINGS_DELIVERY_BREAKER", "50%,10,10s,1s"),
+];
+const TENANTS: [&str; 2] = ["acme", "zeta"];
+/// How many clients each tenant has.
+const WRITERS: u64 = 3;
+
+/// What a case needs beyond the service.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Setup {
+    /// Proxies between the service and its servers, on the cluster engine.
+    pub links: bool,
+    /// A PostgreSQL of its own, which can be stopped.
+    pub postgres: bool,
+    /// NATS on a disk of its own, whose power can be cut, and how it syncs.
+    pub disk: Option<Sync>,
+}
+
+/// The links between the service and its servers.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) nats: Proxy,
+    pub(crate) postgres: Proxy,
+}
+
+/// A tenant of the run.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenant {
+    pub(crate) label: String,
+    pub(crate) id: String,
+    pub(crate) key: String,
+    /// What its webhooks are signed with.
+    pub(crate) secret: String,
+}
+
+impl Tenant {
+    /// Where its webhooks go.
+    pub(crate) fn path(&self) -> String {
+        format!("/hooks/{}", self.label)
+    }
+}
+
+/// A run under way.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) service: Tidings,
+    pub(crate) links: Option<Links>,
+    pub(crate) postgres: Option<Postgres>,
+    disk: Option<Disk>,
+    pub(crate) receiver: Receiver,
+    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Draws what concerns the fault.
+    pub(crate) dice: Dice,
+    pub(super) away: Vec<Span>,
+    pub(super) ending: Vec<Span>,
+    pub(super) healed: Duration,
+    pub(super) queries: Option<JoinHandle<Option<Duration>>>,
+    seed: u64,
+    address: watch::Sender<String>,
+    callers: Vec<(Caller, String)>,
+    writers: JoinSet<()>,
+    /// How often clients began.
+    rounds: u64,
+    stop: CancellationToken,
+}
+
+impl World {
+    /// Starts everything, with two tenants that have an endpoint and a user each; nobody writes yet.
+    pub(crate) async fn start(engine: Engine, setup: Setup, seed: u64) -> anyhow::Result<Self> {
+        let Servers {
+            service,
+            links,
+            postgres,
+            disk,
+        } = servers(engine, setup).await?;
+        let address = watch::Sender::new(service.url().to_owned());
+        let mut world = Self {
+            service,
+            links,
+            postgres,
+            disk,
+            receiver: Receiver::start().await?,
+            tenants: Vec::new(),
+            recorder: Arc::new(Recorder::new()),
+            dice: Dice::new(seed, "fault"),
+            away: Vec::new(),
+            ending: Vec::new(),
+            healed: Duration::ZERO,
+            queries: None,
+            seed,
+            address,
+            callers: Vec::new(),
+            writers: JoinSet::new(),
+            rounds: 0,
+            stop: CancellationToken::new(),
+        };
+        for label in TENANTS {
+            world.join(label).await?;
+        }
+        ensure!(
+            world.settled().await?,
+            "the read models of a new service never stood"
+        );
+        Ok(world)
+    }
+
+    /// Makes a tenant with its endpoint and its shared user.
+    async fn join(&mut self, label: &str) -> anyhow::Result<()> {
+        let made = json!({ "name": label, "slug": label });
+        let made = self
+            .service
+            .admin()?
+            .post("/v1/tenants", &made)
+            .await?
+            .expect(201)?;
+        let mut tenant = Tenant {
+            label: label.to_owned(),
+            id: text(&made, "id")?,
+            key: text(&made, "api_key")?,
+            secret: String::new(),
+        };
+        let endpoint = json!({ "url": self.receiver.url(&tenant.path()), "event_types": ["*"] });
+        let api = self.service.tenant(&tenant.key)?;
+        let endpoint = api.post("/v1/endpoints", &endpoint).await?.expect(201)?;
+        tenant.secret = text(&endpoint, "secret")?;
+        let caller = Caller {
+            tenant: tenant.label.clone(),
+            key: tenant.key.clone(),
+            address: self.address.subscribe(),
+            recorder: Arc::clone(&self.recorder),
+            http: http()?,
+        };
+        let shared = caller.register(format!("{}0-0", mark(label)), false).await;
+        let shared = shared.context("the tenant's first user was not registered")?;
+        self.callers.push((caller, shared));
+        self.tenants.push(tenant);
+        Ok(())
+    }
+
+    /// Lets every tenant's clients begin, or begin again; they are others then, with other values.
+    pub(crate) fn load(&mut self) {
+        self.stop = CancellationToken::new();
+        self.rounds += 1;
+        for (caller, shared) in &self.callers {
+            for writer in (1..=WRITERS).map(|writer| self.rounds * 100 + writer) {
+                let dice = Dice::new(self.seed, &format!("{} {writer}", caller.tenant));
+                let stop = self.stop.clone();
+                self.writers
+                    .spawn(write(caller.clone(), writer, shared.clone(), dice, stop));
+            }
+        }
+    }
+
+    /// Lets clients end what they are at, and waits for it.
+    pub(crate) async fn rest(&mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        while let Some(ended) = self.writers.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// A client of the tenant of this number.
+    pub(crate) fn caller(&self, tenant: usize) -> anyhow::Result<&Caller> {
+        let caller = self.callers.get(tenant);
+        Ok(&caller.context("there is no such tenant")?.0)
+    }
+
+    /// Waits until so many more commands are acknowledged.
+    pub(crate) async fn acknowledged(&self, more: u64) -> anyhow::Result<()> {
+        let mut acknowledged = self.recorder.acknowledged();
+        let wanted = *acknowledged.borrow() + more;
+        let reached = acknowledged.wait_for(|count| *count >= wanted);
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.with_context(|| format!("no {more} commands were acknowledged in {PATIENCE:?}"))??;
+        Ok(())
+    }
+
+    /// Waits for the moment of the fault, which is drawn.
+    pub(crate) async fn moment(&mut self) -> anyhow::Result<()> {
+        let commands = self.dice.number(20..80);
+        self.acknowledged(commands).await?;
+        let further = self.dice.millis(0..20);
+        tokio::time::sleep(further).await;
+        Ok(())
+    }
+
+    /// Lets the fault last, for a time that is drawn.
+    pub(crate) async fn lasting(&mut self, millis: std::ops::Range<u64>) {
+        let time = self.dice.millis(millis);
+        tokio::time::sleep(time).await;
+    }
+
+    /// Lets a fault last in which the log is away for certain, from now on until this returns.
+    pub(crate) async fn without_log(&mut self, millis: std::ops::Range<u64>) {
+        let from = self.recorder.now();
+        self.lasting(millis).await;
+        let to = self.recorder.now();
+        self.away.push(Span { from, to });
+    }
+
+    /// Takes down that the fault is over, or that mending it begins; from here on it is measured how long it takes
+    /// until things work again.
+    pub(crate) fn heal(&mut self) {
+        self.healed = self.recorder.now();
+        let (recorder, address) = (Arc::clone(&self.recorder), self.address.subscribe());
+        let key = self.tenants.first().map(|tenant| tenant.key.clone());
+        if let Some(before) = self.queries.take() {
+            before.abort();
+        }
+        self.queries = Some(tokio::spawn(queries_again(
+            recorder,
+            address,
+            key.unwrap_or_default(),
+        )));
+    }
+
+    /// Starts the service again, killing it first if it runs, and tells clients where it is.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.service.restart().await?;
+        self.address.send_replace(self.service.url().to_owned());
+        Ok(())
+    }
+
+    /// Sends clients elsewhere.
+    pub(crate) fn call_at(&self, url: &str) {
+        self.address.send_replace(url.to_owned());
+    }
+
+    /// The NATS server.
+    pub(crate) fn nats(&mut self) -> anyhow::Result<&mut NatsServer> {
+        self.service.nats().context("a case of NATS on another engine")
+    }
+
+    /// The link to NATS.
+    pub(crate) fn nats_link(&self) -> anyhow::Result<&Proxy> {
+        Ok(&self.links.as_ref().context("a case of links without them")?.nats)
+    }
+
+    /// The link to PostgreSQL.
+    pub(crate) fn postgres_link(&self) -> anyhow::Result<&Proxy> {
+        let links = self.links.as_ref().context("a case of links without them")?;
+        Ok(&links.postgres)
+    }
+
+    /// The PostgreSQL server of this run.
+    pub(crate) fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
+        let server = self.postgres.as_mut();
+        server.context("a case of PostgreSQL without a server of its own")
+    }
+
+    /// The disk of the NATS server.
+    pub(crate) fn disk(&mut self) -> anyhow::Result<&mut Disk> {
+        self.disk.as_mut().context("a case of a disk without one")
+    }
+
+    /// Holds the NATS server still and waits until it is.
+    pub(crate) async fn freeze_nats(&mut self) -> anyhow::Result<()> {
+        let nats = self.nats()?;
+        nats.signal("STOP")?;
+        tools::stopped(nats.pid().context("NATS does not run")?).await
+    }
+
+    /// Whether every read model has reached the end of the log within the patience.
+    pub(crate) async fn settled(&self) -> anyhow::Result<bool> {
+        let (admin, deadline) = (Api::new(&self.address.borrow())?, Instant::now() + PATIENCE);
+        let admin = admin.with_key(crate::service::ADMIN_KEY);
+        while Instant::now() < deadline {
+            if let Ok(reply) = admin.get("/v1/projections").await
+                && reply.status == 200
+            {
+                let listed = reply.json()?;
+                let rows = listed["data"].as_array().context("projections")?;
+                let stands = |row: &Value| row["generation"].is_i64() && row["lag_records"] == 0;
+                if rows.iter().all(stands) {
+                    return Ok(true);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        Ok(false)
+    }
+}
+
+/// How long it takes until a query knows all that was acknowledged by now; none if that is too long.
+async fn queries_again(
+    recorder: Arc<Recorder>,
+    address: watch::Receiver<String>,
+    key: String,
+) -> Option<Duration> {
+    let (began, position) = (Instant::now(), recorder.position());
+    while began.elapsed() < RECOVERS_WITHIN + PATIENCE {
+        let url = address.borrow().clone();
+        let asked = async {
+            let api = Api::new(&url)?.with_key(&key);
+            let at_least = [("tidings-at-least", position.as_str())];
+            api.call(Method::GET, "/v1/users?limit=1", None, &at_least).await
+        };
+        // A silent service may be another one by now.
+        let reply = tokio::time::timeout(Duration::from_secs(2), asked).await;
+        if matches!(reply, Ok(Ok(reply)) if reply.status == 200) {
+            return Some(began.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    None
+}
+
+/// The service and what it works on; dropped in this order.
+struct Servers {
+    service: Tidings,
+    links: Option<Links>,
+    postgres: Option<Postgres>,
+    disk: Option<Disk>,
+}
+
+/// Starts the service, with proxies, a PostgreSQL or a disk of its own where they are wanted.
+async fn servers(engine: Engine, setup: Setup) -> anyhow::Result<Servers> {
+    if engine == Engine::Embedded {
+        return Ok(Servers {
+            service: Tidings::start_with(engine, &SETTINGS).await?,
+            links: None,
+            postgres: None,
+            disk: None,
+        });
+    }
+    let (postgres, mut database) = if setup.postgres || setup.links {
+        let server = Postgres::start().await?;
+        let database = server.create_database("faults").await?;
+        (Some(server), database)
+    } else {
+        (None, postgres::database().await?)
+    };
+    let disk = setup.disk.map(|_| Disk::new()).transpose()?;
+    let mut options = nats::Options::default().sync(setup.disk.unwrap_or(Sync::Always));
+    if let Some(disk) = &disk {
+        options = options.store(disk.path().join("store"));
+    }
+    let nats = options.start().await?;
+    let mut env = SETTINGS.to_vec();
+    let mut links = None;
+    let url;
+    if let (Some(server), true) = (&postgres, setup.links) {
+        let made = Links {
+            nats: Proxy::start(nats.address()).await?,
+            postgres: Proxy::start(server.address()).await?,
+        };
+        database = through(&database, &server.address(), &made.postgres.address());
+        url = format!("nats://{}", made.nats.address());
+        env.push(("TIDINGS_NATS_URL", &url));
+        links = Some(made);
+    }
+    Ok(Servers {
+        service: Tidings::start_between(nats, database, &env).await?,
+        links,
+        postgres,
+        disk,
+    })
+}
+
+/// A database as the service reaches it through a proxy; who inspects it goes past that.
+fn through(database: &Database, server: &str, proxy: &str) -> Database {
+    Database {
+        url: database.url.clone(),
+        owner_url: database.owner_url.clone(),
+        projector_url: database.projector_url.replace(server, proxy),
+        query_url: database.query_url.replace(server, proxy),
+    }
+}
+
+/// A text in a body.
+fn text(body: &Value, field: &str) -> anyhow::Result<String> {
+    let text = body[field].as_str();
+    Ok(text
+        .with_context(|| format!("{field} is missing in {body}"))?
+        .to_owned())
+}
