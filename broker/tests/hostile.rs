@@ -6,8 +6,7 @@ use proptest::prelude::*;
 /// Whether a pattern selects words, by trying every way.
 fn selects(pattern: &[&str], words: &[&str]) -> bool {
     match (pattern, words) {
-        ([], []) => true,
-        ([">"], [_, ..]) => true,
+        ([], []) | ([">"], [_, ..]) => true,
         ([first, pattern @ ..], [word, words @ ..]) => {
             (*first == "*" || first == word) && selects(pattern, words)
         }

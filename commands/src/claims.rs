@@ -67,7 +67,7 @@ pub(crate) async fn records(
             v: ClaimRecord::VERSION,
             tenant: tenant.to_string(),
             kind: kind.to_owned(),
-            holder: holds_then(take, held_by, holder).ok_or(CommitError::Taken(kind))?,
+            holder: holds_then(take, held_by, holder, kind)?,
         };
         records.push(NewRecord {
             subject,
@@ -105,15 +105,20 @@ async fn present(log: &dyn EventLog, subject: &Subject) -> Result<(u64, Option<S
     Ok((record.sequence, claim.holder))
 }
 
-/// Who holds a value after it was taken or given back; none where another has what is to be taken.
+/// Who holds a value after it was taken or given back; what another has cannot be taken.
 ///
 /// That is written down even where it changes nothing: what was read may be behind, and only the append's expectation
 /// proves that the value is ours still, or is not ours to give back.
-fn holds_then(take: bool, held_by: Option<String>, holder: &str) -> Option<Option<String>> {
+fn holds_then(
+    take: bool,
+    held_by: Option<String>,
+    holder: &str,
+    kind: &'static str,
+) -> Result<Option<String>, CommitError> {
     match held_by {
-        Some(other) if take && other != holder => None,
-        _ if take => Some(Some(holder.to_owned())),
-        Some(own) if own == holder => Some(None),
-        other => Some(other),
+        Some(other) if take && other != holder => Err(CommitError::Taken(kind)),
+        _ if take => Ok(Some(holder.to_owned())),
+        Some(own) if own == holder => Ok(None),
+        other => Ok(other),
     }
 }

@@ -161,6 +161,8 @@ pub(crate) fn containing(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
     use serde_json::json;
 
     use super::*;
@@ -192,6 +194,35 @@ mod tests {
                 matches!(page.after::<i32>("numbers"), Err(QueryError::BadCursor)),
                 "{text:?}"
             );
+        }
+    }
+
+    proptest! {
+        /// Whatever a client sends as a cursor, it is a key of the types that the list has, or refused; and a cursor of
+        /// the list with something changed in it leads to no other list.
+        #[test]
+        fn any_text_is_a_cursor_or_refused(
+            text in any::<String>(),
+            json in r#"\["(things|other)",(\[?(-?[0-9]{1,20}|"[a-z]{0,3}"|null|1e9),?(7|"b")?\]?)\]"#,
+            place in any::<Index>(),
+            by in any::<char>(),
+        ) {
+            const COLUMNS: [Column; 2] = [Column::int("sequence"), Column::text("id")];
+            let valid = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&("things", (7, "a"))).unwrap());
+            let mut characters: Vec<char> = valid.chars().collect();
+            characters[place.index(valid.len())] = by;
+            let spoilt = characters.into_iter().collect();
+            for cursor in [text, URL_SAFE_NO_PAD.encode(json), valid, spoilt] {
+                let page = Page {
+                    limit: None,
+                    cursor: Some(cursor),
+                };
+                if let Ok(key) = page.after_key("things", &COLUMNS) {
+                    let key = key.unwrap();
+                    prop_assert!(matches!(key[..], [Value::Int(_), Value::Text(_)]), "{key:?}");
+                    prop_assert!(page.after_key("other", &COLUMNS).is_err());
+                }
+            }
         }
     }
 

@@ -67,6 +67,8 @@ pub(super) fn named(text: &str) -> Option<(TenantId, KeyId)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
     use ulid::Ulid;
 
     use super::*;
@@ -93,6 +95,28 @@ mod tests {
         let (tenant, draw) = (tenant(), Draw::fresh());
         let (one, same) = (NewKey::draw(&tenant, &draw), NewKey::draw(&tenant, &draw));
         assert_eq!((one.id, one.text), (same.id, same.text));
+    }
+
+    proptest! {
+        /// Whatever stands where a key should, it names something in exactly the form that keys have, or nothing.
+        #[test]
+        fn any_text_is_a_key_or_names_nothing(
+            any in any::<String>(),
+            likely in "tdk_[0-9A-Za-z_-]{95}",
+            place in any::<Index>(),
+            by in any::<char>(),
+        ) {
+            let valid = NewKey::draw(&tenant(), &Draw::fresh()).text.to_string();
+            let mut characters: Vec<char> = valid.chars().collect();
+            characters[place.index(valid.len())] = by;
+            let spoilt: String = characters.into_iter().collect();
+            for text in [any, likely, spoilt] {
+                if let Some((tenant, key)) = named(&text) {
+                    let names = [tenant.as_str(), key.as_str()].map(|id| &id[4..]).concat();
+                    prop_assert_eq!(&text[..PREFIX.len() + 2 * ULID], format!("{PREFIX}{names}"));
+                }
+            }
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub(super) fn prove(
 #[cfg(test)]
 mod tests {
     use domain::source::Verification;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::super::testing::{TOLERANCE, headers, incoming};
     use super::*;
@@ -127,6 +130,41 @@ mod tests {
             for vector in list {
                 assert_eq!(judge(vector, keys, now), good, "{}", vector["name"]);
             }
+        }
+    }
+
+    proptest! {
+        /// A signature proves the request it was made for; with anything changed, in it or in what it covers, nothing.
+        #[test]
+        fn a_signature_proves_one_request_only(
+            body in vec(any::<u8>(), 0..50),
+            header in "[ -~]{0,120}",
+            place in any::<Index>(),
+            by in "[ -~]",
+            which in 0..4_usize,
+        ) {
+            let secret = delivery::Secret::new([7; 32]);
+            let keys = [key(&secret.reveal())];
+            let signature = delivery::sign(std::slice::from_ref(&secret), ID, NOW, &body);
+            let time = NOW.to_string();
+            prop_assert!(proves(&keys, ID, &time, &signature, &body));
+            prop_assert!(!proves(&keys, ID, &time, &header, &body));
+            prop_assert!(!proves(&keys, ID, &header, &signature, &body) || header == time);
+            prop_assert!(!proves(&keys, &header, &time, &signature, &body) || header == ID);
+            let spoil = |text: &str| {
+                let at = place.index(text.len());
+                [&text[..at], &by, &text[at + 1..]].concat()
+            };
+            let (mut parts, mut spoilt) = ([ID, &time, &signature].map(str::to_owned), body.clone());
+            match which {
+                3 => spoilt.push(0),
+                which => parts[which] = spoil(&parts[which]),
+            }
+            // Either alphabet of base64 is taken: a signature in the other one says the same.
+            let alphabet = parts[2].replace('-', "+").replace('_', "/");
+            let alike = [&parts[0], &parts[1], &alphabet] == [ID, &time, &signature] && spoilt == body;
+            let proven = proves(&keys, &parts[0], &parts[1], &parts[2], &spoilt);
+            prop_assert!(alike || !proven, "{parts:?}");
         }
     }
 

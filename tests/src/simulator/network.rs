@@ -113,9 +113,9 @@ impl Network {
         }
     }
 
-    /// Lets nothing go wrong from now on. What is under way already goes its way.
-    pub fn calm(&self) {
-        *lock(&self.weather) = Weather::calm();
+    /// Lets this go wrong from now on, and nothing else. What is under way already goes its way.
+    pub fn turn(&self, weather: Weather) {
+        *lock(&self.weather) = weather;
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut Chance, &Weather) -> T) -> T {

@@ -12,7 +12,7 @@ use super::network::{Line, Network, Weather};
 use super::{Chance, Clock, Connection, Trace};
 
 /// When every simulated world begins: 2026-01-01T00:00:00Z.
-const ORIGIN: Duration = Duration::from_secs(1_767_225_600);
+const ORIGIN: Duration = Duration::from_hours(490_896);
 
 /// One run's world.
 #[derive(Debug)]

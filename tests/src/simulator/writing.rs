@@ -23,6 +23,9 @@ use super::{Chance, Outcome, World};
 /// The longest anything is under way: an append that is late, with its repetition.
 const SETTLED: Duration = Duration::from_mins(2);
 
+/// How many commits a long history has.
+const AGE: usize = 270;
+
 /// What of the world is broken on purpose.
 #[derive(Debug, Clone, Copy)]
 pub struct Breakage {
@@ -49,6 +52,8 @@ struct Plan {
     deeds: usize,
     /// Tenants have a quota of users.
     gated: bool,
+    /// A user has a long history before anything goes wrong.
+    aged: bool,
     /// The longest a process lives, in milliseconds; none crashes otherwise.
     life: Option<u64>,
     manner: Manner,
@@ -67,6 +72,8 @@ impl Plan {
                 .collect(),
             clients: chance.index(3) + 1,
             deeds: chance.index(8) + 2,
+            // Drawn apart, as whatever is added here later: seeds that are told of must stay what they are.
+            aged: chance.apart(5).below(25) == 0,
             gated: chance.below(3) == 0,
             life: (chance.below(3) > 0).then(|| chance.between(100, 5_000)),
             manner: Manner {
@@ -103,6 +110,12 @@ pub async fn run(seed: u64, breakage: Breakage, aloud: bool) -> Outcome {
     world.network.trace.note("seed", format_args!("{seed}: {plan:?}"));
     let gateways = (1..=plan.gateways).map(|number| Gateway::start(&world, format!("gateway{number}")));
     let gateways = Arc::new(gateways.collect::<Vec<_>>());
+    let mut entries = Vec::new();
+    if plan.aged {
+        world.network.turn(Weather::calm());
+        entries = grow_old(&world, &gateways, &plan, chance.apart(6)).await;
+        world.network.turn(plan.weather.clone());
+    }
     let mut clients = Vec::new();
     for (number, tenant) in plan.tenants.iter().enumerate() {
         for client in 0..plan.clients {
@@ -118,11 +131,11 @@ pub async fn run(seed: u64, breakage: Breakage, aloud: bool) -> Outcome {
         let own = chance.apart(3);
         tokio::spawn(crash_now_and_then(Arc::clone(&gateways), life, own))
     });
-    let mut entries: Vec<Entry> = join_all(clients).await.into_iter().flatten().collect();
+    entries.extend(join_all(clients).await.into_iter().flatten());
     if let Some(crashes) = crashes {
         crashes.abort();
     }
-    world.network.calm();
+    world.network.turn(Weather::calm());
     sleep(SETTLED).await;
     let probes = probe(&world, &gateways, plan.habits, chance.apart(4)).await;
     let case = Case {
@@ -136,6 +149,39 @@ pub async fn run(seed: u64, breakage: Breakage, aloud: bool) -> Outcome {
     let findings = judge::judge(&case).await;
     entries.extend(probes);
     Outcome::of(&world, &entries, findings)
+}
+
+/// Gives a user a history that is longer than a page of reading, and worth a snapshot.
+async fn grow_old(world: &World, gateways: &[Gateway], plan: &Plan, mut chance: Chance) -> Vec<Entry> {
+    let tenant = &plan.tenants[0];
+    let habits = Habits {
+        doubles: 0,
+        ..plan.habits
+    };
+    let mut entries = Vec::with_capacity(AGE);
+    for number in 0..AGE {
+        let name = format!("{tenant} {}", world.ulid());
+        let what = match number {
+            0 => What::Register {
+                user: user(0),
+                email: email(&mut chance),
+                name,
+                gated: plan.gated,
+            },
+            _ => What::Change {
+                user: user(0),
+                email: None,
+                name,
+            },
+        };
+        let deed = Deed {
+            tenant: tenant.clone(),
+            what,
+            commands: vec![world.ulid().to_string()],
+        };
+        entries.push(insist(world, gateways, "before", deed, habits, &mut chance).await);
+    }
+    entries
 }
 
 /// Crashes processes in the middle of their work, and starts them again after a while.

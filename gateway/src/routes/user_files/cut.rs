@@ -253,6 +253,9 @@ impl Decoder for Cutter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     /// All rows of a body that arrives in pieces of this size.
@@ -342,6 +345,35 @@ mod tests {
         }
         let most = "x".repeat(MAX_ROW - 1);
         assert_eq!(csv(format!("{most}\nb\n").as_bytes()).len(), 2);
+    }
+
+    /// A row as it would be written, every cell in quotes.
+    fn written(cells: &[String]) -> String {
+        let quoted = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+        cells.iter().map(quoted).collect::<Vec<_>>().join(",")
+    }
+
+    proptest! {
+        /// Any bytes are cut in the same way however they arrive, and what was read as a row is one when it is written.
+        #[test]
+        fn any_bytes_are_rows_or_refused(
+            any in vec(any::<u8>(), 0..200),
+            likely in "[a-c,\"\r\n \u{feff}]{0,60}",
+            piece in 1_usize..20,
+        ) {
+            for body in [any.as_slice(), likely.as_bytes()] {
+                for form in [Form::Csv, Form::Lines] {
+                    let whole = rows(form, body, usize::MAX);
+                    prop_assert_eq!(&rows(form, body, piece), &whole);
+                    for row in whole.into_iter().flatten() {
+                        if let Row::Cells(cells) = row {
+                            let again = rows(Form::Csv, written(&cells).as_bytes(), usize::MAX);
+                            prop_assert_eq!(again, vec![Ok(Row::Cells(cells))]);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

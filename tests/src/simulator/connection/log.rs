@@ -173,7 +173,7 @@ impl EventLog for DistantLog {
 
     async fn state(&self) -> Result<LogState, ReadError> {
         let state = async || self.inner.state().await;
-        self.ask(format!("asks for the state"), state, |state| state.last)
+        self.ask("asks for the state".to_owned(), state, |state| state.last)
             .await
     }
 }

@@ -29,7 +29,7 @@ struct State {
 
 #[derive(Debug, Clone)]
 struct Value {
-    value: Bytes,
+    bytes: Bytes,
     revision: u64,
     expires: Option<SystemTime>,
 }
@@ -81,7 +81,7 @@ impl Buckets {
                 state.values.insert(
                     place,
                     Value {
-                        value,
+                        bytes: value,
                         revision,
                         expires,
                     },
@@ -125,7 +125,7 @@ impl KeyValue for MemoryBucket {
         let value = self.buckets()?.get(self.bucket, key);
         Ok(value.map(|value| Entry {
             key: key.clone(),
-            value: value.value,
+            value: value.bytes,
             revision: value.revision,
         }))
     }
@@ -162,7 +162,7 @@ impl KeyValue for MemoryBucket {
         });
         let entry = |((_, key), value): (&(&str, Subject), &Value)| Entry {
             key: key.clone(),
-            value: value.value.clone(),
+            value: value.bytes.clone(),
             revision: value.revision,
         };
         Ok(selected.map(entry).collect())
