@@ -3,7 +3,6 @@
 //! What the server wrote and did not sync lies in the memory of the mounted file system and not in the file. A copy of
 //! the file is therefore what a machine would find that lost its power at that moment. This takes root and loop devices.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -99,10 +98,8 @@ impl Disk {
 
     fn unmount(&mut self) {
         if let Some(mut guard) = self.mounted.take() {
-            if let Some(mut pipe) = guard.stdin.take() {
-                // It goes by the end of the pipe.
-                pipe.flush().ok();
-            }
+            // It goes by the end of the pipe. What it could not unmount shows when a disk is mounted in its place.
+            drop(guard.stdin.take());
             guard.wait().ok();
         }
     }

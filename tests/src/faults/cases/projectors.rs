@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::process::AFTERWARDS;
 use crate::faults::world::{PATIENCE, World};
-use crate::tools;
+use crate::processes;
 
 /// Two processes fold, serve and deliver. The first stands still in the middle of it, longer than its leases are good
 /// for in the eyes of the database, while clients go on with the second; then it comes back and believes that no time
@@ -21,7 +21,7 @@ pub(super) fn pause_one(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<
         let mut second = world.service.beside().await?;
         world.moment().await?;
         world.service.signal("STOP")?;
-        tools::stopped(world.service.pid()).await?;
+        processes::stopped(world.service.pid()).await?;
         world.call_at(second.url());
         world.acknowledged(AFTERWARDS).await?;
         world.lasting(1_000..6_000).await;
