@@ -67,18 +67,15 @@ pub(super) fn tamper(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>
         world.rest().await?;
         ensure!(world.settled().await?, "the read models never stood");
         let sql = "UPDATE users SET name = 'Mallory' WHERE id = (SELECT max(id) FROM users)";
-        let changed = match world.service.database() {
-            Some(database) => {
-                let mut connection = PgConnection::connect(&database.url).await?;
-                sqlx::query(sql).execute(&mut connection).await?.rows_affected()
-            }
-            None => {
-                let options = SqliteConnectOptions::new()
-                    .filename(world.service.data().join("read.db"))
-                    .busy_timeout(PATIENCE);
-                let mut connection = SqliteConnection::connect_with(&options).await?;
-                sqlx::query(sql).execute(&mut connection).await?.rows_affected()
-            }
+        let changed = if let Some(database) = world.service.database() {
+            let mut connection = PgConnection::connect(&database.url).await?;
+            sqlx::query(sql).execute(&mut connection).await?.rows_affected()
+        } else {
+            let options = SqliteConnectOptions::new()
+                .filename(world.service.data().join("read.db"))
+                .busy_timeout(PATIENCE);
+            let mut connection = SqliteConnection::connect_with(&options).await?;
+            sqlx::query(sql).execute(&mut connection).await?.rows_affected()
         };
         ensure!(changed > 0, "nothing was changed");
         world.heal();
