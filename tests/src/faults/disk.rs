@@ -13,8 +13,10 @@ use crate::tools::Folder;
 /// How large the disk is, as `truncate` takes it; a server's store in a run is much smaller.
 const SIZE: &str = "512M";
 
-/// Unmounts the folder `$1` when the pipe closes, even if somebody still writes there.
+/// Unmounts the folder `$1` when the pipe closes, even if somebody still writes there. A signal that ends the whole group
+/// of processes must not end it before.
 const UNMOUNTER: &str = r#"
+trap '' HUP INT TERM
 while read -r _; do :; done
 umount -l "$1"
 "#;
