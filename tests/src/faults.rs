@@ -98,6 +98,10 @@ pub async fn main(options: Options) -> anyhow::Result<ExitCode> {
                     keep(folder, &name, &outcome.evidence)?;
                 }
                 let verdict = outcome.map(|outcome| outcome.verdict);
+                match &verdict {
+                    Ok(verdict) => eprintln!("  {}", report::summary(verdict)),
+                    Err(error) => eprintln!("  it did not get to its end: {error:#}"),
+                }
                 report.add(case, engine, seed, verdict);
             }
         }

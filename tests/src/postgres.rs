@@ -15,6 +15,7 @@ use anyhow::{Context, bail, ensure};
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 
+use crate::processes;
 use crate::tools::{self, Folder, Program, Running};
 
 /// The password of every role of a test server.
@@ -211,7 +212,7 @@ impl Postgres {
     pub fn signal(&mut self, signal: &str) -> anyhow::Result<()> {
         let running = self.running.as_mut().context("the server is not running")?;
         running.signal(signal)?;
-        let children = tools::children(running.pid())?;
+        let children = processes::children(running.pid())?;
         if children.is_empty() {
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! Gathers what a run has left: the logs, what queries list, what came to the receiver.
 
+use std::fmt::Write as _;
+
 use anyhow::Context as _;
 use broker::Record;
 use broker::layout::Log;
@@ -100,7 +102,11 @@ fn before_at(address: &str) -> &str {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").ok();
+    }
+    text
 }
 
 /// What a tenant can read.

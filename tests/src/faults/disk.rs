@@ -3,7 +3,6 @@
 //! What the server wrote and did not sync lies in the memory of the mounted file system and not in the file. A copy of
 //! the file is therefore what a machine would find that lost its power at that moment. This takes root and loop devices.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,8 +13,10 @@ use crate::tools::Folder;
 /// How large the disk is, as `truncate` takes it; a server's store in a run is much smaller.
 const SIZE: &str = "512M";
 
-/// Unmounts the folder `$1` when the pipe closes, even if somebody still writes there.
+/// Unmounts the folder `$1` when the pipe closes, even if somebody still writes there. A signal that ends the whole group
+/// of processes must not end it before.
 const UNMOUNTER: &str = r#"
+trap '' HUP INT TERM
 while read -r _; do :; done
 umount -l "$1"
 "#;
@@ -99,10 +100,8 @@ impl Disk {
 
     fn unmount(&mut self) {
         if let Some(mut guard) = self.mounted.take() {
-            if let Some(mut pipe) = guard.stdin.take() {
-                // It goes by the end of the pipe.
-                pipe.flush().ok();
-            }
+            // It goes by the end of the pipe. What it could not unmount shows when a disk is mounted in its place.
+            drop(guard.stdin.take());
             guard.wait().ok();
         }
     }

@@ -10,6 +10,7 @@ use super::collect;
 use super::evidence::{Evidence, Verified};
 use super::oracles::{Verdict, judge};
 use super::world::{PATIENCE, World};
+use crate::receiver::Received;
 use crate::service::Engine;
 
 /// What came of a run.
@@ -85,7 +86,7 @@ async fn finish(mut world: World) -> anyhow::Result<Evidence> {
 async fn delivered(world: &World, evidence: &Evidence) {
     let wanted: HashSet<&str> = evidence.events.iter().map(|(_, id)| id.as_str()).collect();
     let all = world.receiver.wait_until(PATIENCE, |received| {
-        let came: HashSet<&str> = received.iter().map(|webhook| webhook.webhook_id()).collect();
+        let came: HashSet<&str> = received.iter().map(Received::webhook_id).collect();
         wanted.is_subset(&came)
     });
     if let Err(error) = all.await {

@@ -17,49 +17,26 @@ use super::evidence::Span;
 use super::history::Recorder;
 use super::oracles::RECOVERS_WITHIN;
 use crate::http::Api;
-use crate::nats::{self, NatsServer, Sync};
-use crate::postgres::{self, Database, Postgres};
+use crate::nats::NatsServer;
+use crate::postgres::Postgres;
+use crate::processes;
 use crate::proxy::Proxy;
 use crate::receiver::Receiver;
 use crate::service::{Engine, Tidings};
-use crate::tools;
+
+mod servers;
+
+pub(crate) use servers::{Links, Setup};
+use servers::{Servers, servers};
 
 /// How long a run waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// What a request may take; a client waits longer.
 pub(super) const REQUEST_TIMEOUT: &str = "10s";
 
-/// Settings of every run: faults are short here, and what waits for them to end must not be long.
-const SETTINGS: [(&str, &str); 4] = [
-    ("TIDINGS_REQUEST_TIMEOUT", REQUEST_TIMEOUT),
-    (
-        "TIDINGS_RETRY_SCHEDULE",
-        "200ms,500ms,1s,1s,1s,2s,2s,2s,5s,5s,5s,5s",
-    ),
-    ("TIDINGS_DELIVERY_TIMEOUT", "2s"),
-    ("TIDINGS_DELIVERY_BREAKER", "50%,10,10s,1s"),
-];
 const TENANTS: [&str; 2] = ["acme", "zeta"];
 /// How many clients each tenant has.
 const WRITERS: u64 = 3;
-
-/// What a case needs beyond the service.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Setup {
-    /// Proxies between the service and its servers, on the cluster engine.
-    pub links: bool,
-    /// A PostgreSQL of its own, which can be stopped.
-    pub postgres: bool,
-    /// NATS on a disk of its own, whose power can be cut, and how it syncs.
-    pub disk: Option<Sync>,
-}
-
-/// The links between the service and its servers.
-#[derive(Debug)]
-pub(crate) struct Links {
-    pub(crate) nats: Proxy,
-    pub(crate) postgres: Proxy,
-}
 
 /// A tenant of the run.
 #[derive(Debug, Clone)]
@@ -297,7 +274,7 @@ impl World {
     pub(crate) async fn freeze_nats(&mut self) -> anyhow::Result<()> {
         let nats = self.nats()?;
         nats.signal("STOP")?;
-        tools::stopped(nats.pid().context("NATS does not run")?).await
+        processes::stopped(nats.pid().context("NATS does not run")?).await
     }
 
     /// Whether every read model has reached the end of the log within the patience.
@@ -343,68 +320,6 @@ async fn queries_again(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     None
-}
-
-/// The service and what it works on; dropped in this order.
-struct Servers {
-    service: Tidings,
-    links: Option<Links>,
-    postgres: Option<Postgres>,
-    disk: Option<Disk>,
-}
-
-/// Starts the service, with proxies, a PostgreSQL or a disk of its own where they are wanted.
-async fn servers(engine: Engine, setup: Setup) -> anyhow::Result<Servers> {
-    if engine == Engine::Embedded {
-        return Ok(Servers {
-            service: Tidings::start_with(engine, &SETTINGS).await?,
-            links: None,
-            postgres: None,
-            disk: None,
-        });
-    }
-    let (postgres, mut database) = if setup.postgres || setup.links {
-        let server = Postgres::start().await?;
-        let database = server.create_database("faults").await?;
-        (Some(server), database)
-    } else {
-        (None, postgres::database().await?)
-    };
-    let disk = setup.disk.map(|_| Disk::new()).transpose()?;
-    let mut options = nats::Options::default().sync(setup.disk.unwrap_or(Sync::Always));
-    if let Some(disk) = &disk {
-        options = options.store(disk.path().join("store"));
-    }
-    let nats = options.start().await?;
-    let mut env = SETTINGS.to_vec();
-    let mut links = None;
-    let url;
-    if let (Some(server), true) = (&postgres, setup.links) {
-        let made = Links {
-            nats: Proxy::start(nats.address()).await?,
-            postgres: Proxy::start(server.address()).await?,
-        };
-        database = through(&database, &server.address(), &made.postgres.address());
-        url = format!("nats://{}", made.nats.address());
-        env.push(("TIDINGS_NATS_URL", &url));
-        links = Some(made);
-    }
-    Ok(Servers {
-        service: Tidings::start_between(nats, database, &env).await?,
-        links,
-        postgres,
-        disk,
-    })
-}
-
-/// A database as the service reaches it through a proxy; who inspects it goes past that.
-fn through(database: &Database, server: &str, proxy: &str) -> Database {
-    Database {
-        url: database.url.clone(),
-        owner_url: database.owner_url.clone(),
-        projector_url: database.projector_url.replace(server, proxy),
-        query_url: database.query_url.replace(server, proxy),
-    }
 }
 
 /// A text in a body.

@@ -22,7 +22,7 @@ pub(super) fn purge(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>>
         quiet(world).await?;
         let url = world.nats()?.url();
         operator::purge(&url, STREAM).await?;
-        noticed(world).await?;
+        noticed(world, ADVICE).await?;
         refused(world).await?;
         restored(world, Some(STREAM)).await
     }
@@ -34,7 +34,8 @@ pub(super) fn delete(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>
         quiet(world).await?;
         let url = world.nats()?.url();
         operator::delete(&url, STREAM).await?;
-        noticed(world).await?;
+        // There is no log to be distrusted; that it is away is all that can be told until the next start.
+        noticed(world, "").await?;
         refused(world).await?;
         restored(world, None).await
     }
@@ -54,12 +55,15 @@ pub(super) fn damage(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>
         }
         std::fs::write(&file, bytes)?;
         world.nats()?.restart().await?;
-        noticed(world).await?;
+        noticed(world, ADVICE).await?;
         refused(world).await?;
         restored(world, Some(STREAM)).await
     }
     .boxed_local()
 }
+
+/// What operators are told of a log that is not what it was.
+const ADVICE: &str = "tidings restore";
 
 /// Lets clients work and then rest, until the archive has everything that they were told is there.
 pub(super) async fn quiet(world: &mut World) -> anyhow::Result<()> {
@@ -69,14 +73,15 @@ pub(super) async fn quiet(world: &mut World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until readiness says that the log is not what it was.
-async fn noticed(world: &World) -> anyhow::Result<()> {
+/// Waits until readiness says that something is wrong with the log, and this of it.
+async fn noticed(world: &World, told: &str) -> anyhow::Result<()> {
     let (anyone, deadline) = (world.service.anyone()?, Instant::now() + NOTICED_WITHIN);
     loop {
         let report = anyone.get("/health/ready").await?;
         let body = report.json()?;
-        let detail = body["parts"]["log"]["detail"].as_str().unwrap_or_default();
-        if report.status == 503 && detail.contains("tidings restore") {
+        let log = &body["parts"]["log"];
+        let detail = log["detail"].as_str().unwrap_or_default();
+        if report.status == 503 && log["ready"] == false && detail.contains(told) {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "it was never noticed: {body}");

@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 
 use crate::faults::evidence::Span;
-use crate::faults::world::{PATIENCE, World};
-use crate::receiver::Answer;
+use crate::faults::world::{PATIENCE, Tenant, World};
+use crate::receiver::{Answer, Received};
 
 /// How many commands must be acknowledged after a fault before a run is brought to its end.
 pub(super) const AFTERWARDS: u64 = 20;
@@ -69,11 +69,7 @@ pub(super) fn lock_log(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<(
 pub(super) fn kill_while_sending(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
     async move {
         world.moment().await?;
-        let paths: Vec<_> = world
-            .tenants
-            .iter()
-            .map(super::super::world::Tenant::path)
-            .collect();
+        let paths: Vec<_> = world.tenants.iter().map(Tenant::path).collect();
         for path in &paths {
             world
                 .receiver
@@ -93,7 +89,7 @@ pub(super) fn kill_while_sending(world: &mut World) -> LocalBoxFuture<'_, anyhow
         world.acknowledged(AFTERWARDS).await?;
         // What was under way comes again when its lease ends; nobody needs to write until then.
         world.rest().await?;
-        let twice = |received: &[crate::receiver::Received]| {
+        let twice = |received: &[Received]| {
             let times = received.iter().filter(|webhook| webhook.webhook_id() == last);
             times.count() > 1
         };

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::process::AFTERWARDS;
 use crate::faults::world::{PATIENCE, World};
-use crate::tools;
+use crate::processes;
 
 /// Two processes fold, serve and deliver. The first stands still in the middle of it, longer than its leases are good
 /// for in the eyes of the database, while clients go on with the second; then it comes back and believes that no time
@@ -21,7 +21,7 @@ pub(super) fn pause_one(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<
         let mut second = world.service.beside().await?;
         world.moment().await?;
         world.service.signal("STOP")?;
-        tools::stopped(world.service.pid()).await?;
+        processes::stopped(world.service.pid()).await?;
         world.call_at(second.url());
         world.acknowledged(AFTERWARDS).await?;
         world.lasting(1_000..6_000).await;
@@ -67,18 +67,15 @@ pub(super) fn tamper(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>
         world.rest().await?;
         ensure!(world.settled().await?, "the read models never stood");
         let sql = "UPDATE users SET name = 'Mallory' WHERE id = (SELECT max(id) FROM users)";
-        let changed = match world.service.database() {
-            Some(database) => {
-                let mut connection = PgConnection::connect(&database.url).await?;
-                sqlx::query(sql).execute(&mut connection).await?.rows_affected()
-            }
-            None => {
-                let options = SqliteConnectOptions::new()
-                    .filename(world.service.data().join("read.db"))
-                    .busy_timeout(PATIENCE);
-                let mut connection = SqliteConnection::connect_with(&options).await?;
-                sqlx::query(sql).execute(&mut connection).await?.rows_affected()
-            }
+        let changed = if let Some(database) = world.service.database() {
+            let mut connection = PgConnection::connect(&database.url).await?;
+            sqlx::query(sql).execute(&mut connection).await?.rows_affected()
+        } else {
+            let options = SqliteConnectOptions::new()
+                .filename(world.service.data().join("read.db"))
+                .busy_timeout(PATIENCE);
+            let mut connection = SqliteConnection::connect_with(&options).await?;
+            sqlx::query(sql).execute(&mut connection).await?.rows_affected()
         };
         ensure!(changed > 0, "nothing was changed");
         world.heal();

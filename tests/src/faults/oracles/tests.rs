@@ -1,7 +1,7 @@
 //! What the oracles are worth: each finds the history that is broken in just its way, and none a sound one.
 
 use super::*;
-use crate::faults::evidence::{Mentions, Span, User, Verified, Versions, Webhook};
+use crate::faults::evidence::{FIRST_NAME, Mentions, Span, User, Verified, Versions, Webhook};
 use crate::faults::history::{Asked, Entry, Step};
 
 const ACME: &str = "acme";
