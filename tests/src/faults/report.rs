@@ -82,10 +82,8 @@ impl Report {
 
     /// What went wrong, each with how to repeat it.
     pub fn failures(&self) -> String {
-        self.failures
-            .iter()
-            .map(|failure| format!("\n{failure}"))
-            .collect()
+        let lines = self.failures.iter();
+        lines.flat_map(|failure| ["\n", failure]).collect()
     }
 
     /// The table for a terminal.

@@ -29,7 +29,7 @@ pub(super) fn pause_one(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<
         world.service.signal("CONT")?;
         world.acknowledged(AFTERWARDS).await?;
         // Clients go back to the one that stood still; whatever the second has in hand, it ends in order.
-        world.call_at(&world.service.url().to_owned());
+        world.call_at(world.service.url());
         second.terminate().await?;
         world.acknowledged(AFTERWARDS).await
     }
