@@ -135,9 +135,20 @@ impl<'b> Build<'b> {
         self.to(&goals).await
     }
 
-    /// Folds for each member up to its ends. Those that stand at the same place go together; one that stands further on
-    /// joins when the others have come there.
+    /// Folds for each member up to its ends, and lets live models that are late come up meanwhile. For the long way: a
+    /// copy that catches up holds nothing back, or a log that grows would run away from it.
+    pub(super) async fn patiently_to(&self, goals: &[Ends]) -> Result<(), RebuildError> {
+        self.go(goals, true).await
+    }
+
+    /// Folds for each member up to its ends.
     pub(super) async fn to(&self, goals: &[Ends]) -> Result<(), RebuildError> {
+        self.go(goals, false).await
+    }
+
+    /// Members that stand at the same place go together; one that stands further on joins when the others have come
+    /// there.
+    async fn go(&self, goals: &[Ends], live_first: bool) -> Result<(), RebuildError> {
         let mut done = self.job.done().await?;
         let total = done + self.behind(goals).await?;
         self.start_of_nothing().await?;
@@ -157,6 +168,7 @@ impl<'b> Build<'b> {
                     log: *log,
                     from,
                     to,
+                    live_first,
                     members: together.map(|way| way.member).collect(),
                 };
                 self.nothing_lost(&stretch, port.as_ref()).await?;

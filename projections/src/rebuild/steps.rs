@@ -88,7 +88,7 @@ impl Rebuild {
             None if plan.switch => (self.live_or_end(members).await?, Phase::CatchingUp),
             None => (self.live_or_end(members).await?, Phase::Finishing),
         };
-        build.to(&goals).await?;
+        build.patiently_to(&goals).await?;
         // A run that was killed behind the comparison is past it: what it found still holds.
         if job.compared().await?.is_none() {
             job.enter(Phase::Indexing).await?;

@@ -44,6 +44,8 @@ pub(super) struct Stretch {
     pub(super) from: u64,
     /// The last record.
     pub(super) to: u64,
+    /// Whether live models that are late come first.
+    pub(super) live_first: bool,
     /// Their numbers.
     pub(super) members: Vec<usize>,
 }
@@ -63,11 +65,10 @@ impl Build<'_> {
             port: Arc::clone(port),
             tenant: self.tenant.clone(),
             most: batch_records(self.rebuild.read_models.database.kind),
-            live: LiveFirst::watch(
-                self.rebuild.read_models.database.clone(),
-                stretch.log,
-                Arc::clone(port),
-            ),
+            live: stretch.live_first.then(|| {
+                let database = self.rebuild.read_models.database.clone();
+                LiveFirst::watch(database, stretch.log, Arc::clone(port))
+            }),
             stop: self.stop.clone(),
         };
         let writer = Writer {
@@ -273,7 +274,7 @@ struct Reader {
     tenant: Option<TenantId>,
     /// Records per batch.
     most: usize,
-    live: LiveFirst,
+    live: Option<LiveFirst>,
     stop: CancellationToken,
 }
 
@@ -282,7 +283,7 @@ impl Reader {
     async fn read(self, at: u64, end: u64, out: mpsc::Sender<Decoded>) -> Result<(), RebuildError> {
         let (mut last, mut batch, mut bytes) = (at, Decoded::default(), 0);
         let mut source = Source::open(self.log, self.port.as_ref(), (at, end), self.tenant.as_ref()).await?;
-        let (mut began, mut most) = (Instant::now(), self.live.step(self.most));
+        let (mut began, mut most) = (Instant::now(), self.most);
         while let Some(record) = source.next(&self.stop).await? {
             self.check(last, record.sequence)?;
             last = record.sequence;
@@ -297,11 +298,14 @@ impl Reader {
                 if out.send(std::mem::take(&mut batch)).await.is_err() {
                     return Ok(());
                 }
-                tokio::select! {
-                    () = self.stop.cancelled() => {}
-                    () = self.live.come_up(began.elapsed()) => {}
+                if let Some(live) = &self.live {
+                    tokio::select! {
+                        () = self.stop.cancelled() => {}
+                        () = live.come_up(began.elapsed()) => {}
+                    }
+                    most = live.step(self.most);
                 }
-                (began, most) = (Instant::now(), self.live.step(self.most));
+                began = Instant::now();
             }
         }
         if self.keeps_all() && last < end {
