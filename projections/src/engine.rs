@@ -76,22 +76,24 @@ impl Database {
         })
     }
 
-    /// Begins a transaction that sees one state of the database throughout, whatever is written meanwhile.
+    /// Begins a transaction that sees one state of the database throughout, whatever is written meanwhile, and may read
+    /// whole tables.
     pub(crate) async fn begin_snapshot(&self) -> Result<Session, sqlx::Error> {
         Ok(match &self.folds {
             Folds::Postgres(pool) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                Session::Postgres(pool.begin_with(begin).await?)
+                Session::Postgres(postgres::begin_over_tables(pool, begin).await?)
             }
             Folds::Sqlite { reader, .. } => Session::Sqlite(reader.begin().await?),
         })
     }
 
-    /// Begins a transaction that writes what it makes of one state of the database.
+    /// Begins a transaction that writes what it makes of one state of the database, and may read whole tables.
     pub(crate) async fn begin_snapshot_to_write(&self) -> Result<Session, sqlx::Error> {
         Ok(match &self.folds {
             Folds::Postgres(pool) => {
-                Session::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?)
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+                Session::Postgres(postgres::begin_over_tables(pool, begin).await?)
             }
             Folds::Sqlite { writer, .. } => Session::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
         })

@@ -82,6 +82,14 @@ impl Api {
             .with_context(|| format!("the call of {path}"))
     }
 
+    /// Whether every read model is live and has all of the logs, which the administrator may ask.
+    pub async fn read_models_stand(&self) -> anyhow::Result<bool> {
+        let listed = self.get("/v1/projections").await?.expect(200)?;
+        let rows = listed["data"].as_array().context("projections")?;
+        let stands = |row: &Value| row["generation"].is_i64() && row["lag_records"] == 0;
+        Ok(rows.iter().all(stands))
+    }
+
     /// A request to be completed by the caller, whose body may be a stream.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));

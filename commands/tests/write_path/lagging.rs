@@ -5,62 +5,17 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use broker::layout::{Bucket, Layout, Log};
 use broker::{
-    AppendError, Appended, DeadLetters, Engine, EventLog, Filter, Finding, KeyValue, LogState, NewRecord,
-    ReadError, Record, RecordStream, Subject, WorkQueue,
+    AppendError, Appended, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream, Subject,
 };
 use commands::{Call, ClaimKey, Dispatcher, Error, Settings};
 use domain::user::{User, UserCommand};
 
 use crate::installation::{Installation, email, meta, register, tenant, user};
+use crate::under::Under;
 
 /// The end of each replica that answers next; none: it is not behind. Afterwards none is.
 type Horizons = Arc<Mutex<VecDeque<Option<u64>>>>;
-
-#[derive(Debug)]
-struct Lagging {
-    engine: Arc<dyn Engine>,
-    horizons: Horizons,
-}
-
-#[async_trait]
-impl Engine for Lagging {
-    fn name(&self) -> &'static str {
-        self.engine.name()
-    }
-
-    fn layout(&self) -> &Layout {
-        self.engine.layout()
-    }
-
-    fn log(&self, log: Log) -> Arc<dyn EventLog> {
-        Arc::new(LaggingLog {
-            log: self.engine.log(log),
-            horizons: Arc::clone(&self.horizons),
-        })
-    }
-
-    fn queue(&self) -> Arc<dyn WorkQueue> {
-        self.engine.queue()
-    }
-
-    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
-        self.engine.dead_letters()
-    }
-
-    fn bucket(&self, bucket: Bucket) -> Arc<dyn KeyValue> {
-        self.engine.bucket(bucket)
-    }
-
-    async fn examine(&self) -> Vec<Finding> {
-        self.engine.examine().await
-    }
-
-    async fn close(&self) {
-        self.engine.close().await;
-    }
-}
 
 #[derive(Debug)]
 struct LaggingLog {
@@ -115,10 +70,11 @@ impl EventLog for LaggingLog {
 
 /// A process that knows nothing yet, whose next reads are answered so.
 fn dispatcher(installation: &Installation, horizons: &[Option<u64>]) -> Dispatcher {
-    let engine = Lagging {
-        engine: Arc::clone(&installation.engine),
-        horizons: Arc::new(Mutex::new(horizons.iter().copied().collect())),
-    };
+    let horizons: Horizons = Arc::new(Mutex::new(horizons.iter().copied().collect()));
+    let engine = Under::new(&installation.engine, move |log| {
+        let horizons = Arc::clone(&horizons);
+        Arc::new(LaggingLog { log, horizons })
+    });
     Dispatcher::new(&engine, Settings::new(ClaimKey::new([7; 32])))
 }
 

@@ -11,4 +11,5 @@ mod lagging;
 mod loading;
 mod publishing;
 mod together;
+mod under;
 mod wavering;

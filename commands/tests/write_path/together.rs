@@ -208,11 +208,12 @@ async fn of_many_pairs_that_race_one_wins_whole() {
 #[tokio::test]
 async fn an_unknown_outcome_is_both_or_neither() {
     let installation = Installation::new().await;
-    let wavering = Wavering::over(&installation.engine);
+    let wavering = Wavering::default();
+    let engine = wavering.over(&installation.engine);
     let settings = || Settings::new(ClaimKey::new([7; 32]));
     for (next, stored) in [(Next::LostBefore, false), (Next::LostAfter, true)] {
         let pair = Pair::of(&tenant());
-        let dispatcher = Dispatcher::new(&wavering, settings());
+        let dispatcher = Dispatcher::new(&engine, settings());
         let metas = metas();
         wavering.next(next);
         let outcome = pair.begin(&dispatcher, "ada@example.org", metas.clone()).await;

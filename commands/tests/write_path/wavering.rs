@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
-use broker::layout::{Bucket, Layout, Log};
 use broker::{
-    AppendError, Appended, DeadLetters, Engine, EventLog, Filter, Finding, KeyValue, LogState, NewRecord,
-    ReadError, Record, RecordStream, Subject, WorkQueue,
+    AppendError, Appended, Engine, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream,
+    Subject,
 };
+
+use crate::under::Under;
 
 /// What the next append does.
 #[derive(Debug, Clone, Copy)]
@@ -18,60 +19,21 @@ pub(crate) enum Next {
     LostAfter,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Wavering {
-    pub(crate) engine: Arc<dyn Engine>,
-    next: Arc<AtomicU8>,
-}
+/// What is told of the next append.
+#[derive(Debug, Default)]
+pub(crate) struct Wavering(Arc<AtomicU8>);
 
 impl Wavering {
-    pub(crate) fn over(engine: &Arc<dyn Engine>) -> Self {
-        Self {
-            engine: Arc::clone(engine),
-            next: Arc::default(),
-        }
-    }
-
-    pub(crate) fn next(&self, next: Next) {
-        self.next.store(next as u8, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Engine for Wavering {
-    fn name(&self) -> &'static str {
-        self.engine.name()
-    }
-
-    fn layout(&self) -> &Layout {
-        self.engine.layout()
-    }
-
-    fn log(&self, log: Log) -> Arc<dyn EventLog> {
-        Arc::new(WaveringLog {
-            log: self.engine.log(log),
-            next: Arc::clone(&self.next),
+    pub(crate) fn over(&self, engine: &Arc<dyn Engine>) -> Under {
+        let next = Arc::clone(&self.0);
+        Under::new(engine, move |log| {
+            let next = Arc::clone(&next);
+            Arc::new(WaveringLog { log, next })
         })
     }
 
-    fn queue(&self) -> Arc<dyn WorkQueue> {
-        self.engine.queue()
-    }
-
-    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
-        self.engine.dead_letters()
-    }
-
-    fn bucket(&self, bucket: Bucket) -> Arc<dyn KeyValue> {
-        self.engine.bucket(bucket)
-    }
-
-    async fn examine(&self) -> Vec<Finding> {
-        self.engine.examine().await
-    }
-
-    async fn close(&self) {
-        self.engine.close().await;
+    pub(crate) fn next(&self, next: Next) {
+        self.0.store(next as u8, Ordering::SeqCst);
     }
 }
 

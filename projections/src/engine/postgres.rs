@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AnyConnection, AnyPool, Connection, Executor, PgPool};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, PgPool, Postgres, Transaction};
 
 use super::{Database, Folds, Kind, denied, migrate};
 use crate::OpenError;
@@ -34,12 +34,15 @@ const QUERY: &str = "tidings_query";
 /// Commits do not wait for the disk: a power cut may take back the last of them, rows and checkpoint together, and the
 /// log folds them again.
 ///
-/// Folds look up and change rows by their keys, and nothing else. The planner is held to that: a plan it made for a
-/// table while that was small reads the whole table, and is kept when the table has become large, until its statistics
-/// are gathered anew.
+/// Folds look up and change rows by their keys. The planner is held to that: a plan it made for a table while that was
+/// small reads the whole table, and is kept when the table has become large, until its statistics are gathered anew.
+/// Who reads whole tables says so ([`begin_over_tables`]).
 const AS_PROJECTOR: &str = "SET ROLE tidings_projector; SET idle_in_transaction_session_timeout = '15s'; SET \
                             synchronous_commit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = \
                             off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+/// The planner is free again, for one transaction.
+const OVER_TABLES: &str = "SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = \
+                           on; SET LOCAL enable_mergejoin = on";
 /// Folds on one server at once: a task each for the projections and their logs, and rebuilds.
 const FOLDS: u32 = 16;
 /// A fold has a few statements for each of its tables.
@@ -137,6 +140,16 @@ fn folds(url: &str) -> Result<PgPool, sqlx::Error> {
             })
         });
     Ok(pool.connect_lazy_with(options.statement_cache_capacity(STATEMENTS)))
+}
+
+/// Begins a transaction in which whole tables are read, as it is cheapest.
+pub(super) async fn begin_over_tables(
+    pool: &PgPool,
+    begin: &'static str,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut transaction = pool.begin_with(begin).await?;
+    transaction.execute(OVER_TABLES).await?;
+    Ok(transaction)
 }
 
 /// Makes the roles (see [`MAKE_ROLES`]).

@@ -282,15 +282,9 @@ impl World {
         let (admin, deadline) = (Api::new(&self.address.borrow())?, Instant::now() + PATIENCE);
         let admin = admin.with_key(crate::service::ADMIN_KEY);
         while Instant::now() < deadline {
-            if let Ok(reply) = admin.get("/v1/projections").await
-                && reply.status == 200
-            {
-                let listed = reply.json()?;
-                let rows = listed["data"].as_array().context("projections")?;
-                let stands = |row: &Value| row["generation"].is_i64() && row["lag_records"] == 0;
-                if rows.iter().all(stands) {
-                    return Ok(true);
-                }
+            // Whoever cannot answer now may in a moment.
+            if admin.read_models_stand().await.unwrap_or_default() {
+                return Ok(true);
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }

@@ -30,13 +30,7 @@ impl World {
             .expect(201)?;
         let admin = service.admin()?;
         // What has folded nothing yet cannot be compared with.
-        eventually(async || {
-            let listed = admin.get("/v1/projections").await?.expect(200)?;
-            let listed = listed["data"].as_array().context("data")?.clone();
-            let stands = |row: &Value| row["generation"].is_i64() && row["lag_records"] == 0;
-            Ok(listed.iter().all(stands).then_some(()))
-        })
-        .await?;
+        eventually(async || Ok(admin.read_models_stand().await?.then_some(()))).await?;
         Ok(Self {
             service,
             tenant: text(&made, "id")?,

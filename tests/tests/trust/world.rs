@@ -114,15 +114,11 @@ impl World {
         let end = self.position.rsplit('-').next().unwrap_or_default();
         self.archived_up_to(end.parse()?).await?;
         let (admin, deadline) = (self.service.admin()?, Instant::now() + PATIENCE);
-        loop {
-            let listed = admin.get("/v1/projections").await?.expect(200)?;
-            let projections = listed["data"].as_array().context("projections")?;
-            if projections.iter().all(|each| each["lag_records"] == 0) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "projections stay behind: {listed}");
+        while !admin.read_models_stand().await? {
+            ensure!(Instant::now() < deadline, "read models stay behind");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
     }
 
     /// Registers many users at once, and waits until the archive and every read model have them.
