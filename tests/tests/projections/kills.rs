@@ -1,5 +1,8 @@
 //! Rebuilds that are killed: at any moment, and between two switches.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use projections::Standing;
@@ -57,6 +60,15 @@ pub(crate) async fn killed_at_any_moment_a_rebuild_goes_on(store: Store) -> anyh
     Ok(())
 }
 
+/// Goes on with `run` until it waits for something the next time; its outcome, once it has one.
+async fn step<F: Future>(mut run: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|context| match run.as_mut().poll(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 /// Dropped when some of the copies are live and others are not yet; the next run goes on with those.
 pub(crate) async fn killed_between_two_switches_a_rebuild_goes_on(store: Store) -> anyhow::Result<()> {
     let mut world = World::new(store).await?;
@@ -66,26 +78,23 @@ pub(crate) async fn killed_between_two_switches_a_rebuild_goes_on(store: Store) 
     world.settled(&read_models).await?;
     let (mut number, plan, never) = (0, plan(ALL), CancellationToken::new());
     let live = async |generation| -> anyhow::Result<usize> {
-        let mut live = 0;
-        for projection in ALL {
-            let standing = standing_of(&read_models, projection, Standing::Live).await?;
-            live += usize::from(standing == [generation]);
-        }
-        Ok(live)
+        let all = read_models.generations().await?.into_iter();
+        let switched = all.filter(|known| known.standing == Standing::Live && known.generation == generation);
+        Ok(switched.filter(|known| ALL.contains(&known.projection.as_str())).count())
     };
-    // A run may be through before anybody has looked.
+    // A step may switch all that is left; then another run begins.
     let id = loop {
         number += 1;
         anyhow::ensure!(number < 50, "no run was ever met between two switches");
         let id = format!("rpl_{number}");
-        let killer = async {
-            while !matches!(live(number).await?, 1..) {}
-            anyhow::Ok(())
-        };
         let process = rebuild(&world, &read_models);
-        tokio::select! {
-            outcome = process.run(&id, &plan, &never) => { outcome?; }
-            killed = killer => killed?,
+        let mut run = pin!(process.run(&id, &plan, &never));
+        // One step at a time, with a look at the rows after each, so that no two switches can pass unseen.
+        while live(number).await? == 0 {
+            if let Some(outcome) = step(run.as_mut()).await {
+                outcome?;
+                break;
+            }
         }
         if live(number).await? < ALL.len() {
             break id;
