@@ -97,7 +97,7 @@ pub(crate) async fn killed_between_two_switches_a_rebuild_goes_on(store: Store) 
             }
         }
         if live(number).await? < ALL.len() {
-            break id;
+            break id.clone();
         }
     };
     world.live(&mut Dice::new(72), 100).await?;
