@@ -12,7 +12,7 @@
 //! *first* on its subject after the sequence it expected, so one read at the stream's leader tells whether it is
 //! ours, at any later time. Records without an expectation rely on JetStream's duplicate window.
 //!
-//! **Queue.** Jobs lie in a work-queue stream under a subject of their own, `job.<tenant>.<lane>.<job>`, while they
+//! **Queue.** Jobs lie in a stream under a subject of their own, `job.<tenant>.<lane>.<job>`, while they
 //! wait for a due time under `later.<tenant>.<lane>.<job>` as a message schedule (ADR-51), which the server turns
 //! into the job. One condition over both subjects keeps an id from being in the queue twice; a message id keeps it
 //! from coming back within the duplicate window after it was done. Dead letters lie under

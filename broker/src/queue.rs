@@ -108,11 +108,13 @@ pub enum QueueError {
 /// nobody else has taken the job may still let it be settled or extended.
 ///
 /// **Idempotency.** Enqueueing an id that waits, is leased, or was enqueued within the last two minutes changes
-/// nothing.
+/// nothing. An id names one job: one that has ended may still be taken for being there, so what is to be done again
+/// goes by an id of its own, or through [`DeadLetters::redrive`].
 ///
 /// **Order.** Roughly first due, first leased; no promise.
 ///
-/// **Durability.** As for the log: acknowledged means fsynced.
+/// **Durability.** As for the log: acknowledged means fsynced. Only that a lease has ended may be forgotten by a queue
+/// that crashes a moment later: the job then comes once more.
 #[async_trait]
 pub trait WorkQueue: Send + Sync + std::fmt::Debug {
     /// Puts jobs into the queue, each due at its time, or at once.

@@ -141,19 +141,46 @@ async fn logs_added_to_the_layout_later_are_made_and_foreign_ones_refused() {
     engine.close().await;
 }
 
+fn job(id: &str) -> Job {
+    let token = |text: &str| Token::new(text).expect("it is a token");
+    Job {
+        id: token(id),
+        tenant: token("t1"),
+        lane: token("e1"),
+        payload: Bytes::new(),
+    }
+}
+
+/// What the process before had in hand is free at once; what waits for its time still waits.
+#[tokio::test]
+async fn whoever_opens_the_folder_next_need_not_wait_for_leases() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+    let later = SystemTime::now() + Duration::from_hours(1);
+    let jobs = vec![(job("held"), None), (job("later"), Some(later))];
+    engine.queue().enqueue(jobs).await.unwrap();
+    let held = engine.queue().lease(2, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(held.len(), 1);
+    engine.close().await;
+    drop(engine);
+    let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+    let queue = engine.queue();
+    let again = queue.lease(2, Duration::ZERO).await.unwrap();
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!((again[0].job.id.as_str(), again[0].times), ("held", 2));
+    let late = queue.settle(&held[0], broker::Settlement::Done).await;
+    assert!(matches!(late, Err(broker::QueueError::LeaseLost(_))), "{late:?}");
+    queue.settle(&again[0], broker::Settlement::Done).await.unwrap();
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn a_job_leased_for_nobody_is_free_again_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
     let queue = engine.queue();
     for round in 0..30_u64 {
-        let token = |text: &str| Token::new(text).unwrap();
-        let job = Job {
-            id: token(&format!("j{round}")),
-            tenant: token("t1"),
-            lane: token("e1"),
-            payload: Bytes::new(),
-        };
+        let job = job(&format!("j{round}"));
         queue.enqueue(vec![(job, Some(SystemTime::now()))]).await.unwrap();
         // The worker gives up while the writer may be leasing the job for it.
         let patience = Duration::from_micros(round * 40);

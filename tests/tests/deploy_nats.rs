@@ -305,6 +305,7 @@ async fn the_gateway_writes_endpoint_secrets_and_cannot_read_them() -> anyhow::R
         "$JS.API.CONSUMER.MSG.NEXT.TIDINGS_DELIVERIES.workers",
         "$JS.API.STREAM.MSG.GET.TIDINGS_DELIVERIES",
         "$JS.API.STREAM.MSG.DELETE.TIDINGS_DELIVERIES",
+        "$JS.API.STREAM.PURGE.TIDINGS_DELIVERIES",
         "$JS.API.STREAM.MSG.GET.TIDINGS_DEADLETTERS",
         "$JS.API.STREAM.MSG.DELETE.TIDINGS_DEADLETTERS",
     ] {

@@ -116,6 +116,12 @@ impl Database {
             .execute(&mut *writer)
             .await
             .map_err(|cause| self.unreachable(cause))?;
+        // The folder is ours alone: who held these leases is gone, and nobody need wait for their ends.
+        sqlx::query("UPDATE jobs SET free_at = ?, token = NULL WHERE token IS NOT NULL")
+            .bind(units::now())
+            .execute(&mut *writer)
+            .await
+            .map_err(|cause| self.unreachable(cause))?;
         let mut rows = Vec::new();
         for log in layout.logs() {
             let row = prepare_log(writer, log, layout.retention(log)).await;

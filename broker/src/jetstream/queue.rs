@@ -1,10 +1,12 @@
-//! The `WorkQueue` port on a work-queue stream with message schedules.
+//! The `WorkQueue` port on a stream with message schedules.
 //!
 //! A job in the queue is one message: on `job.<tenant>.<lane>.<job>` when it can be leased, on `later.…` while it
 //! waits. Enqueueing is conditional on neither being there. A lease is a delivery of the one durable pull consumer;
-//! what this process holds is kept in a table, since JetStream itself would take a late settlement from anybody.
+//! what this process holds is kept in a table, since JetStream itself would take a late settlement from anybody. What is
+//! settled is acknowledged to the consumer, and taken out of the stream with many others later (`finished`).
 
 mod consumer;
+mod finished;
 mod leases;
 
 use std::collections::HashMap;
@@ -26,6 +28,7 @@ use super::names::{Names, Space};
 use crate::{Cause, Job, Lease, QueueError, Settlement, Token, WorkQueue};
 
 pub(super) use consumer::{CONSUMER, consumer_drift, ensure_consumer};
+use finished::Finished;
 use leases::Held;
 
 /// The port's limit of a payload.
@@ -44,6 +47,7 @@ pub(super) struct JobQueue {
     consumer: Consumer<pull::Config>,
     lease: Duration,
     held: Mutex<HashMap<String, Held>>,
+    finished: Arc<Finished>,
 }
 
 /// One message to put into the queue.
@@ -61,6 +65,7 @@ impl JobQueue {
         lease: Duration,
     ) -> Self {
         Self {
+            finished: Arc::new(Finished::new(Arc::clone(&connection), names)),
             connection,
             space: names.queue_space(),
             stream: names.deliveries(),
@@ -203,6 +208,7 @@ impl WorkQueue for JobQueue {
     async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError> {
         let now = Instant::now();
         self.table().retain(|_, held| held.until > now);
+        self.finished.sweep();
         let mut leases = Vec::new();
         if max == 0 {
             return Ok(leases);

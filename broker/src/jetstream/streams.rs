@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) name: String,
     /// Its complete configuration, in the JetStream API's words.
     config: Map<String, Value>,
+    /// What a field may be as well without breaking a promise, in a stream of an earlier version.
+    bearable: Map<String, Value>,
 }
 
 /// A field of a stream that is not as planned.
@@ -100,7 +102,7 @@ fn deliveries_plan(settings: &Settings, names: &Names) -> Plan {
     let space = names.queue_space();
     let subjects = [space.wire("job.*.*.*"), space.wire("later.*.*.*")];
     let mut plan = Plan::new(settings, names.deliveries(), &subjects);
-    plan.set("retention", json!("workqueue"));
+    plan.bearable.insert("retention".to_owned(), json!("workqueue"));
     plan.set("allow_atomic", json!(true));
     plan.set("allow_msg_schedules", json!(true));
     // The server switches roll-ups on together with schedules.
@@ -168,7 +170,11 @@ impl Plan {
             ("no_ack", json!(false)),
             ("sealed", json!(false)),
         ]);
-        Self { name, config }
+        Self {
+            name,
+            config,
+            bearable: Map::new(),
+        }
     }
 
     fn set(&mut self, field: &str, value: Value) {
@@ -189,7 +195,9 @@ impl Plan {
     pub(super) fn drift(&self, actual: &Map<String, Value>) -> Vec<Drift> {
         let planned = self.config.iter().filter_map(|(field, wanted)| {
             let found = actual.get(field).cloned().unwrap_or_else(|| absent(wanted));
-            (found != *wanted).then(|| Drift::new(field, wanted, &found))
+            let mut drift = (found != *wanted).then(|| Drift::new(field, wanted, &found))?;
+            drift.tolerable |= self.bearable.get(field) == Some(&found);
+            Some(drift)
         });
         planned.chain(diversions(actual)).collect()
     }
@@ -360,5 +368,19 @@ mod tests {
         let mut fields: Vec<String> = plan.drift(&actual).into_iter().map(|drift| drift.field).collect();
         fields.sort();
         assert_eq!(fields, ["deny_purge", "max_msgs", "persist_mode"]);
+    }
+
+    #[test]
+    fn only_the_queue_may_still_be_a_work_queue() {
+        let prefix = Token::new("tidings").unwrap();
+        let settings = Settings::new("nats://localhost", prefix.clone(), Layout::default());
+        let names = Names::new(&prefix);
+        for (plan, breaks) in [(deliveries_plan(&settings, &names), false), (events(), true)] {
+            let mut actual = plan.config.clone();
+            actual.insert("retention".to_owned(), json!("workqueue"));
+            let drift = plan.drift(&actual);
+            assert_eq!(drift.len(), 1, "{}", plan.name);
+            assert_eq!(drift[0].breaks_a_promise(), breaks, "{}", plan.name);
+        }
     }
 }

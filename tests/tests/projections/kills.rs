@@ -80,7 +80,9 @@ pub(crate) async fn killed_between_two_switches_a_rebuild_goes_on(store: Store) 
     let live = async |generation| -> anyhow::Result<usize> {
         let all = read_models.generations().await?.into_iter();
         let switched = all.filter(|known| known.standing == Standing::Live && known.generation == generation);
-        Ok(switched.filter(|known| ALL.contains(&known.projection.as_str())).count())
+        Ok(switched
+            .filter(|known| ALL.contains(&known.projection.as_str()))
+            .count())
     };
     // A step may switch all that is left; then another run begins.
     let id = loop {

@@ -15,6 +15,7 @@ use futures::StreamExt;
 use tokio::time::timeout_at;
 
 use super::JobQueue;
+use super::finished::Entry;
 use crate::{Cause, Job, Lease, LeaseToken, QueueError, Token};
 
 /// A lease of this process.
@@ -22,7 +23,7 @@ use crate::{Cause, Job, Lease, LeaseToken, QueueError, Token};
 pub(super) struct Held {
     pub(super) until: Instant,
     /// The job's message in the stream.
-    pub(super) sequence: u64,
+    pub(super) entry: Entry,
 }
 
 impl JobQueue {
@@ -96,13 +97,23 @@ impl JobQueue {
             message.ack().await.ok();
             return None;
         };
+        let entry = Entry {
+            sequence: info.stream_sequence,
+            stored: info.published.unix_timestamp_nanos(),
+        };
+        if self.finished.knows(entry) {
+            tracing::debug!(job = %job.id, "a job that is settled was delivered once more; acknowledging it again");
+            // If this fails, it comes again and is acknowledged then.
+            message.ack().await.ok();
+            return None;
+        }
         let token = token.to_string();
         let times = u32::try_from(info.delivered).unwrap_or(u32::MAX);
         self.table().insert(
             token.clone(),
             Held {
                 until: Instant::now() + self.lease,
-                sequence: info.stream_sequence,
+                entry,
             },
         );
         Some(Lease {
@@ -137,16 +148,17 @@ impl JobQueue {
             .map_err(|error| QueueError::Unavailable(error.into()))
     }
 
-    /// Takes the message of a lease out of the queue.
+    /// Ends what the consumer knows of a lease: its message is delivered no more.
     ///
     /// A consumer that was killed may have forgotten the delivery, and then answers nothing: the message is
     /// deleted instead, since who holds the lease may do so.
     pub(super) async fn remove(&self, lease: &Lease, held: Held) -> Result<(), QueueError> {
         let Err(error) = self.tell(&lease.token, b"+ACK").await else {
+            self.finished.note(held.entry);
             return Ok(());
         };
         tracing::debug!(job = %lease.job.id, %error, "an acknowledgement was not answered; deleting the message");
-        let deleted = self.connection.delete(&self.stream, held.sequence).await;
+        let deleted = self.connection.delete(&self.stream, held.entry.sequence).await;
         deleted.map(drop).map_err(QueueError::Unavailable)
     }
 }
