@@ -148,8 +148,12 @@ impl Worker for Publishing {
 }
 
 /// Builds `tidings` with the cargo that runs this program, so that one command does all; started otherwise, the
-/// binary must be there.
+/// binary must be there. One that is named (see [`binary`](crate::service::binary)) is measured as it is.
 pub(in crate::bench) async fn build() -> anyhow::Result<()> {
+    if std::env::var_os("TIDINGS_BIN").is_some() {
+        eprintln!("measures the binary {}", crate::service::binary()?.display());
+        return Ok(());
+    }
     let Some(cargo) = std::env::var_os("CARGO") else {
         return Ok(());
     };
