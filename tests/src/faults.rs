@@ -93,7 +93,7 @@ pub async fn main(options: Options) -> anyhow::Result<ExitCode> {
         for engine in engines.filter(|engine| options.engine.is_none_or(|only| only == *engine)) {
             for seed in first..first + options.runs {
                 eprintln!("{} on the {} engine, seed {seed}", case.name, engine_name(engine));
-                let outcome = run::run(case, engine, seed).await;
+                let outcome = Box::pin(run::run(case, engine, seed)).await;
                 if let (Some(folder), Ok(outcome)) = (&options.keep, &outcome) {
                     let name = format!("{}-{}-{seed}.json", case.name, engine_name(engine));
                     keep(folder, &name, &outcome.evidence)?;

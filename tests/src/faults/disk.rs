@@ -63,6 +63,11 @@ impl Disk {
         self.folder.path().join("disk")
     }
 
+    /// Keeps all that was written until now, whoever wrote it.
+    pub(crate) fn sync(&self) -> anyhow::Result<()> {
+        run("sync", &["--file-system".as_ref(), self.path().as_ref()])
+    }
+
     /// Fills it to the last block.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let mut file = std::fs::File::create(self.filler())?;

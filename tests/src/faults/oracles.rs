@@ -331,7 +331,8 @@ fn recovered(verdict: &mut Verdict, commands: &[Command], evidence: &Evidence) {
             let log = (command.asked.kind == Kind::Publish) == publishes;
             since && log && matches!(command.outcome, Outcome::Ok(_))
         });
-        ok.filter_map(|command| Some(command.ended? - evidence.healed)).min()
+        ok.filter_map(|command| command.ended?.checked_sub(evidence.healed))
+            .min()
     };
     // Where only one of them was asked for, that says it.
     verdict.commands_again = first(false).max(first(true));

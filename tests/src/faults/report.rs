@@ -80,8 +80,10 @@ impl Report {
     /// Adds a case that cannot run here.
     pub fn skip(&mut self, case: &Case, engine: Engine, why: &Skipped) {
         let engine = engine_name(engine);
-        self.skipped
-            .push(format!("{} on the {engine} engine was skipped: {why}\n", case.name));
+        self.skipped.push(format!(
+            "{} on the {engine} engine was skipped: {why}\n",
+            case.name
+        ));
     }
 
     /// What could not run here, and why.
@@ -283,5 +285,16 @@ mod tests {
         report.add(case, Engine::Cluster, 2, Ok(Verdict::default()));
         assert!(!report.is_sound());
         assert!(report.table().ends_with("NOT FOUND in 1\n"), "{}", report.table());
+    }
+    #[test]
+    fn what_cannot_run_here_is_told_and_no_failure() {
+        let case = find("power-cut").unwrap();
+        let mut report = Report::new();
+        report.skip(case, Engine::Cluster, &Skipped("no loop devices".to_owned()));
+        assert!(report.is_sound());
+        assert_eq!(
+            report.skipped(),
+            "power-cut on the cluster engine was skipped: no loop devices\n"
+        );
     }
 }

@@ -37,7 +37,7 @@ impl std::error::Error for Skipped {}
 
 /// Runs a case once; an error is a run that could not be brought to its end.
 pub async fn run(case: &Case, engine: Engine, seed: u64) -> anyhow::Result<Outcome> {
-    let evidence = gather(case, engine, seed).await?;
+    let evidence = Box::pin(gather(case, engine, seed)).await?;
     let verdict = judge(&evidence);
     Ok(Outcome { evidence, verdict })
 }

@@ -284,13 +284,14 @@ impl World {
 
     /// The link to NATS.
     pub(crate) fn nats_link(&self) -> anyhow::Result<&Proxy> {
-        Ok(&self.extras.links.as_ref().context("a case of links without them")?.nats)
+        let links = self.extras.links.as_ref();
+        Ok(&links.context("a case of links without them")?.nats)
     }
 
     /// The link to PostgreSQL.
     pub(crate) fn postgres_link(&self) -> anyhow::Result<&Proxy> {
-        let links = self.extras.links.as_ref().context("a case of links without them")?;
-        Ok(&links.postgres)
+        let links = self.extras.links.as_ref();
+        Ok(&links.context("a case of links without them")?.postgres)
     }
 
     /// The PostgreSQL server of this run.
@@ -311,7 +312,8 @@ impl World {
             return self.nats();
         }
         let replicas = self.extras.replicas.as_mut();
-        replicas.context("a case of three servers with one")?.other(number)
+        let replicas = replicas.context("a case of three servers with one")?;
+        replicas.other(number)
     }
 
     /// Where the receivers' name leads.

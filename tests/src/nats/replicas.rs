@@ -75,7 +75,10 @@ impl Replicas {
 
     /// Where clients find them: all of them, each through its proxy.
     pub fn url(&self) -> String {
-        let urls = self.clients.iter().map(|proxy| format!("nats://{}", proxy.address()));
+        let urls = self
+            .clients
+            .iter()
+            .map(|proxy| format!("nats://{}", proxy.address()));
         urls.collect::<Vec<_>>().join(",")
     }
 

@@ -106,7 +106,11 @@ impl Installation {
     }
 
     /// Starts `tidings serve`, its output in a file of this name, and waits until it is ready.
-    pub(super) async fn serve(&self, name: &str, env: &[(String, String)]) -> anyhow::Result<(Running, String)> {
+    pub(super) async fn serve(
+        &self,
+        name: &str,
+        env: &[(String, String)],
+    ) -> anyhow::Result<(Running, String)> {
         let log = self.folder.path().join(format!("{name}.log"));
         let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
         let mut program = self.program(&log, env)?;

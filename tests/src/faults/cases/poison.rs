@@ -79,11 +79,17 @@ async fn neighbour_knows(world: &World) -> anyhow::Result<()> {
     let position = world.recorder.position();
     loop {
         let at_least = [("tidings-at-least", position.as_str())];
-        let reply = api.call(Method::GET, "/v1/users?limit=1", None, &at_least).await?;
+        let reply = api
+            .call(Method::GET, "/v1/users?limit=1", None, &at_least)
+            .await?;
         if reply.status == 200 {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "the neighbour waits too: {}", reply.status);
+        ensure!(
+            Instant::now() < deadline,
+            "the neighbour waits too: {}",
+            reply.status
+        );
     }
 }
 

@@ -52,13 +52,7 @@ pub(super) fn fill(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> 
         world.lasting(2_000..10_000).await;
         world.heal();
         world.disk()?.make_room()?;
-        if let Ok(nats) = world.nats() {
-            // It switches JetStream off when it finds no room, until somebody starts it again.
-            tokio::time::sleep(SUPERVISED).await;
-            if !nats.is_healthy().await {
-                nats.restart().await?;
-            }
-        }
+        supervise(world).await?;
         world.both_logs_again().await?;
         world.acknowledged(AFTERWARDS).await
     }
@@ -77,12 +71,7 @@ pub(super) fn fail_syncs(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result
         world.without_log(1_000..6_000).await;
         world.heal();
         failing.end().await?;
-        if let Ok(nats) = world.nats() {
-            tokio::time::sleep(SUPERVISED).await;
-            if !nats.is_healthy().await {
-                nats.restart().await?;
-            }
-        }
+        supervise(world).await?;
         world.both_logs_again().await?;
         world.acknowledged(AFTERWARDS).await
     }
@@ -90,9 +79,11 @@ pub(super) fn fail_syncs(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result
 }
 
 /// The same with a server that syncs as it does by itself, every two minutes. Clients rest before, so that the archive
-/// has every commit; what clients published is in no archive.
+/// has every commit; what clients published is in no archive. What was there before is kept: a server that lost that its
+/// streams were made would not come back at all.
 pub(super) fn cut_unsynced(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
     async move {
+        world.disk()?.sync()?;
         super::operators::quiet(world).await?;
         cut_power(world).await?;
         world.service.kill().await?;
@@ -107,6 +98,18 @@ pub(super) fn cut_unsynced(world: &mut World) -> LocalBoxFuture<'_, anyhow::Resu
         world.acknowledged(AFTERWARDS).await
     }
     .boxed_local()
+}
+
+/// Starts NATS again if it says that it is not well, as whoever supervises it does: after a write that failed it
+/// answers nothing more until then.
+async fn supervise(world: &mut World) -> anyhow::Result<()> {
+    let Ok(nats) = world.nats() else { return Ok(()) };
+    tokio::time::sleep(SUPERVISED).await;
+    if !nats.is_healthy().await {
+        eprintln!("  NATS says that it is not well, and is started again");
+        nats.restart().await?;
+    }
+    Ok(())
 }
 
 async fn cut_power(world: &mut World) -> anyhow::Result<()> {

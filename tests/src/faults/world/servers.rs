@@ -81,7 +81,9 @@ struct Plan {
 pub(super) async fn servers(engine: Engine, setup: Setup) -> anyhow::Result<(Tidings, Extras)> {
     let mut plan = Plan {
         place: Place::default(),
-        env: SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        env: SETTINGS
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         extras: Extras::default(),
     };
     match setup {
@@ -146,7 +148,8 @@ impl Plan {
         if let Setup::Replicas = setup {
             let (first, replicas) = Replicas::start().await?;
             self.reach_nats_at(replicas.url());
-            self.env.push(("TIDINGS_NATS_REPLICAS".to_owned(), "3".to_owned()));
+            self.env
+                .push(("TIDINGS_NATS_REPLICAS".to_owned(), "3".to_owned()));
             self.extras.replicas = Some(replicas);
             return Ok(first);
         }
@@ -168,7 +171,9 @@ impl Plan {
 fn older() -> anyhow::Result<PathBuf> {
     let named = std::env::var_os(OLDER).map(PathBuf::from);
     let why = || format!("{OLDER} does not name the program of an earlier version");
-    Ok(named.filter(|file| file.is_file()).ok_or_else(|| Skipped(why()))?)
+    Ok(named
+        .filter(|file| file.is_file())
+        .ok_or_else(|| Skipped(why()))?)
 }
 
 /// A database as the service reaches it through a proxy; who inspects it goes past that.
