@@ -21,6 +21,7 @@ pub mod history;
 pub mod oracles;
 pub mod report;
 pub mod run;
+mod syncs;
 mod world;
 
 use cases::{CASES, Case};
@@ -92,10 +93,15 @@ pub async fn main(options: Options) -> anyhow::Result<ExitCode> {
         for engine in engines.filter(|engine| options.engine.is_none_or(|only| only == *engine)) {
             for seed in first..first + options.runs {
                 eprintln!("{} on the {} engine, seed {seed}", case.name, engine_name(engine));
-                let outcome = run::run(case, engine, seed).await;
+                let outcome = Box::pin(run::run(case, engine, seed)).await;
                 if let (Some(folder), Ok(outcome)) = (&options.keep, &outcome) {
                     let name = format!("{}-{}-{seed}.json", case.name, engine_name(engine));
                     keep(folder, &name, &outcome.evidence)?;
+                }
+                if let Some(why) = outcome.as_ref().err().and_then(|error| error.downcast_ref()) {
+                    eprintln!("  skipped: {why}");
+                    report.skip(case, engine, why);
+                    break;
                 }
                 let verdict = outcome.map(|outcome| outcome.verdict);
                 match &verdict {
@@ -115,7 +121,7 @@ pub async fn main(options: Options) -> anyhow::Result<ExitCode> {
             report.table()
         }
     );
-    print!("{}", report.failures());
+    print!("{}{}", report.skipped(), report.failures());
     Ok(if report.is_sound() {
         ExitCode::SUCCESS
     } else {

@@ -1,11 +1,7 @@
 //! Names that lead where a test says, for one process and no longer than the test wants: what a receiver does who
-//! rebinds its name. The shim that stands before the system's resolver is built with the C compiler that the build
-//! itself needs.
+//! rebinds its name.
 
-use std::process::Command;
-
-use anyhow::ensure;
-
+use crate::shims;
 use crate::tools::Folder;
 
 /// The shim's source.
@@ -19,16 +15,7 @@ impl Hosts {
     /// None yet.
     pub fn new() -> anyhow::Result<Self> {
         let folder = Folder::new()?;
-        let source = folder.path().join("hosts.c");
-        std::fs::write(&source, SHIM)?;
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(folder.path().join("hosts.so"))
-            .arg(&source)
-            .arg("-ldl")
-            .output()?;
-        let said = String::from_utf8_lossy(&built.stderr).into_owned();
-        ensure!(built.status.success(), "cc: {said}");
+        shims::build(folder.path(), "hosts", SHIM)?;
         let hosts = Self(folder);
         std::fs::write(hosts.file(), "")?;
         Ok(hosts)
@@ -36,7 +23,7 @@ impl Hosts {
 
     /// What makes a process use them, as environment variables.
     pub fn env(&self) -> [(String, String); 2] {
-        let shim = self.0.path().join("hosts.so").display().to_string();
+        let shim = shims::library(self.0.path(), "hosts").display().to_string();
         [
             ("LD_PRELOAD".to_owned(), shim),
             ("TEST_HOSTS".to_owned(), self.file().display().to_string()),

@@ -2,6 +2,7 @@
 
 mod harness;
 pub mod operator;
+mod replicas;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::tools::{self, Folder, Program, Running};
 
 pub use harness::JetStreamHarness;
+pub use replicas::{Replicas, leader};
 
 /// How often ports are chosen for a server.
 const TRIES: u32 = 5;
@@ -78,21 +80,7 @@ impl Options {
 
     /// Starts the server and waits until it takes connections.
     pub async fn start(self) -> anyhow::Result<NatsServer> {
-        let folder = Folder::new()?;
-        let config = match &self.config {
-            Some(file) => file.clone(),
-            None => write_config(folder.path(), self.sync)?,
-        };
-        let mut server = NatsServer {
-            running: None,
-            binary: tools::nats_server()?,
-            config,
-            store: self.store.unwrap_or_else(|| folder.path().join("store")),
-            environment: self.environment,
-            port: tools::free_port()?,
-            monitor_port: tools::free_port()?,
-            folder,
-        };
+        let mut server = self.make()?;
         for _ in 1..TRIES {
             match server.restart().await {
                 // Somebody else took a port between its choice and its use.
@@ -105,6 +93,25 @@ impl Options {
         }
         server.restart().await?;
         Ok(server)
+    }
+
+    /// Prepares the server, which does not run yet.
+    fn make(self) -> anyhow::Result<NatsServer> {
+        let folder = Folder::new()?;
+        let config = match &self.config {
+            Some(file) => file.clone(),
+            None => write_config(folder.path(), self.sync)?,
+        };
+        Ok(NatsServer {
+            running: None,
+            binary: tools::nats_server()?,
+            config,
+            store: self.store.unwrap_or_else(|| folder.path().join("store")),
+            environment: self.environment,
+            port: tools::free_port()?,
+            monitor_port: tools::free_port()?,
+            folder,
+        })
     }
 }
 
@@ -185,28 +192,46 @@ impl NatsServer {
 
     /// Starts it again on the same port and store; one that runs is killed first.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.launch().await?;
+        self.until_healthy().await
+    }
+
+    /// The same without waiting: one of several is well only when others are there.
+    pub async fn launch(&mut self) -> anyhow::Result<()> {
         if self.running.is_some() {
             self.kill().await?;
         }
-        let mut running = self.program().start()?;
+        self.running = Some(self.program().start()?);
+        Ok(())
+    }
+
+    /// Waits until it says that it and its streams are well.
+    pub async fn until_healthy(&mut self) -> anyhow::Result<()> {
+        let mut running = self.running.take().context("the server is not running")?;
         self.wait_healthy(&mut running).await?;
         self.running = Some(running);
         Ok(())
     }
 
+    /// Whether it says so now.
+    pub async fn is_healthy(&self) -> bool {
+        healthy(&format!("127.0.0.1:{}", self.monitor_port)).await.is_ok()
+    }
+
     async fn wait_healthy(&self, running: &mut Running) -> anyhow::Result<()> {
-        let monitor = format!("127.0.0.1:{}", self.monitor_port);
         let deadline = Instant::now() + START;
-        while let Err(error) = healthy(&monitor).await {
+        while !self.is_healthy().await {
             if let Ok(status) = running.ended(Duration::ZERO).await {
                 bail!(
                     "nats-server ended with {status}; its last output:\n{}",
                     running.last_output()
                 );
             }
-            if Instant::now() > deadline {
-                return Err(error).with_context(|| format!("after {START:?}:\n{}", running.last_output()));
-            }
+            ensure!(
+                Instant::now() < deadline,
+                "not healthy after {START:?}:\n{}",
+                running.last_output()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())

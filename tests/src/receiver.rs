@@ -91,6 +91,28 @@ impl Received {
     }
 }
 
+/// How far from its arrival the time of a webhook may be (Standard Webhooks).
+const TOLERANCE: u64 = 5 * 60;
+
+impl Received {
+    /// Whether it verified when it came, however long ago that is.
+    pub fn was_genuine(&self, secret: &str) -> anyhow::Result<()> {
+        let sent: i64 = self.header("webhook-timestamp").parse()?;
+        let came = self.at.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        ensure!(
+            came.abs_diff(sent.try_into()?) <= TOLERANCE,
+            "it was sent at {sent} and came at {came}"
+        );
+        let expected = Webhook::new(secret)?.sign(self.webhook_id(), sent, &self.body)?;
+        let mut signatures = self.header("webhook-signature").split(' ');
+        ensure!(
+            signatures.any(|signature| signature == expected),
+            "no signature is that of the endpoint"
+        );
+        Ok(())
+    }
+}
+
 /// Reads `{"secret","headers","body"}` and verifies it; an exception ends it with a code other than 0.
 const PYTHON_VERIFIER: &str = "
 import json, sys

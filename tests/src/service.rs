@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context as _, ensure};
 use broker::embedded::Embedded;
 use broker::jetstream::{JetStream, Settings};
 use broker::layout::{Bucket, Layout, Log};
@@ -13,14 +13,21 @@ use broker::{Entry, Record, Token};
 
 use crate::http::Api;
 use crate::nats::NatsServer;
-use crate::postgres::{self, Database};
-use crate::tools::{Folder, Program, Running};
+use crate::postgres::Database;
+use crate::tools::Running;
+
+mod installation;
+
+use installation::Installation;
+pub use installation::Place;
 
 /// The platform admin key of every service under test.
 pub const ADMIN_KEY: &str = "tdk_admin_only_for_tests_4f8b2c6d9e1a7035";
 
 const START: Duration = Duration::from_mins(1);
 const STOP: Duration = Duration::from_mins(1);
+/// How long a replica that lags is waited for.
+const READ: Duration = Duration::from_secs(20);
 /// How many records are read from a log at once.
 const PAGE: usize = 500;
 
@@ -31,14 +38,6 @@ pub enum Engine {
     Embedded,
     /// A NATS server and a PostgreSQL database, both private to the service.
     Cluster,
-}
-
-/// What outlives the process.
-#[derive(Debug)]
-struct Installation {
-    nats: Option<NatsServer>,
-    database: Option<Database>,
-    folder: Folder,
 }
 
 /// A running service. Dropped, it is killed and its data removed; a test that panics shows its last output.
@@ -72,12 +71,16 @@ impl Tidings {
         database: Database,
         env: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let installation = Installation {
-            nats: Some(nats),
-            database: Some(database),
-            folder: Folder::new()?,
+        let place = Place {
+            servers: Some((nats, database)),
+            ..Place::default()
         };
-        Self::start_in(installation, env).await
+        Self::start_at(place, env).await
+    }
+
+    /// The same wherever the caller wants.
+    pub async fn start_at(place: Place, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_in(Installation::at(place)?, env).await
     }
 
     async fn start_in(installation: Installation, env: &[(&str, &str)]) -> anyhow::Result<Self> {
@@ -132,7 +135,7 @@ impl Tidings {
 
     /// The folder of its data: the embedded engine's files and generated keys.
     pub fn data(&self) -> PathBuf {
-        self.installation.folder.path().join("data")
+        self.installation.data.clone()
     }
 
     /// Its NATS server, on the cluster engine.
@@ -161,6 +164,13 @@ impl Tidings {
         self.running.kill().await?;
         (self.running, self.url) = self.installation.serve("serve", &self.env).await?;
         Ok(())
+    }
+
+    /// From the next start on the program that is tested runs, where another was started before; the tables are
+    /// brought up to date for it by their owner, as in production, while the one before may still run.
+    pub async fn upgrade(&mut self) -> anyhow::Result<()> {
+        self.installation.program = None;
+        self.installation.migrate(&self.env).await
     }
 
     /// Starts another process of the same installation beside it, with the same settings and keys: on the cluster
@@ -204,12 +214,16 @@ impl Tidings {
     pub async fn records(&self, log: Log) -> anyhow::Result<Vec<Record>> {
         let engine = self.engine().await?;
         let log = engine.log(log);
-        let mut records = Vec::new();
+        let (mut records, deadline) = (Vec::new(), Instant::now() + READ);
         loop {
             let after = records.last().map_or(0, |record: &Record| record.sequence);
             let page = log.read(after, None, PAGE).await?;
             if page.is_empty() {
-                break;
+                // A replica that answers may be behind for a moment; the state is asked of the leader.
+                if after >= log.state().await?.last || Instant::now() > deadline {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             records.extend(page);
         }
@@ -316,110 +330,6 @@ impl Drop for Tidings {
     }
 }
 
-impl Installation {
-    async fn new(engine: Engine) -> anyhow::Result<Self> {
-        match engine {
-            Engine::Embedded => Ok(Self {
-                nats: None,
-                database: None,
-                folder: Folder::new()?,
-            }),
-            Engine::Cluster => Self::on(postgres::database().await?).await,
-        }
-    }
-
-    async fn on(database: Database) -> anyhow::Result<Self> {
-        Ok(Self {
-            nats: Some(NatsServer::start().await?),
-            database: Some(database),
-            folder: Folder::new()?,
-        })
-    }
-
-    fn program(&self, log: &std::path::Path, env: &[(String, String)]) -> anyhow::Result<Program> {
-        let mut program = Program::new(&binary()?, log, "KILL");
-        let command = program.command();
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TIDINGS_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .current_dir(self.folder.path())
-            .env("TIDINGS_DATA", self.folder.path().join("data"))
-            .env("TIDINGS_LISTEN", "127.0.0.1:0")
-            .env("TIDINGS_ADMIN_KEY", ADMIN_KEY)
-            .env("TIDINGS_PROFILE", "development");
-        if let Some(nats) = &self.nats {
-            command.env("TIDINGS_NATS_URL", nats.url());
-        }
-        if let Some(database) = &self.database {
-            command.env("TIDINGS_DATABASE_URL", &database.projector_url);
-            command.env("TIDINGS_DATABASE_MIGRATE", "false");
-        }
-        command.envs(env.iter().map(|(name, value)| (name, value)));
-        Ok(program)
-    }
-
-    /// On the cluster engine the tables are made beforehand, by their owner, as in production.
-    async fn migrate(&self, env: &[(String, String)]) -> anyhow::Result<()> {
-        let Some(database) = &self.database else {
-            return Ok(());
-        };
-        let mut program = self.program(&self.folder.path().join("migrate.log"), env)?;
-        program
-            .command()
-            .arg("migrate")
-            .env("TIDINGS_DATABASE_URL", &database.owner_url);
-        let mut running = program.start()?;
-        let status = running.ended(STOP).await?;
-        ensure!(
-            status.success(),
-            "tidings migrate ended with {status}:\n{}",
-            running.last_output()
-        );
-        Ok(())
-    }
-
-    /// Starts `tidings serve`, its output in a file of this name, and waits until it is ready.
-    async fn serve(&self, name: &str, env: &[(String, String)]) -> anyhow::Result<(Running, String)> {
-        let log = self.folder.path().join(format!("{name}.log"));
-        let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
-        let mut program = self.program(&log, env)?;
-        program.command().arg("serve");
-        let mut running = program.start()?;
-        let url = running
-            .until(START, async || address_in(&log, before))
-            .await
-            .context("tidings serve")?;
-        let api = Api::new(&url)?;
-        let ready = async || {
-            api.get("/health/ready")
-                .await
-                .ok()
-                .filter(|reply| reply.status == 200)
-        };
-        running
-            .until(START, ready)
-            .await
-            .context("tidings serve, getting ready")?;
-        Ok((running, url))
-    }
-}
-
-/// The address a service prints when it listens, looked for after the first `skip` bytes of its log.
-fn address_in(log: &std::path::Path, skip: u64) -> Option<String> {
-    let bytes = std::fs::read(log).ok()?;
-    let text = String::from_utf8_lossy(bytes.get(usize::try_from(skip).ok()?..)?).into_owned();
-    let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    complete
-        .filter_map(|line| line.split_once("listening on "))
-        .find_map(|(_, rest)| {
-            let address: String = rest.chars().take_while(|c| !c.is_whitespace()).collect();
-            address.starts_with("http://").then_some(address)
-        })
-}
-
 /// The binary `tidings`: `TIDINGS_BIN`, else the one beside this program, which for a test is one folder up.
 pub fn binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("TIDINGS_BIN") {
@@ -472,29 +382,4 @@ macro_rules! for_each_engine {
             }
         }
     )+};
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_is_taken_from_a_complete_new_line() -> anyhow::Result<()> {
-        let folder = Folder::new()?;
-        let log = folder.path().join("log");
-        std::fs::write(&log, "listening on http://127.0.0.1:1\n")?;
-        assert_eq!(address_in(&log, 0).as_deref(), Some("http://127.0.0.1:1"));
-        assert_eq!(address_in(&log, 32), None);
-        std::fs::write(
-            &log,
-            "listening on http://127.0.0.1:1\nINFO listening on http://127.0.0.1:2",
-        )?;
-        assert_eq!(address_in(&log, 32), None, "the line may not be complete");
-        std::fs::write(
-            &log,
-            "listening on http://127.0.0.1:1\nINFO listening on http://127.0.0.1:22 now\n",
-        )?;
-        assert_eq!(address_in(&log, 32).as_deref(), Some("http://127.0.0.1:22"));
-        Ok(())
-    }
 }

@@ -19,7 +19,7 @@ const SEED: u64 = 6;
 /// Runs a case, which must keep every promise, or be found in those that it breaks on purpose.
 async fn as_it_must(name: &str, engine: Engine) -> anyhow::Result<Outcome> {
     let case = cases::find(name).with_context(|| format!("there is no case {name}"))?;
-    let outcome = run(case, engine, SEED).await?;
+    let outcome = Box::pin(run(case, engine, SEED)).await?;
     let violations: Vec<_> = outcome
         .verdict
         .violations

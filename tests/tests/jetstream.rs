@@ -12,7 +12,7 @@ use broker::{
     AppendError, Appended, Engine, EventLog, Expect, Job, NewRecord, QueueError, Settlement, Subject, Token,
 };
 use futures::StreamExt;
-use tests::nats::{JetStreamHarness, NatsServer};
+use tests::nats::{JetStreamHarness, NatsServer, operator};
 use tests::proxy::Fault;
 use tokio::task::JoinHandle;
 
@@ -424,4 +424,36 @@ async fn a_cut_connection_leaves_the_bucket_readable_afterwards() {
     harness.proxy().cut_and_heal();
     let entry = bucket.get(&key).await.unwrap().unwrap();
     assert_eq!(entry.value, "one");
+}
+
+#[tokio::test]
+async fn what_another_stream_takes_is_not_acknowledged() {
+    const MESSAGES: &str = "TEST_MESSAGES-0";
+    let server = NatsServer::start().await.unwrap();
+    let engine = JetStream::connect(settings(&server)).await.unwrap();
+    let log = engine.log(Log::Messages(0));
+    let message = |id: &str| record("msg.t.a", id, None);
+    log.append(vec![message("1")]).await.unwrap();
+    let subjects = operator::divert(&server.url(), MESSAGES, Some("OTHER"))
+        .await
+        .unwrap();
+    for records in [vec![message("2")], vec![message("3"), message("4")]] {
+        let refused = log.append(records).await;
+        // Of several, the other stream says when they are tried again that it knows some of them already.
+        let told = matches!(
+            refused,
+            Err(AppendError::Unavailable(_) | AppendError::Unknown(_))
+        );
+        assert!(told, "{refused:?}");
+    }
+    operator::delete(&server.url(), "OTHER").await.unwrap();
+    operator::reconfigure(&server.url(), MESSAGES, |config| config.subjects = subjects)
+        .await
+        .unwrap();
+    let appended = log.append(vec![message("2")]).await.unwrap();
+    assert_eq!(
+        appended.first().map(|stored| stored.sequence),
+        Some(2),
+        "its log goes on where it was"
+    );
 }

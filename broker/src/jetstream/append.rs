@@ -142,7 +142,8 @@ impl Appender {
             let stored = self
                 .connection
                 .publish(subject, headers(record), record.payload.clone(), deadline)
-                .await?;
+                .await?
+                .by(&self.stream)?;
             return Ok(contiguous(stored.sequence, 1, stored.duplicate));
         }
         let _place = self
@@ -207,7 +208,8 @@ impl Appender {
         let stored = self
             .connection
             .publish(subject, headers, last.payload.clone(), deadline)
-            .await?;
+            .await?
+            .by(&self.stream)?;
         batch.sent += 1;
         let first = (stored.sequence + 1).saturating_sub(batch.sent as u64);
         Ok(contiguous(first, batch.sent, stored.duplicate))

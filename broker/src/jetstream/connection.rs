@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::address::{servers, unreachable, with_credentials};
+use super::append::codes;
 use super::{Settings, Timeouts};
 use crate::{Cause, OpenError};
 
@@ -38,12 +39,29 @@ pub(super) struct Connection {
 }
 
 /// The server's answer to a stored publish.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Stored {
+    stream: String,
     #[serde(rename = "seq")]
     pub(super) sequence: u64,
     #[serde(default)]
     pub(super) duplicate: bool,
+}
+
+impl Stored {
+    /// The same if this stream stored it. Whatever stream has the subject acknowledges: where somebody gave the subject
+    /// to another, what is acknowledged there is not in this one.
+    pub(super) fn by(self, stream: &str) -> Result<Self, PublishError> {
+        if self.stream == stream {
+            return Ok(self);
+        }
+        let refusal = Refusal {
+            code: 400,
+            err_code: codes::OTHER_STREAM,
+            description: format!("the stream {} has the subject, not {stream}", self.stream),
+        };
+        Err(refusal.into())
+    }
 }
 
 /// The server's refusal, as it words it.

@@ -8,14 +8,18 @@ use super::world::{Setup, World};
 use crate::nats::Sync;
 use crate::service::Engine;
 
+mod clocks;
 mod links;
 mod nats;
 mod operators;
+mod poison;
 mod postgres;
 mod power;
 mod process;
 mod projectors;
 mod receivers;
+mod replicas;
+mod versions;
 
 /// Does the harm, and takes it away again.
 pub(crate) type Fault = for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, anyhow::Result<()>>;
@@ -39,23 +43,23 @@ const BOTH: &[Engine] = &[Engine::Embedded, Engine::Cluster];
 const CLUSTER: &[Engine] = &[Engine::Cluster];
 const EMBEDDED: &[Engine] = &[Engine::Embedded];
 
-const PLAIN: Setup = Setup {
-    links: false,
-    postgres: false,
-    disk: None,
+const PLAIN: Setup = Setup::Plain;
+const LINKS: Setup = Setup::Links;
+const POSTGRES: Setup = Setup::Postgres;
+const REPLICAS: Setup = Setup::Replicas;
+/// Much larger than what a run leaves.
+const DISK: Setup = Setup::Disk {
+    sync: Sync::Always,
+    size: "512M",
 };
-const LINKS: Setup = Setup { links: true, ..PLAIN };
-const DISK: Setup = Setup {
-    disk: Some(Sync::Always),
-    ..PLAIN
+const UNSYNCED: Setup = Setup::Disk {
+    sync: Sync::Default,
+    size: "512M",
 };
-const UNSYNCED: Setup = Setup {
-    disk: Some(Sync::Default),
-    ..PLAIN
-};
-const POSTGRES: Setup = Setup {
-    postgres: true,
-    ..PLAIN
+/// As small as the file system's own needs and the begin of a run allow.
+const SMALL_DISK: Setup = Setup::Disk {
+    sync: Sync::Always,
+    size: "96M",
 };
 
 const fn case(
@@ -160,6 +164,41 @@ pub const CASES: &[Case] = &[
         links::nats_refused,
     ),
     case(
+        "replica-kill",
+        "of three NATS servers the log's leader is killed",
+        CLUSTER,
+        REPLICAS,
+        replicas::kill_leader,
+    ),
+    case(
+        "replica-pause",
+        "of three NATS servers the log's leader stands still",
+        CLUSTER,
+        REPLICAS,
+        replicas::pause_leader,
+    ),
+    case(
+        "replica-isolated",
+        "of three NATS servers the log's leader is cut off",
+        CLUSTER,
+        REPLICAS,
+        replicas::isolate_leader,
+    ),
+    case(
+        "replica-majority",
+        "two of three NATS servers stand still",
+        CLUSTER,
+        REPLICAS,
+        replicas::pause_majority,
+    ),
+    case(
+        "replica-power",
+        "all three NATS servers are killed and started",
+        CLUSTER,
+        REPLICAS,
+        replicas::kill_all,
+    ),
+    case(
         "postgres-lost-ack",
         "PostgreSQL's answers are lost",
         CLUSTER,
@@ -230,6 +269,13 @@ pub const CASES: &[Case] = &[
         receivers::down,
     ),
     case(
+        "receiver-hostile",
+        "receivers answer without end, redirect, and lead inside",
+        BOTH,
+        Setup::Names,
+        receivers::hostile,
+    ),
+    case(
         "noisy-tenant",
         "one tenant asks for as much as it can",
         BOTH,
@@ -251,6 +297,55 @@ pub const CASES: &[Case] = &[
         operators::delete,
     ),
     case(
+        "stream-limited",
+        "an operator lets the log keep three records",
+        CLUSTER,
+        PLAIN,
+        operators::limit,
+    ),
+    case(
+        "stream-aged",
+        "an operator lets the log keep records for a second",
+        CLUSTER,
+        PLAIN,
+        operators::age,
+    ),
+    case(
+        "stream-unrouted",
+        "an operator takes the logs' subjects away",
+        CLUSTER,
+        PLAIN,
+        operators::unroute,
+    ),
+    case(
+        "stream-diverted",
+        "an operator gives the logs' subjects to other streams",
+        CLUSTER,
+        PLAIN,
+        operators::divert,
+    ),
+    case(
+        "poison",
+        "a record that cannot be read parks a tenant until it is skipped",
+        BOTH,
+        PLAIN,
+        poison::plant,
+    ),
+    case(
+        "clock-jumps",
+        "the service's time of day jumps back and forth",
+        BOTH,
+        Setup::Clock,
+        clocks::jump,
+    ),
+    case(
+        "upgrade",
+        "an earlier program runs at first (takes TIDINGS_OLD_BIN)",
+        BOTH,
+        Setup::Older,
+        versions::upgrade,
+    ),
+    case(
         "disk-damaged",
         "bytes of the log's file change, which is noticed and restored",
         CLUSTER,
@@ -263,6 +358,27 @@ pub const CASES: &[Case] = &[
         CLUSTER,
         DISK,
         power::cut,
+    ),
+    case(
+        "power-cut-embedded",
+        "the embedded engine's machine loses its power (takes root)",
+        EMBEDDED,
+        DISK,
+        power::cut_embedded,
+    ),
+    case(
+        "disk-full",
+        "there is no room left for the log (takes root)",
+        BOTH,
+        SMALL_DISK,
+        power::fill,
+    ),
+    case(
+        "sync-fails",
+        "the log's disk fails to sync (takes strace)",
+        BOTH,
+        PLAIN,
+        power::fail_syncs,
     ),
     control(
         &[Oracle::O1],

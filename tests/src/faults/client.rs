@@ -87,8 +87,8 @@ impl Caller {
         self.perform(&request).await;
     }
 
-    /// Publishes an event.
-    pub(crate) async fn publish(&self, value: String, keyed: bool) {
+    /// Publishes an event; answers its id if that was acknowledged.
+    pub(crate) async fn publish(&self, value: String, keyed: bool) -> Option<String> {
         let body = json!({ "type": "fault.tried", "data": { "value": value } });
         let request = Request {
             kind: Kind::Publish,
@@ -99,7 +99,7 @@ impl Caller {
             changes: None,
             keyed,
         };
-        self.perform(&request).await;
+        self.perform(&request).await
     }
 
     /// Sends a command, again where that is safe and its outcome unknown, and takes everything down.
@@ -205,7 +205,9 @@ pub(crate) async fn write(
             }
             2..=3 => caller.rename(&own, value, keyed).await,
             4 => caller.rename(&shared, value, keyed).await,
-            _ => caller.publish(value, keyed).await,
+            _ => {
+                caller.publish(value, keyed).await;
+            }
         }
         let pause = dice.millis(5..30);
         tokio::time::sleep(pause).await;

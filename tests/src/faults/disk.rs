@@ -1,17 +1,20 @@
-//! A disk of its own for a server: a file system in a file, so that its power can be cut.
+//! A disk of its own for a server: a file system in a file, so that its power can be cut, and that it can be full.
 //!
 //! What the server wrote and did not sync lies in the memory of the mounted file system and not in the file. A copy of
 //! the file is therefore what a machine would find that lost its power at that moment. This takes root and loop devices.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
+use super::run::Skipped;
 use crate::tools::Folder;
 
-/// How large the disk is, as `truncate` takes it; a server's store in a run is much smaller.
-const SIZE: &str = "512M";
+/// What it is filled with at first, and then.
+const PIECE: usize = 1 << 20;
+const BLOCK: usize = 4096;
 
 /// Unmounts the folder `$1` when the pipe closes, even if somebody still writes there. A signal that ends the whole group
 /// of processes must not end it before.
@@ -31,11 +34,18 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Makes an empty one and mounts it.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// Makes an empty one of this size, as `truncate` takes it, and mounts it.
+    ///
+    /// # Errors
+    /// [`Skipped`], where this process may not.
+    pub(crate) fn new(size: &str) -> anyhow::Result<Self> {
+        if let Err(why) = run("losetup", &["--find".as_ref()]) {
+            let what = "a disk of its own takes root and loop devices";
+            return Err(Skipped(format!("{what}: {why:#}")).into());
+        }
         let folder = Folder::new()?;
         let image = folder.path().join("image-0");
-        run("truncate", &["-s".as_ref(), SIZE.as_ref(), image.as_ref()])?;
+        run("truncate", &["-s".as_ref(), size.as_ref(), image.as_ref()])?;
         run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_ref()])?;
         std::fs::create_dir(folder.path().join("disk"))?;
         let mut disk = Self {
@@ -51,6 +61,39 @@ impl Disk {
     /// Where it is mounted.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("disk")
+    }
+
+    /// Keeps all that was written until now, whoever wrote it.
+    pub(crate) fn sync(&self) -> anyhow::Result<()> {
+        run("sync", &["--file-system".as_ref(), self.path().as_ref()])
+    }
+
+    /// Fills it to the last block.
+    pub(crate) fn fill(&self) -> anyhow::Result<()> {
+        let mut file = std::fs::File::create(self.filler())?;
+        let zeros = vec![0; PIECE];
+        let mut length = PIECE;
+        loop {
+            match file.write(&zeros[..length]) {
+                Ok(1..) => {}
+                // What is left may still take a smaller piece.
+                Ok(0) | Err(_) if length > BLOCK => length = BLOCK,
+                Ok(0) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Blocks that were promised to the file are not lost again when they are written out.
+        Ok(file.sync_all()?)
+    }
+
+    /// Makes room again.
+    pub(crate) fn make_room(&self) -> anyhow::Result<()> {
+        Ok(std::fs::remove_file(self.filler())?)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
     }
 
     /// Copies what the disk holds at this moment, as after a power cut; who writes to it must stand still.

@@ -32,6 +32,9 @@ pub struct Evidence {
     pub ending: Vec<Span>,
     /// When the fault was taken away.
     pub healed: Duration,
+    /// How long it may take from then on until things work again, where that is not as long as for others.
+    #[serde(default)]
+    pub within: Option<Duration>,
     /// How long after that a query knew everything acknowledged before.
     pub queries_again: Option<Duration>,
 }

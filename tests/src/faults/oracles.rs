@@ -99,7 +99,7 @@ pub struct Verdict {
     pub doubled: u64,
     /// Webhooks beyond the first of a message.
     pub duplicates: u64,
-    /// From the end of the fault until a command was acknowledged.
+    /// From the end of the fault until a command and an event were acknowledged that were sent since.
     pub commands_again: Option<Duration>,
     /// From the end of the fault until a query knew everything acknowledged before.
     pub queries_again: Option<Duration>,
@@ -323,21 +323,28 @@ fn answered_while_ending(verdict: &mut Verdict, command: &Command, evidence: &Ev
     }
 }
 
-/// O8.
+/// O8. Commands and events have logs of their own, and both must be there again.
 fn recovered(verdict: &mut Verdict, commands: &[Command], evidence: &Evidence) {
-    let ok = commands
-        .iter()
-        .filter(|command| matches!(command.outcome, Outcome::Ok(_)))
-        .filter_map(|command| command.ended);
-    verdict.commands_again = ok.filter_map(|at| at.checked_sub(evidence.healed)).min();
+    let first = |publishes: bool| {
+        let ok = commands.iter().filter(|command| {
+            let since = command.began >= evidence.healed;
+            let log = (command.asked.kind == Kind::Publish) == publishes;
+            since && log && matches!(command.outcome, Outcome::Ok(_))
+        });
+        ok.filter_map(|command| command.ended?.checked_sub(evidence.healed))
+            .min()
+    };
+    // Where only one of them was asked for, that says it.
+    verdict.commands_again = first(false).max(first(true));
     verdict.queries_again = evidence.queries_again;
     let measured = [
         ("commands", verdict.commands_again),
         ("queries", verdict.queries_again),
     ];
+    let within = evidence.within.unwrap_or(RECOVERS_WITHIN);
     for (what, again) in measured {
         match again {
-            Some(again) if again <= RECOVERS_WITHIN => {}
+            Some(again) if again <= within => {}
             Some(again) => verdict.broken(Oracle::O8, format!("{what} took {again:?}")),
             None => verdict.broken(Oracle::O8, format!("{what} never worked again")),
         }

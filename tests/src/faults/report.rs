@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cases::Case;
 use super::engine_name;
 use super::oracles::Verdict;
+use super::run::Skipped;
 use crate::service::Engine;
 
 /// The figures of a case on an engine.
@@ -23,6 +24,7 @@ struct Row {
 pub struct Report {
     rows: Vec<Row>,
     failures: Vec<String>,
+    skipped: Vec<String>,
 }
 
 impl Report {
@@ -73,6 +75,20 @@ impl Report {
                 ));
             }
         }
+    }
+
+    /// Adds a case that cannot run here.
+    pub fn skip(&mut self, case: &Case, engine: Engine, why: &Skipped) {
+        let engine = engine_name(engine);
+        self.skipped.push(format!(
+            "{} on the {engine} engine was skipped: {why}\n",
+            case.name
+        ));
+    }
+
+    /// What could not run here, and why.
+    pub fn skipped(&self) -> String {
+        self.skipped.concat()
     }
 
     /// Whether every run kept every promise.
@@ -269,5 +285,16 @@ mod tests {
         report.add(case, Engine::Cluster, 2, Ok(Verdict::default()));
         assert!(!report.is_sound());
         assert!(report.table().ends_with("NOT FOUND in 1\n"), "{}", report.table());
+    }
+    #[test]
+    fn what_cannot_run_here_is_told_and_no_failure() {
+        let case = find("power-cut").unwrap();
+        let mut report = Report::new();
+        report.skip(case, Engine::Cluster, &Skipped("no loop devices".to_owned()));
+        assert!(report.is_sound());
+        assert_eq!(
+            report.skipped(),
+            "power-cut on the cluster engine was skipped: no loop devices\n"
+        );
     }
 }

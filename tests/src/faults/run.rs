@@ -1,6 +1,7 @@
 //! One run of a case: what comes before the fault and after it, and what is gathered in the end.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use anyhow::ensure;
 use broker::layout::Log;
@@ -22,9 +23,21 @@ pub struct Outcome {
     pub verdict: Verdict,
 }
 
+/// Why a case cannot run here, where that is nobody's fault.
+#[derive(Debug)]
+pub struct Skipped(pub String);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
 /// Runs a case once; an error is a run that could not be brought to its end.
 pub async fn run(case: &Case, engine: Engine, seed: u64) -> anyhow::Result<Outcome> {
-    let evidence = gather(case, engine, seed).await?;
+    let evidence = Box::pin(gather(case, engine, seed)).await?;
     let verdict = judge(&evidence);
     Ok(Outcome { evidence, verdict })
 }
@@ -79,6 +92,7 @@ async fn finish(mut world: World) -> anyhow::Result<Evidence> {
     evidence.away.clone_from(&world.away);
     evidence.ending.clone_from(&world.ending);
     evidence.healed = world.healed;
+    evidence.within = world.within;
     Ok(evidence)
 }
 

@@ -14,10 +14,12 @@ use super::client::{Caller, http, mark, write};
 use super::dice::Dice;
 use super::disk::Disk;
 use super::evidence::Span;
-use super::history::Recorder;
+use super::history::{Kind, Recorder};
 use super::oracles::RECOVERS_WITHIN;
+use crate::clock::Clock;
+use crate::hosts::Hosts;
 use crate::http::Api;
-use crate::nats::NatsServer;
+use crate::nats::{NatsServer, Replicas};
 use crate::postgres::Postgres;
 use crate::processes;
 use crate::proxy::Proxy;
@@ -26,13 +28,18 @@ use crate::service::{Engine, Tidings};
 
 mod servers;
 
-pub(crate) use servers::{Links, Setup};
-use servers::{Servers, servers};
+pub(crate) use servers::Setup;
+use servers::{Extras, servers};
 
 /// How long a run waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// What a request may take; a client waits longer.
 pub(super) const REQUEST_TIMEOUT: &str = "10s";
+
+/// What a receiver is called where it has a name, …
+pub(crate) const RECEIVER: &str = "receiver.example.com";
+/// … and where that leads as long as nobody harms it.
+pub(crate) const OPEN: &str = "127.0.0.1";
 
 const TENANTS: [&str; 2] = ["acme", "zeta"];
 /// How many clients each tenant has.
@@ -59,9 +66,7 @@ impl Tenant {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) service: Tidings,
-    pub(crate) links: Option<Links>,
-    pub(crate) postgres: Option<Postgres>,
-    disk: Option<Disk>,
+    extras: Extras,
     pub(crate) receiver: Receiver,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) recorder: Arc<Recorder>,
@@ -70,6 +75,8 @@ pub(crate) struct World {
     pub(super) away: Vec<Span>,
     pub(super) ending: Vec<Span>,
     pub(super) healed: Duration,
+    /// How long it may take until things work again.
+    pub(crate) within: Option<Duration>,
     pub(super) queries: Option<JoinHandle<Option<Duration>>>,
     seed: u64,
     address: watch::Sender<String>,
@@ -77,24 +84,19 @@ pub(crate) struct World {
     writers: JoinSet<()>,
     /// How often clients began.
     rounds: u64,
+    /// How often it was asked whether both logs are there.
+    probes: u64,
     stop: CancellationToken,
 }
 
 impl World {
     /// Starts everything, with two tenants that have an endpoint and a user each; nobody writes yet.
     pub(crate) async fn start(engine: Engine, setup: Setup, seed: u64) -> anyhow::Result<Self> {
-        let Servers {
-            service,
-            links,
-            postgres,
-            disk,
-        } = servers(engine, setup).await?;
+        let (service, extras) = servers(engine, setup).await?;
         let address = watch::Sender::new(service.url().to_owned());
         let mut world = Self {
             service,
-            links,
-            postgres,
-            disk,
+            extras,
             receiver: Receiver::start().await?,
             tenants: Vec::new(),
             recorder: Arc::new(Recorder::new()),
@@ -102,12 +104,14 @@ impl World {
             away: Vec::new(),
             ending: Vec::new(),
             healed: Duration::ZERO,
+            within: None,
             queries: None,
             seed,
             address,
             callers: Vec::new(),
             writers: JoinSet::new(),
             rounds: 0,
+            probes: 0,
             stop: CancellationToken::new(),
         };
         for label in TENANTS {
@@ -135,7 +139,12 @@ impl World {
             key: text(&made, "api_key")?,
             secret: String::new(),
         };
-        let endpoint = json!({ "url": self.receiver.url(&tenant.path()), "event_types": ["*"] });
+        let mut url = self.receiver.url(&tenant.path());
+        if let Some(hosts) = &self.extras.hosts {
+            hosts.lead(RECEIVER, OPEN)?;
+            url = url.replace(OPEN, RECEIVER);
+        }
+        let endpoint = json!({ "url": url, "event_types": ["*"] });
         let api = self.service.tenant(&tenant.key)?;
         let endpoint = api.post("/v1/endpoints", &endpoint).await?.expect(201)?;
         tenant.secret = text(&endpoint, "secret")?;
@@ -189,6 +198,31 @@ impl World {
         let reached = acknowledged.wait_for(|count| *count >= wanted);
         let reached = tokio::time::timeout(PATIENCE, reached).await;
         reached.with_context(|| format!("no {more} commands were acknowledged in {PATIENCE:?}"))??;
+        Ok(())
+    }
+
+    /// Waits until a command and an event are acknowledged again: their logs are two, and one may be there while the
+    /// other is not.
+    pub(crate) async fn both_logs_again(&mut self) -> anyhow::Result<()> {
+        let (caller, deadline) = (self.caller(0)?.clone(), Instant::now() + PATIENCE);
+        self.probes += 1;
+        let mark = format!("{}{}", mark(&caller.tenant), self.probes);
+        let until = |kind: Kind| {
+            let (caller, mark) = (caller.clone(), mark.clone());
+            async move {
+                for number in 0.. {
+                    let value = format!("{mark}{kind:?}{number}");
+                    let done = match kind {
+                        Kind::Publish => caller.publish(value, false).await,
+                        Kind::Register | Kind::Rename => caller.register(value, false).await,
+                    };
+                    if done.is_some() || Instant::now() > deadline {
+                        break;
+                    }
+                }
+            }
+        };
+        tokio::join!(until(Kind::Register), until(Kind::Publish));
         Ok(())
     }
 
@@ -250,24 +284,51 @@ impl World {
 
     /// The link to NATS.
     pub(crate) fn nats_link(&self) -> anyhow::Result<&Proxy> {
-        Ok(&self.links.as_ref().context("a case of links without them")?.nats)
+        let links = self.extras.links.as_ref();
+        Ok(&links.context("a case of links without them")?.nats)
     }
 
     /// The link to PostgreSQL.
     pub(crate) fn postgres_link(&self) -> anyhow::Result<&Proxy> {
-        let links = self.links.as_ref().context("a case of links without them")?;
-        Ok(&links.postgres)
+        let links = self.extras.links.as_ref();
+        Ok(&links.context("a case of links without them")?.postgres)
     }
 
     /// The PostgreSQL server of this run.
     pub(crate) fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
-        let server = self.postgres.as_mut();
+        let server = self.extras.postgres.as_mut();
         server.context("a case of PostgreSQL without a server of its own")
     }
 
-    /// The disk of the NATS server.
+    /// The links between three NATS servers.
+    pub(crate) fn replicas(&self) -> anyhow::Result<&Replicas> {
+        let replicas = self.extras.replicas.as_ref();
+        replicas.context("a case of three servers with one")
+    }
+
+    /// The NATS server of this number, of three.
+    pub(crate) fn replica(&mut self, number: usize) -> anyhow::Result<&mut NatsServer> {
+        if number == 0 {
+            return self.nats();
+        }
+        let replicas = self.extras.replicas.as_mut();
+        let replicas = replicas.context("a case of three servers with one")?;
+        replicas.other(number)
+    }
+
+    /// Where the receivers' name leads.
+    pub(crate) fn hosts(&self) -> anyhow::Result<&Hosts> {
+        self.extras.hosts.as_ref().context("a case of names without them")
+    }
+
+    /// The service's time of day.
+    pub(crate) fn clock(&self) -> anyhow::Result<&Clock> {
+        self.extras.clock.as_ref().context("a case of clocks without one")
+    }
+
+    /// The disk of the log.
     pub(crate) fn disk(&mut self) -> anyhow::Result<&mut Disk> {
-        self.disk.as_mut().context("a case of a disk without one")
+        self.extras.disk.as_mut().context("a case of a disk without one")
     }
 
     /// Holds the NATS server still and waits until it is.

@@ -41,3 +41,38 @@ pub async fn delete(url: &str, name: &str) -> anyhow::Result<()> {
     context.delete_stream(name).await?;
     Ok(())
 }
+
+/// Changes a stream's configuration.
+pub async fn reconfigure(
+    url: &str,
+    name: &str,
+    change: impl FnOnce(&mut stream::Config),
+) -> anyhow::Result<()> {
+    let context = jetstream::new(async_nats::connect(url).await?);
+    let mut stream = context.get_stream(name).await?;
+    let mut config = stream.info().await?.config.clone();
+    change(&mut config);
+    context.update_stream(config).await?;
+    Ok(())
+}
+
+/// Takes a stream's subjects away from it, and gives them to another, where that is named; answers them.
+pub async fn divert(url: &str, name: &str, to: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let mut subjects = Vec::new();
+    let nowhere = vec![format!("nowhere.{name}")];
+    reconfigure(url, name, |config| {
+        subjects = std::mem::replace(&mut config.subjects, nowhere);
+    })
+    .await?;
+    if let Some(to) = to {
+        let context = jetstream::new(async_nats::connect(url).await?);
+        let other = stream::Config {
+            name: to.to_owned(),
+            subjects: subjects.clone(),
+            allow_atomic_publish: true,
+            ..stream::Config::default()
+        };
+        context.create_stream(other).await?;
+    }
+    Ok(subjects)
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use async_nats::jetstream::stream;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
@@ -14,6 +15,8 @@ use crate::nats::operator;
 
 /// The log of events, as NATS knows it.
 const STREAM: &str = "TIDINGS_EVENTS-0";
+/// That and the log of what tenants publish, each with who may take its subjects.
+const LOGS: [(&str, &str); 2] = [(STREAM, "OTHER-1"), ("TIDINGS_MESSAGES-0", "OTHER-2")];
 /// How long it may take until the service notices: it looks every two seconds, and a busy machine is given more.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -44,6 +47,62 @@ pub(super) fn delete(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>
         restored(world, None).await
     }
     .boxed_local()
+}
+
+/// The log keeps three records from now on.
+pub(super) fn limit(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    forgetting(world, |config| {
+        config.max_messages = 3;
+        config.discard = stream::DiscardPolicy::Old;
+    })
+    .boxed_local()
+}
+
+/// The log keeps records for a second from now on.
+pub(super) fn age(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    forgetting(world, |config| {
+        config.max_age = Duration::from_secs(1);
+        config.duplicate_window = Duration::from_secs(1);
+    })
+    .boxed_local()
+}
+
+async fn forgetting(world: &mut World, change: fn(&mut stream::Config)) -> anyhow::Result<()> {
+    quiet(world).await?;
+    let url = world.nats()?.url();
+    operator::reconfigure(&url, STREAM, change).await?;
+    noticed(world, ADVICE).await?;
+    refused(world).await?;
+    restored(world, Some(STREAM)).await
+}
+
+/// Under load both logs lose their subjects, so that nobody takes what is written; then they have them again.
+pub(super) fn unroute(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    diverted(world, false).boxed_local()
+}
+
+/// The same, and other streams take what is written, and acknowledge it.
+pub(super) fn divert(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+    diverted(world, true).boxed_local()
+}
+
+async fn diverted(world: &mut World, taken: bool) -> anyhow::Result<()> {
+    world.moment().await?;
+    let url = world.nats()?.url();
+    let mut subjects = Vec::new();
+    for (log, other) in LOGS {
+        subjects.push(operator::divert(&url, log, taken.then_some(other)).await?);
+    }
+    world.without_log(500..5_000).await;
+    world.heal();
+    for ((log, other), subjects) in LOGS.into_iter().zip(subjects) {
+        if taken {
+            operator::delete(&url, other).await?;
+        }
+        operator::reconfigure(&url, log, |config| config.subjects = subjects).await?;
+    }
+    world.both_logs_again().await?;
+    world.acknowledged(AFTERWARDS).await
 }
 
 /// The server is killed, bytes of the log's last file change at a place that is drawn, and the server comes back.

@@ -111,6 +111,7 @@ fn sound() -> Evidence {
         }],
         ending: Vec::new(),
         healed: millis(200),
+        within: None,
         queries_again: Some(millis(35)),
     }
 }
@@ -260,7 +261,7 @@ fn o7_finds_what_was_acknowledged_without_a_log() {
             entry.at = millis(at);
         }
         // Something is acknowledged after the fault too.
-        run.healed = millis(150);
+        run.healed = millis(140);
     });
     assert_eq!(away, [Oracle::O7].into());
 }
@@ -272,6 +273,24 @@ fn o8_finds_a_service_that_does_not_come_back_in_time() {
     assert_eq!(broken(|run| run.queries_again = None), [Oracle::O8].into());
     let late = broken(|run| run.queries_again = Some(RECOVERS_WITHIN + millis(1)));
     assert_eq!(late, [Oracle::O8].into());
+    let expected_sooner = broken(|run| run.within = Some(millis(29)));
+    assert_eq!(expected_sooner, [Oracle::O8].into());
+}
+
+#[test]
+fn o8_asks_for_both_logs() {
+    // The event is sent while the log of commands is still missed.
+    let verdict = |at: u64| {
+        let mut run = sound();
+        let event = [asked(Kind::Publish, "late"), Step::Ok("evt_2".to_owned())];
+        for (step, at) in event.into_iter().zip([at, at + 5]) {
+            let at = millis(at);
+            run.history.push(Entry { at, command: 6, step });
+        }
+        judge(&run).commands_again
+    };
+    assert_eq!(verdict(201), Some(millis(30)));
+    assert_eq!(verdict(240), Some(millis(45)));
 }
 
 #[test]
