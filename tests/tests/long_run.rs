@@ -22,7 +22,7 @@ for_each_engine! {
         let told = report::text(&plan, &outcome);
         println!("{told}");
         ensure!(outcome.failures().is_empty(), "{told}");
-        ensure!(outcome.course.harms.len() >= 4, "{told}");
+        ensure!(outcome.course.harms.len() >= 3, "{told}");
         ensure!(outcome.verdict.acknowledged > 200, "{told}");
         Ok(())
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Span, Webhook};
 use super::oracles::{self, Verdict};
-use super::world::{Setup, World};
+use super::world::World;
 use super::{cases, collect, engine_name};
 use crate::service::Engine;
 
@@ -46,6 +46,8 @@ pub struct Plan {
     pub measuring: Duration,
     /// What share of the maximum is offered.
     pub share: f64,
+    /// Whether only faults come that are over in seconds.
+    pub quick: bool,
     /// What counts as flat.
     pub rules: Rules,
 }
@@ -60,6 +62,7 @@ impl Plan {
             every: Duration::from_mins(1),
             measuring: Duration::from_secs(20),
             share: 0.5,
+            quick: false,
             rules: Rules::LONG,
         }
     }
@@ -72,6 +75,7 @@ impl Plan {
             every: Duration::from_secs(16),
             measuring: Duration::from_secs(5),
             share: 0.25,
+            quick: true,
             rules: Rules::SHORT,
             ..Self::new(engine, seed, Duration::ZERO)
         }
@@ -152,13 +156,9 @@ impl Outcome {
 
 /// Runs it; an error is a run of which nothing can be judged.
 pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
-    let cluster = plan.engine == Engine::Cluster;
-    let setup = Setup {
-        links: cluster,
-        postgres: cluster,
-        disk: None,
-    };
-    let mut world = World::start(plan.engine, setup, plan.seed).await?;
+    // Of one with links, all servers can be harmed.
+    let linked = cases::find("nats-reset").context("the case of links")?;
+    let mut world = World::start(plan.engine, linked.setup, plan.seed).await?;
     let askers = askers(&world)?;
     let mut received = Vec::new();
     let maximum = maximum(plan, &world, &askers, &mut received).await?;
@@ -172,7 +172,7 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
     };
     course.span.from = world.recorder.now();
     let load = Load::offer(askers, offered, plan.seed);
-    let sampler = Sampler::start(&world, plan.every / 20)?;
+    let sampler = Sampler::start(&world, plan.every / 40)?;
     if let Err(error) = harm(plan, &mut world, &mut course, &mut received, &sampler).await {
         course.cut_short = Some(format!("the run was cut short: {error:#}"));
     }
@@ -221,7 +221,8 @@ async fn maximum(
     Ok(done as f64 / took.as_secs_f64())
 }
 
-/// Does a fault after the other, in the middle of its minute, until the time is over.
+/// Does a fault after the other, each in its minute, until the time is over; the last has more than a minute behind it,
+/// so that something can be seen of the run's end.
 async fn harm(
     plan: &Plan,
     world: &mut World,
@@ -230,10 +231,10 @@ async fn harm(
     sampler: &Sampler,
 ) -> anyhow::Result<()> {
     let began = course.span.from;
-    let mut deck = Deck::new(plan.engine, plan.seed);
+    let mut deck = Deck::new(plan.engine, plan.quick, plan.seed);
     for number in 0.. {
         let due = plan.every * number + plan.every / 4;
-        if due + plan.every * 3 / 4 > plan.length {
+        if due + plan.every * 5 / 4 > plan.length {
             break;
         }
         // One that took longer than its minute takes the next one's place too.

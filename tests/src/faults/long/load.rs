@@ -74,7 +74,9 @@ impl Asker {
                 Some(user) => self.caller.rename(&user, self.value(), keyed).await,
                 None => self.register(keyed).await,
             },
-            Operation::Publish { keyed } => self.caller.publish(self.value(), keyed).await,
+            Operation::Publish { keyed } => {
+                self.caller.publish(self.value(), keyed).await;
+            }
             Operation::User { user } => match self.known(user) {
                 Some(user) => self.query(&format!("/v1/users/{user}")).await,
                 None => self.query("/v1/users?limit=20").await,
