@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::faults::evidence::Span;
 
 /// How few values a stretch may have to say anything.
-const FEWEST: usize = 5;
+const FEWEST: usize = 3;
 
 /// How much more something may be in the end.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,5 +1,6 @@
 //! What is taken from a run to be judged as flat or not. Only what was seen while nothing was harmed counts, and not at
-//! once after it: what a fault left to be caught up with is not what grows.
+//! once after it: what a fault left to be caught up with is not what grows. The run's quarters are those of this calm
+//! time, so that each of them has as much of it, however long faults took.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -58,10 +59,17 @@ pub fn findings(evidence: &Evidence, course: &Course, rules: &Rules) -> Vec<Find
         measure("queries, p50", "ms", 0.5, rules.median, queries.clone()),
         measure("queries, p99", "ms", 0.99, rules.slowest, queries),
     ];
-    measures
-        .iter()
-        .map(|measure| judge(measure, course.span))
-        .collect()
+    let run = Span {
+        from: Duration::ZERO,
+        to: calm.before(course.span.to),
+    };
+    let findings = measures.into_iter().map(|mut measure| {
+        for (at, _) in &mut measure.values {
+            *at = calm.before(*at);
+        }
+        judge(&measure, run)
+    });
+    findings.collect()
 }
 
 fn measure(
@@ -103,6 +111,14 @@ impl Calm {
         let to = course.span.to;
         calm.push(Span { from, to });
         Self(calm)
+    }
+
+    /// How much calm there was before a moment.
+    fn before(&self, moment: Duration) -> Duration {
+        let parts = self.0.iter();
+        parts
+            .map(|calm| calm.to.min(moment).saturating_sub(calm.from))
+            .sum()
     }
 
     /// What lies within, from its beginning to its end.

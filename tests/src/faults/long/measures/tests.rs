@@ -179,6 +179,23 @@ fn commands_and_queries_that_become_slower_are_found() {
 }
 
 #[test]
+fn time_without_calm_takes_none_away_from_any_quarter() {
+    let calm = Calm(vec![
+        Span {
+            from: seconds(0.0),
+            to: seconds(10.0),
+        },
+        Span {
+            from: seconds(50.0),
+            to: seconds(80.0),
+        },
+    ]);
+    for (moment, before) in [(0.0, 0.0), (7.0, 7.0), (30.0, 10.0), (60.0, 20.0), (99.0, 40.0)] {
+        assert_eq!(calm.before(seconds(moment)), seconds(before), "{moment}");
+    }
+}
+
+#[test]
 fn only_first_tries_that_were_acknowledged_are_latencies() {
     let steps = [
         (1, "invoke"),
