@@ -243,4 +243,28 @@ mod tests {
         assert_ne!(Secret::generate(), secret);
         assert!(!format!("{secret:?}").contains(&text[10..20]));
     }
+
+    #[test]
+    fn a_secret_has_twenty_four_to_sixty_four_bytes() {
+        for (length, is_secret) in [(0, false), (23, false), (24, true), (64, true), (65, false)] {
+            assert_eq!(Secret::from_bytes(vec![7; length]).is_ok(), is_secret, "{length}");
+        }
+        assert_eq!(Secret::from_bytes(vec![7; 32]).unwrap().as_bytes(), [7; 32]);
+    }
+
+    #[test]
+    fn each_scheme_signs_with_every_secret_in_their_order() {
+        let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
+        let hmac = sign_by(SigningScheme::Hmac, &secrets, "evt_1", 7, b"{}");
+        assert_eq!(hmac, sign(&secrets, "evt_1", 7, b"{}"));
+        let asymmetric = sign_by(SigningScheme::Ed25519, &secrets, "evt_1", 7, b"{}");
+        let signatures: Vec<&str> = asymmetric.split(' ').collect();
+        assert_eq!(signatures.len(), 2);
+        for (secret, text) in secrets.iter().zip(signatures) {
+            let public = ed25519_dalek::VerifyingKey::from_bytes(secret.public_key().as_bytes()).unwrap();
+            let signature = STANDARD.decode(text.strip_prefix("v1a,").unwrap()).unwrap();
+            let signature = ed25519_dalek::Signature::from_slice(&signature).unwrap();
+            public.verify_strict(b"evt_1.7.{}", &signature).unwrap();
+        }
+    }
 }

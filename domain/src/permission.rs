@@ -320,6 +320,28 @@ mod tests {
         );
     }
 
+    #[test]
+    fn words_may_be_long_and_have_more_than_letters() {
+        let longest = format!("{}.re-send_2.own", "a".repeat(MAX_PART));
+        assert_eq!(permission(&longest).to_string(), longest);
+        assert_eq!(String::from(permission(&longest)), longest);
+        let text = "dead-letters.re-send_2.own";
+        assert_eq!(String::from(grant(text)), text);
+    }
+
+    #[test]
+    fn a_permission_tells_its_parts_and_on_ones_own_is_less() {
+        let whole = Permission::on_tenant("users", "read");
+        assert_eq!(
+            (whole.resource(), whole.action(), whole.scope()),
+            ("users", "read", Scope::Tenant)
+        );
+        let own = whole.on_own();
+        assert_eq!(own, permission("users.read.own"));
+        assert!(Grant::from(whole.clone()).covers(&own));
+        assert!(!Grant::from(own).covers(&whole));
+    }
+
     fn part() -> impl Strategy<Value = &'static str> {
         prop::sample::select(vec!["*", "a", "b"])
     }

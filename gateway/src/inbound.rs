@@ -97,3 +97,74 @@ mod testing {
         vec![SourceKey::Shared(bytes.to_vec().into())]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::testing::{headers, incoming, shared};
+    use super::*;
+
+    fn settings(verification: &Value) -> SourceSettings {
+        serde_json::from_value(json!({
+            "name": "x", "verification": verification, "event_type": { "from": "fixed", "type": "a" },
+            "tolerance_seconds": 300,
+        }))
+        .unwrap()
+    }
+
+    /// The example of GitHub's documentation, which proves something to whoever looks there and nothing elsewhere.
+    #[test]
+    fn a_request_is_held_to_the_scheme_of_its_source() {
+        let headers = headers(&[(
+            "x-hub-signature-256",
+            "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+        )]);
+        let incoming = incoming(&headers, b"Hello, World!", 0);
+        let keys = shared(b"It's a Secret to Everybody");
+        let hmac = json!({
+            "scheme": "hmac", "header": "x-hub-signature-256", "prefix": "sha256=", "hash": "sha256",
+        });
+        for verification in [json!({ "scheme": "github" }), hmac] {
+            let proof = prove(&settings(&verification), &keys, &incoming);
+            assert_eq!(proof, Some(Proof { id: None, time: None }), "{verification}");
+        }
+        let ed25519 = json!({ "scheme": "ed25519", "header": "x-hub-signature-256" });
+        let others = ["standard_webhooks", "stripe", "slack"].map(|scheme| json!({ "scheme": scheme }));
+        for verification in others.into_iter().chain([ed25519]) {
+            assert_eq!(
+                prove(&settings(&verification), &keys, &incoming),
+                None,
+                "{verification}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_is_near_enough_to_the_second_in_either_direction() {
+        let none = HeaderMap::new();
+        let now = incoming(&none, b"", 1_000);
+        for (time, timely) in [
+            ("700", true),
+            ("699", false),
+            ("1300", true),
+            ("1301", false),
+            ("-1000", false),
+            ("soon", false),
+            ("", false),
+        ] {
+            assert_eq!(now.is_timely(time, testing::TOLERANCE), timely, "{time}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_given_twice_or_is_no_text_is_none() {
+        let mut headers = headers(&[("once", "a"), ("twice", "a"), ("twice", "a")]);
+        headers.insert("bytes", axum::http::HeaderValue::from_bytes(&[0xff]).unwrap());
+        let incoming = incoming(&headers, b"", 0);
+        assert_eq!(incoming.header("once"), Some("a"));
+        for name in ["twice", "bytes", "never"] {
+            assert_eq!(incoming.header(name), None, "{name}");
+        }
+    }
+}

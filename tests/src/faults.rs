@@ -18,6 +18,8 @@ mod dice;
 mod disk;
 pub mod evidence;
 pub mod history;
+pub mod long;
+mod long_command;
 pub mod oracles;
 pub mod report;
 pub mod run;
@@ -46,6 +48,13 @@ pub struct Options {
     /// Only this engine.
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<Engine>,
+    /// Runs none of the cases but the long run, for so long, as 60m: mixed load at half of the maximum, a fault each
+    /// minute.
+    #[arg(long, value_name = "TIME", value_parser = long_command::time, conflicts_with_all = ["cases", "runs"])]
+    pub long: Option<std::time::Duration>,
+    /// How often there is a fault in the long run, as 30s.
+    #[arg(long, value_name = "TIME", value_parser = long_command::time, requires = "long")]
+    pub every: Option<std::time::Duration>,
     /// Lists the cases.
     #[arg(long)]
     pub list: bool,
@@ -84,6 +93,9 @@ pub async fn main(options: Options) -> anyhow::Result<ExitCode> {
     }
     if !options.judge.is_empty() {
         return judge_kept(&options.judge);
+    }
+    if let Some(length) = options.long {
+        return long_command::run(&options, length).await;
     }
     let cases = wanted(&options.cases)?;
     let first = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));

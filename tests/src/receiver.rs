@@ -223,6 +223,15 @@ impl Receiver {
         self.shared.received.borrow().clone()
     }
 
+    /// The same, of which nothing is kept: what comes from now on is counted anew.
+    pub fn drain(&self) -> Vec<Received> {
+        let mut drained = Vec::new();
+        self.shared
+            .received
+            .send_modify(|all| drained = std::mem::take(all));
+        drained
+    }
+
     /// Waits until at least `count` requests have come and answers them all.
     pub async fn wait_for(&self, count: usize, within: Duration) -> anyhow::Result<Vec<Received>> {
         self.wait_until(within, |received| received.len() >= count)

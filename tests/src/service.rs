@@ -128,6 +128,11 @@ impl Tidings {
         self.running.output()
     }
 
+    /// The end of that.
+    pub fn last_output(&self) -> String {
+        self.running.last_output()
+    }
+
     /// The database of its read models, on the cluster engine.
     pub fn database(&self) -> Option<&Database> {
         self.installation.database.as_ref()
@@ -242,8 +247,17 @@ impl Tidings {
     /// Runs another subcommand of the binary on the same data and settings, as `doctor`; answers how it ended and
     /// what it printed, both streams together.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<(ExitStatus, String)> {
+        self.run_within(arguments, STOP).await
+    }
+
+    /// The same, where there is much to do.
+    pub async fn run_within(
+        &self,
+        arguments: &[&str],
+        within: Duration,
+    ) -> anyhow::Result<(ExitStatus, String)> {
         let mut running = self.begin(arguments)?;
-        let status = running.ended(STOP).await?;
+        let status = running.ended(within).await?;
         Ok((status, running.output()))
     }
 

@@ -302,9 +302,14 @@ async fn everything_is_bounded() {
         *permissions = many(0, MAX_PERMISSIONS + 1);
     }
     assert_eq!(
-        decide::<Roles>(&[], large).await,
+        decide::<Roles>(&[], large.clone()).await,
         Err(RolesRejection::TooManyPermissions)
     );
+    let mut largest = large;
+    if let RolesCommand::Define { permissions, .. } = &mut largest {
+        *permissions = many(99, MAX_PERMISSIONS);
+    }
+    assert!(decide::<Roles>(&[], largest.clone()).await.is_ok());
     let history: Vec<_> = (0..MAX_ROLES as u128)
         .map(|number| defined(number, &number.to_string(), &[], &[]))
         .collect();
@@ -316,6 +321,11 @@ async fn everything_is_bounded() {
     assert_eq!(
         decide::<Roles>(&history, inherit(400, &parents)).await,
         Err(RolesRejection::TooManyInherited)
+    );
+    assert!(
+        decide::<Roles>(&history, inherit(400, &parents[1..]))
+            .await
+            .is_ok()
     );
     let full: Vec<_> = (0..MAX_IN_TENANT / MAX_PERMISSIONS)
         .map(|number| RolesEvent::Defined {
@@ -331,6 +341,11 @@ async fn everything_is_bounded() {
         decide::<Roles>(&full, define(1_000, "one more", &["a.b.own"], &[])).await,
         Err(RolesRejection::TooManyInTenant)
     );
+    // Where one of the largest goes, there is room for just one.
+    if let RolesCommand::Define { id: of, name: is, .. } = &mut largest {
+        (*of, *is) = (id(1_000), name("one more"));
+    }
+    assert!(decide::<Roles>(&full[1..], largest).await.is_ok());
 }
 
 #[test]
@@ -351,6 +366,19 @@ fn what_is_inherited_is_granted_through_any_number_of_roles() {
         .map(|(way, _)| way.len())
         .collect();
     assert_eq!(ways, [1, 2, 2]);
+    let all: Vec<_> = roles.iter().map(|(id, _)| id.clone()).collect();
+    assert_eq!(all, [id(1), id(2), id(3)]);
+}
+
+#[test]
+fn every_template_says_what_its_role_is_for() {
+    let words: BTreeSet<_> = Template::ALL.map(Template::as_str).into();
+    let descriptions: BTreeSet<_> = Template::ALL.map(Template::description).into();
+    assert_eq!((words.len(), descriptions.len()), (4, 4));
+    for template in Template::ALL {
+        assert!(template.description().ends_with('.'), "{template:?}");
+        assert!(!template.permissions().is_empty(), "{template:?}");
+    }
 }
 
 #[test]

@@ -482,6 +482,20 @@ async fn the_bounds_hold_and_a_copy_shares_what_it_does_not_change() {
         teams.teams.keys().filter(|id| !shared(id)).collect::<Vec<_>>(),
         [&first]
     );
+    // One has left, so one can come.
+    let newcomer = TeamsCommand::AddMembers {
+        id: first.clone(),
+        members: memberships(&[(1, TeamRole::Member)]),
+    };
+    assert!(decide::decide(&copy, newcomer).is_ok());
+    assert!(teams.contains(&first) && !teams.contains(&team(1)));
+}
+
+#[test]
+fn a_role_in_a_team_reads_as_it_is_stored() {
+    for role in [TeamRole::Member, TeamRole::Lead] {
+        assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+    }
 }
 
 #[test]

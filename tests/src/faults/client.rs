@@ -73,7 +73,7 @@ impl Caller {
     }
 
     /// Renames a user.
-    async fn rename(&self, user: &str, value: String, keyed: bool) {
+    pub(crate) async fn rename(&self, user: &str, value: String, keyed: bool) {
         let body = json!({ "name": value });
         let request = Request {
             kind: Kind::Rename,
