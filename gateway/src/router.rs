@@ -59,7 +59,11 @@ pub(crate) fn api(app: &App, operator: Option<Operator>) -> Router {
         Some(operator) => router.merge(routes::health::router(operator)),
         None => router,
     };
-    layered(router, app.http.request_timeout, app.http.connections.body_timeout)
+    layered(
+        router,
+        app.http.request_timeout,
+        app.http.connections.body_timeout,
+    )
 }
 
 /// Health and metrics alone.

@@ -27,9 +27,6 @@ use tower::ServiceExt as _;
 use crate::config::Connections;
 use crate::listener::{Peer, UntilStopped};
 
-/// The most fields of a request's head.
-const MOST_HEADERS: usize = 100;
-
 /// Serves until `parted`, then ends each connection with the request in flight on it.
 pub(crate) async fn serve(
     mut listener: UntilStopped,
@@ -40,8 +37,8 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head_limit)
-        .max_headers(MOST_HEADERS);
+        // Beside this, a head may have a hundred fields, which is how the library has it.
+        .max_buf_size(limits.head_limit);
     let open = Arc::new(Semaphore::new(limits.most));
     let connections = TaskTracker::new();
     loop {
@@ -55,7 +52,14 @@ pub(crate) async fn serve(
             () = parted.cancelled() => break,
             next = next => next,
         };
-        let connection = connection(&http, stream, peer, router.clone(), limits.answer_timeout, parted.clone());
+        let connection = connection(
+            &http,
+            stream,
+            peer,
+            router.clone(),
+            limits.answer_timeout,
+            parted.clone(),
+        );
         connections.spawn(async move {
             connection.await;
             drop(room);

@@ -14,7 +14,11 @@ mod requests;
 mod rows;
 
 #[path = "../../gateway/src"]
-#[expect(dead_code, unreachable_pub, reason = "of the gateway's files only decoders are used")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "of the gateway's files only decoders are used"
+)]
 mod gateway {
     pub(crate) mod inbound;
 

@@ -58,7 +58,11 @@ pub(crate) fn type_filter(bytes: &[u8]) {
     let words: Vec<_> = event_type.as_str().split('.').collect();
     let selects = filter.matches(&event_type);
     if !pattern.contains('*') {
-        assert_eq!(selects, pattern == event_type.as_str(), "{pattern} and {event_type}");
+        assert_eq!(
+            selects,
+            pattern == event_type.as_str(),
+            "{pattern} and {event_type}"
+        );
     } else if pattern == "*" {
         assert!(selects, "{pattern} and {event_type}");
     } else if selects {
@@ -80,14 +84,22 @@ pub(crate) fn content_filter(bytes: &[u8]) {
     let written = serde_json::to_value(&filter);
     let again = written.and_then(serde_json::from_value::<ContentFilter>);
     let again = again.map(|again| again.lets_through(&data)).ok();
-    assert_eq!(again, Some(filter.lets_through(&data)), "it changes when it is written");
+    assert_eq!(
+        again,
+        Some(filter.lets_through(&data)),
+        "it changes when it is written"
+    );
 }
 
 /// Any text as the address of a receiver: nothing that is let out leads to where webhooks must not go.
 pub(crate) fn address(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     if let Ok(url) = TargetUrl::try_from(text.to_owned()) {
-        assert_eq!(TargetUrl::try_from(url.to_string()).as_ref(), Ok(&url), "it has another form");
+        assert_eq!(
+            TargetUrl::try_from(url.to_string()).as_ref(),
+            Ok(&url),
+            "it has another form"
+        );
     }
     let Ok(url) = Url::parse(text) else { return };
     let policy = EgressPolicy::public();
@@ -97,7 +109,10 @@ pub(crate) fn address(bytes: &[u8]) {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
             Some(Host::Domain(name)) => {
-                assert!(!name.trim_end_matches('.').eq_ignore_ascii_case("localhost"), "{url} is let out");
+                assert!(
+                    !name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+                    "{url} is let out"
+                );
                 return;
             }
             None => panic!("{url} is let out, and leads nowhere"),
@@ -123,7 +138,9 @@ fn is_public(address: IpAddr) -> bool {
                 || address.is_documentation())
         }
         IpAddr::V6(address) => {
-            let mapped = address.to_ipv4_mapped().is_none_or(|inner| is_public(IpAddr::V4(inner)));
+            let mapped = address
+                .to_ipv4_mapped()
+                .is_none_or(|inner| is_public(IpAddr::V4(inner)));
             mapped
                 && !(address.is_loopback()
                     || address.is_unspecified()

@@ -19,6 +19,10 @@ fn check<T: Debug + PartialEq>(
 ) {
     if let Ok(record) = decode(bytes) {
         let again = decode(&encode(&record));
-        assert_eq!(again.ok().as_ref(), Some(&record), "it changes when it is written");
+        assert_eq!(
+            again.ok().as_ref(),
+            Some(&record),
+            "it changes when it is written"
+        );
     }
 }

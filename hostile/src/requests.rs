@@ -26,8 +26,14 @@ pub(crate) fn token(bytes: &[u8]) {
 fn schemes() -> [(serde_json::Value, &'static str); 7] {
     let public = "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=";
     [
-        (json!({ "scheme": "standard_webhooks" }), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
-        (json!({ "scheme": "standard_webhooks" }), "whpk_/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU="),
+        (
+            json!({ "scheme": "standard_webhooks" }),
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        ),
+        (
+            json!({ "scheme": "standard_webhooks" }),
+            "whpk_/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=",
+        ),
         (json!({ "scheme": "github" }), "It's a Secret to Everybody"),
         (json!({ "scheme": "stripe" }), "whsec_test_secret"),
         (json!({ "scheme": "slack" }), "8f742231b10e8888abcd99yyyzzz85a5"),
@@ -61,17 +67,36 @@ pub(crate) fn signature(bytes: &[u8]) {
         panic!("no settings for a scheme of the list");
     };
     let keys = [key];
-    let incoming = Incoming { headers: &headers, body, now: NOW };
+    let incoming = Incoming {
+        headers: &headers,
+        body,
+        now: NOW,
+    };
     let Some(proof) = prove(&settings, &keys, &incoming) else {
         return;
     };
     let other = [body, b" "].concat();
-    let changed = Incoming { body: &other, ..incoming };
-    assert_eq!(prove(&settings, &keys, &changed), None, "it proves another body too");
-    assert_eq!(prove(&settings, &[], &incoming), None, "it proves itself without a key");
+    let changed = Incoming {
+        body: &other,
+        ..incoming
+    };
+    assert_eq!(
+        prove(&settings, &keys, &changed),
+        None,
+        "it proves another body too"
+    );
+    assert_eq!(
+        prove(&settings, &[], &incoming),
+        None,
+        "it proves itself without a key"
+    );
     if let Ok(body) = serde_json::from_slice(body) {
         let name = name_of(&settings, &proof, &incoming, &body);
-        assert_eq!(name, name_of(&settings, &proof, &incoming, &body), "it has two names");
+        assert_eq!(
+            name,
+            name_of(&settings, &proof, &incoming, &body),
+            "it has two names"
+        );
         assert!(!name.name.is_empty());
     }
 }

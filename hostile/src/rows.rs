@@ -17,7 +17,9 @@ pub(crate) fn import(bytes: &[u8]) {
         assert_eq!(rows(form, body, piece), whole, "in pieces of {piece}");
         for row in whole.into_iter().flatten() {
             let Row::Cells(cells) = row else { continue };
-            let quoted = cells.iter().map(|cell| format!("\"{}\"", cell.replace('"', "\"\"")));
+            let quoted = cells
+                .iter()
+                .map(|cell| format!("\"{}\"", cell.replace('"', "\"\"")));
             let written = quoted.collect::<Vec<_>>().join(",");
             let again = rows(Form::Csv, written.as_bytes(), usize::MAX);
             assert_eq!(again, [Ok(Row::Cells(cells))], "it changes when it is written");

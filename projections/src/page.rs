@@ -46,7 +46,9 @@ impl Page {
         let Some(cursor) = &self.cursor else {
             return Ok(None);
         };
-        cursor::decode(list, cursor).map(Some).ok_or(QueryError::BadCursor)
+        cursor::decode(list, cursor)
+            .map(Some)
+            .ok_or(QueryError::BadCursor)
     }
 
     /// The key the page starts after, as a value for each of these columns: texts and integers. A key of one column

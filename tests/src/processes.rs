@@ -36,7 +36,10 @@ pub fn resident(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kib: u64 = kib.with_context(|| format!("{file} tells no VmRSS"))?.trim().parse()?;
+    let kib: u64 = kib
+        .with_context(|| format!("{file} tells no VmRSS"))?
+        .trim()
+        .parse()?;
     Ok(kib * 1024)
 }
 

@@ -71,21 +71,51 @@ impl Caller {
     }
 
     /// Calls everything, so many drawn requests for each operation; fails with what Schemathesis says.
-    pub(crate) async fn call(self, service: &Tidings, world: &World, examples: u32) -> anyhow::Result<Answers> {
+    pub(crate) async fn call(
+        self,
+        service: &Tidings,
+        world: &World,
+        examples: u32,
+    ) -> anyhow::Result<Answers> {
         let folder = Folder::new()?;
-        let (told, answers) = (folder.path().join("world.json"), folder.path().join("answers.json"));
+        let (told, answers) = (
+            folder.path().join("world.json"),
+            folder.path().join("answers.json"),
+        );
         std::fs::write(&told, world.told().to_string())?;
         let hooks = tools::repository().join("tests/contract");
         let path = std::env::join_paths([tools::schemathesis()?, hooks])?;
         let seed = number("TIDINGS_CONTRACT_SEED").unwrap_or(1);
         let mut command = tokio::process::Command::new("python3");
         command
-            .args(["-m", "schemathesis.cli", "run", &format!("{}/openapi.json", service.url())])
-            .args(["--checks", CHECKS, "--phases", self.phases, "--exclude-path", ENDLESS])
-            .args(["--max-examples", &examples.to_string(), "--seed", &seed.to_string()])
+            .args([
+                "-m",
+                "schemathesis.cli",
+                "run",
+                &format!("{}/openapi.json", service.url()),
+            ])
+            .args([
+                "--checks",
+                CHECKS,
+                "--phases",
+                self.phases,
+                "--exclude-path",
+                ENDLESS,
+            ])
+            .args([
+                "--max-examples",
+                &examples.to_string(),
+                "--seed",
+                &seed.to_string(),
+            ])
             // What one run finds must not change what the next one asks.
             .args(["--generation-database", "none", "--generation-deterministic"])
-            .args(["--continue-on-failure", "--no-shrink", "--suppress-health-check", "all"])
+            .args([
+                "--continue-on-failure",
+                "--no-shrink",
+                "--suppress-health-check",
+                "all",
+            ])
             .args(["--request-timeout", "60", "--warnings", "off", "--no-color"])
             .args(&self.arguments)
             .env("PYTHONPATH", path)
@@ -145,7 +175,9 @@ impl Answers {
     fn summary(&self) -> String {
         let mut statuses = BTreeMap::<&str, u64>::new();
         for (answer, count) in &self.0 {
-            *statuses.entry(answer.split(' ').next().unwrap_or_default()).or_default() += count;
+            *statuses
+                .entry(answer.split(' ').next().unwrap_or_default())
+                .or_default() += count;
         }
         let requests: u64 = statuses.values().sum();
         let succeeded = self.succeeded().len();

@@ -62,7 +62,9 @@ impl World {
         let api = service.admin()?;
         let mut ids = BTreeMap::new();
         for slug in ["acme", "globex"] {
-            let made = api.post("/v1/tenants", &json!({ "name": slug, "slug": slug })).await?;
+            let made = api
+                .post("/v1/tenants", &json!({ "name": slug, "slug": slug }))
+                .await?;
             let id = text(&made.expect(201)?, "id")?;
             ids.entry("tenants").or_insert_with(Vec::new).push(id);
         }
@@ -89,7 +91,11 @@ fn things(number: u8) -> [(&'static str, u16, Value); 9] {
     let email = |name: &str| format!("{name}{number}@example.org");
     [
         ("users", 201, json!({ "email": email("ada"), "name": "Ada" })),
-        ("api-keys", 201, json!({ "name": "key", "scopes": ["users.read.tenant"] })),
+        (
+            "api-keys",
+            201,
+            json!({ "name": "key", "scopes": ["users.read.tenant"] }),
+        ),
         (
             "endpoints",
             201,
@@ -105,7 +111,11 @@ fn things(number: u8) -> [(&'static str, u16, Value); 9] {
             201,
             json!({ "name": format!("invoice.paid{number}"), "schema": { "type": "object" } }),
         ),
-        ("events", 202, json!({ "type": "order.placed", "data": { "amount": 7 } })),
+        (
+            "events",
+            202,
+            json!({ "type": "order.placed", "data": { "amount": 7 } }),
+        ),
         ("teams", 201, json!({ "name": format!("team {number}") })),
         (
             "roles",
@@ -119,7 +129,9 @@ fn things(number: u8) -> [(&'static str, u16, Value); 9] {
 /// A text in a body.
 pub(crate) fn text(body: &Value, field: &str) -> anyhow::Result<String> {
     let text = body[field].as_str();
-    Ok(text.with_context(|| format!("{field} is missing in {body}"))?.to_owned())
+    Ok(text
+        .with_context(|| format!("{field} is missing in {body}"))?
+        .to_owned())
 }
 
 /// The ids of a list, once the read model has some.

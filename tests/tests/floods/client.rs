@@ -61,7 +61,9 @@ impl Victim {
     /// The head of a request with the tenant's key, without its last line.
     pub(crate) fn head(&self, line: &str) -> String {
         let key = self.api.key().unwrap_or_default();
-        format!("{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n")
+        format!(
+            "{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+        )
     }
 
     /// A well-behaved client is served, on a connection of its own.
@@ -108,7 +110,9 @@ impl Raw {
 
     /// Writes without waiting for room: false where the other side takes no more or has closed.
     pub(crate) async fn push(&mut self, bytes: &[u8], within: Duration) -> bool {
-        timeout(within, self.0.write_all(bytes)).await.is_ok_and(|written| written.is_ok())
+        timeout(within, self.0.write_all(bytes))
+            .await
+            .is_ok_and(|written| written.is_ok())
     }
 
     /// Everything until the other side closes, which it must, in whichever way.
@@ -120,7 +124,9 @@ impl Raw {
                 answer.extend_from_slice(&piece[..length]);
             }
         };
-        timeout(PATIENCE, read).await.context("the connection stays open")?;
+        timeout(PATIENCE, read)
+            .await
+            .context("the connection stays open")?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 }

@@ -5,7 +5,11 @@ use crate::client::{Victim, refused, status};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_headers_is_refused() -> anyhow::Result<()> {
     let victim = Victim::start("500").await?;
-    let many = |count: usize| (0..count).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    let many = |count: usize| {
+        (0..count)
+            .map(|number| format!("x-{number}: y\r\n"))
+            .collect::<String>()
+    };
     let head = victim.head("GET /v1/users");
     let long = |length: usize| "y".repeat(length);
     for (name, request) in [
@@ -14,8 +18,14 @@ async fn a_flood_of_headers_is_refused() -> anyhow::Result<()> {
         ("one long", format!("{head}x: {}\r\n\r\n", long(100_000))),
         ("one without an end", format!("{head}x: {}", long(4_000_000))),
         ("a long name", format!("{head}{}: y\r\n\r\n", long(100_000))),
-        ("a long address", format!("GET /v1/users?x={} HTTP/1.1\r\nhost: x\r\n\r\n", long(100_000))),
-        ("a long method", format!("{} / HTTP/1.1\r\nhost: x\r\n\r\n", long(100_000))),
+        (
+            "a long address",
+            format!("GET /v1/users?x={} HTTP/1.1\r\nhost: x\r\n\r\n", long(100_000)),
+        ),
+        (
+            "a long method",
+            format!("{} / HTTP/1.1\r\nhost: x\r\n\r\n", long(100_000)),
+        ),
     ] {
         for _ in 0..20 {
             let mut client = victim.connect().await?;
@@ -66,7 +76,11 @@ async fn what_is_no_request_of_http_1_is_refused() -> anyhow::Result<()> {
         let mut client = victim.connect().await?;
         client.write(&request).await;
         let answer = client.closed().await?;
-        assert!(refused(&answer), "{}: {answer}", String::from_utf8_lossy(&request));
+        assert!(
+            refused(&answer),
+            "{}: {answer}",
+            String::from_utf8_lossy(&request)
+        );
     }
     victim.serves_others().await?;
     victim.recovers().await

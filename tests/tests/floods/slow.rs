@@ -34,8 +34,17 @@ async fn drip(client: &mut Raw, every: Duration) {
 async fn heads_that_do_not_end_are_given_up() -> anyhow::Result<()> {
     let victim = Victim::start("500").await?;
     let mut clients = crowd(&victim, MANY).await?;
-    join_all(clients.iter_mut().map(|client| client.write(b"GET /v1/users HTTP/1.1\r\nx: "))).await;
-    let dripping = join_all(clients.iter_mut().map(|client| drip(client, Duration::from_millis(200))));
+    join_all(
+        clients
+            .iter_mut()
+            .map(|client| client.write(b"GET /v1/users HTTP/1.1\r\nx: ")),
+    )
+    .await;
+    let dripping = join_all(
+        clients
+            .iter_mut()
+            .map(|client| drip(client, Duration::from_millis(200))),
+    );
     let (_, others) = tokio::join!(dripping, victim.serves_others());
     others?;
     for answer in all_closed(&mut clients).await? {
@@ -87,7 +96,7 @@ async fn bodies_that_do_not_end_are_given_up() -> anyhow::Result<()> {
 async fn answers_that_nobody_takes_are_dropped() -> anyhow::Result<()> {
     let victim = Victim::start("500").await?;
     let requests = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
-    let mut clients = crowd(&victim, 20).await?;
+    let mut clients = crowd(&victim, 60).await?;
     let push = |client| Raw::push(client, requests.as_bytes(), Duration::from_secs(2));
     join_all(clients.iter_mut().map(push)).await;
     victim.serves_others().await?;
