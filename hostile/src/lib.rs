@@ -16,7 +16,7 @@ mod rows;
 #[path = "../../gateway/src"]
 #[expect(
     dead_code,
-    unreachable_pub,
+    unused_imports,
     reason = "of the gateway's files only decoders are used"
 )]
 mod gateway {

@@ -186,7 +186,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     plain(
         "head_limit",
         "64KiB",
-        "The most bytes of a request's address and headers together.",
+        "About how many bytes a request's address and headers may have together.",
     ),
     plain(
         "head_timeout",

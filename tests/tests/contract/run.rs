@@ -109,7 +109,7 @@ impl Caller {
                 &seed.to_string(),
             ])
             // What one run finds must not change what the next one asks.
-            .args(["--generation-database", "none", "--generation-deterministic"])
+            .args(["--generation-database", "none"])
             .args([
                 "--continue-on-failure",
                 "--no-shrink",

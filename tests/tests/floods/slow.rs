@@ -79,8 +79,12 @@ async fn bodies_that_do_not_end_are_given_up() -> anyhow::Result<()> {
     let import = victim
         .head("POST /v1/users/import")
         .replace("application/json", "text/csv");
-    for (head, body) in [(users, "{\"email\":"), (import, "email,name\nada@example.org,")] {
-        let mut clients = crowd(&victim, 50).await?;
+    // Few imports run at the same time; what is over that is refused at once, which is another matter.
+    for (head, body, many) in [
+        (users, "{\"email\":", 50),
+        (import, "email,name\nada@example.org,", 2),
+    ] {
+        let mut clients = crowd(&victim, many).await?;
         let request = format!("{head}content-length: 1000\r\n\r\n{body}");
         join_all(clients.iter_mut().map(|client| client.write(request.as_bytes()))).await;
         victim.serves_others().await?;
@@ -95,8 +99,8 @@ async fn bodies_that_do_not_end_are_given_up() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_takes_are_dropped() -> anyhow::Result<()> {
     let victim = Victim::start("500").await?;
-    let requests = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
-    let mut clients = crowd(&victim, 60).await?;
+    let requests = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(60);
+    let mut clients = crowd(&victim, 30).await?;
     let push = |client| Raw::push(client, requests.as_bytes(), Duration::from_secs(2));
     join_all(clients.iter_mut().map(push)).await;
     victim.serves_others().await?;
