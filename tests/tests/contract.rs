@@ -39,7 +39,7 @@ async fn a_tenants_administrator_is_answered_as_documented() -> anyhow::Result<(
     let world = World::of_tenant(&service, "acme").await?;
     let caller = Caller::with_key(&world.key).but_for(&["tenants", "projections", "replays"]);
     let answers = caller.call(&service, &world, examples(6)).await?;
-    answers.reach(45);
+    answers.reach(80);
     Ok(())
 }
 
@@ -50,7 +50,7 @@ async fn the_platforms_administrator_is_answered_as_documented() -> anyhow::Resu
     let world = World::of_platform(&service).await?;
     let caller = Caller::with_key(ADMIN_KEY).of(&["tenants", "projections", "replays", "audit"]);
     let answers = caller.call(&service, &world, examples(6)).await?;
-    answers.reach(15);
+    answers.reach(18);
     Ok(())
 }
 
