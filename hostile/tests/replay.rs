@@ -1,5 +1,10 @@
 //! The kept corpus, through the targets that fuzzing runs: what was found once is tried with every build.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test prepares must succeed, in its helpers too"
+)]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
