@@ -131,7 +131,7 @@ impl Caller {
         if let Some(key) = &self.key {
             command.arg(format!("--header=Authorization: Bearer {key}"));
         }
-        let longest = Duration::from_secs(600) * (1 + examples / 20);
+        let longest = Duration::from_mins(10) * (1 + examples / 20);
         let output = tokio::time::timeout(longest, command.output()).await;
         let output = output.context("Schemathesis does not end")??;
         let said = String::from_utf8_lossy(&output.stdout);
