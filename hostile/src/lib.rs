@@ -14,10 +14,10 @@ mod requests;
 mod rows;
 
 #[path = "../../gateway/src"]
-#[expect(
+#[allow(
     dead_code,
     unused_imports,
-    reason = "of the gateway's files only decoders are used"
+    reason = "of the gateway's files only decoders are used; their tests use the rest"
 )]
 mod gateway {
     pub(crate) mod inbound;
