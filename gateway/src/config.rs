@@ -106,12 +106,29 @@ pub(crate) struct Http {
     pub(crate) bulk_body_limit: usize,
     /// How long a request may take.
     pub(crate) request_timeout: Duration,
+    /// What connections may take.
+    pub(crate) connections: Connections,
     /// How long the answer to a request under an `Idempotency-Key` is kept.
     pub(crate) idempotency_kept: Duration,
     /// How long a query waits for the read model to reach `Tidings-At-Least`.
     pub(crate) consistency_wait: Duration,
     /// How long requests in flight may take once the service is asked to stop.
     pub(crate) shutdown_timeout: Duration,
+}
+
+/// What connections of clients may take, whatever they send or leave out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connections {
+    /// Open at the same time, at most.
+    pub(crate) most: usize,
+    /// The most bytes of a request's head.
+    pub(crate) head_limit: usize,
+    /// How long a request's head may take, and a connection lie idle.
+    pub(crate) head_timeout: Duration,
+    /// How long the next piece of a body may take.
+    pub(crate) body_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub(crate) answer_timeout: Duration,
 }
 
 /// Keys given by the operator.
@@ -256,6 +273,7 @@ fn read_http(reader: &mut Reader<'_>) -> Option<Http> {
     let body_limit = reader.get("body_limit", parse::size);
     let bulk_body_limit = reader.get("bulk_body_limit", parse::size);
     let request_timeout = reader.get("request_timeout", parse::duration);
+    let connections = read_connections(reader);
     let idempotency_kept = reader.get("idempotency_kept", parse::duration);
     let consistency_wait = reader.get("consistency_wait", parse::duration);
     let shutdown_timeout = reader.get("shutdown_timeout", parse::duration);
@@ -265,9 +283,25 @@ fn read_http(reader: &mut Reader<'_>) -> Option<Http> {
         body_limit: body_limit?,
         bulk_body_limit: bulk_body_limit?,
         request_timeout: request_timeout?,
+        connections: connections?,
         idempotency_kept: idempotency_kept?,
         consistency_wait: consistency_wait?,
         shutdown_timeout: shutdown_timeout?,
+    })
+}
+
+fn read_connections(reader: &mut Reader<'_>) -> Option<Connections> {
+    let most = reader.get("connections", parse::count);
+    let head_limit = reader.get("head_limit", parse::head);
+    let head_timeout = reader.get("head_timeout", parse::duration);
+    let body_timeout = reader.get("body_timeout", parse::duration);
+    let answer_timeout = reader.get("answer_timeout", parse::duration);
+    Some(Connections {
+        most: most?,
+        head_limit: head_limit?,
+        head_timeout: head_timeout?,
+        body_timeout: body_timeout?,
+        answer_timeout: answer_timeout?,
     })
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::de::value::MapAccessDeserializer;
@@ -70,6 +70,14 @@ async fn read_json(request: Request, limit: usize) -> Result<Bytes, Problem> {
         return Err(Problem::new(
             ProblemType::UnsupportedMediaType,
             "Send the body as JSON, with the header `Content-Type: application/json`.",
+        ));
+    }
+    // Nothing is unpacked: a few bytes could become any number.
+    let coding = request.headers().get(CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::new(
+            ProblemType::UnsupportedMediaType,
+            "Send the body as it is, without `Content-Encoding`.",
         ));
     }
     read_body(request.into_body(), limit).await

@@ -6,6 +6,7 @@ mod unread;
 use std::any::Any;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{
@@ -15,6 +16,7 @@ use axum::http::header::{
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutBody;
 use tracing::Instrument;
 use ulid::Ulid;
 
@@ -104,6 +106,12 @@ pub(crate) async fn bound_time(State(limit): State<Duration>, request: Request, 
         )
         .into_response(),
     }
+}
+
+/// Ends a body whose next piece does not come: whoever reads it is told that it broke.
+pub(crate) async fn bound_pieces(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    next.run(request.map(|body| Body::new(TimeoutBody::new(limit, body))))
+        .await
 }
 
 /// Tells the client that its connection closes, once the service is asked to stop.

@@ -46,6 +46,7 @@ mod routes;
 mod schemas;
 mod seal;
 mod serve;
+mod server;
 mod settings;
 mod shutdown;
 mod source_secrets;

@@ -234,7 +234,11 @@ fn at_least() -> Parameter {
             "What the answer must have seen: positions, separated by commas. It waits for them for 5 seconds, unless the \
              operator chose another time, and then answers 412 `stale` with its own position.",
         ))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .pattern(Some("^[emd][0-9]{1,5}-[0-9]{1,19}(, ?[emd][0-9]{1,5}-[0-9]{1,19})*$")),
+        ))
         .build()
 }
 
@@ -247,7 +251,11 @@ fn idempotency_key() -> Parameter {
             "A name of your choice for this request, 1 to 255 visible ASCII characters: sent again under it within a \
              day, the request happens once and gets the same answer, marked `Idempotent-Replayed: true`.",
         ))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .pattern(Some("^[!-~]{1,255}$")),
+        ))
         .build()
 }
 

@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::catalog::Catalog;
+use crate::config::Http;
 use crate::guard::{Guard, guard};
 use crate::routes::health::Operator;
 use crate::{layers, openapi, routes};
@@ -58,12 +59,20 @@ pub(crate) fn api(app: &App, operator: Option<Operator>) -> Router {
         Some(operator) => router.merge(routes::health::router(operator)),
         None => router,
     };
-    layered(router, app.http.request_timeout)
+    layered(
+        router,
+        app.http.request_timeout,
+        app.http.connections.body_timeout,
+    )
 }
 
 /// Health and metrics alone.
-pub(crate) fn operator(operator: Operator, request_timeout: Duration) -> Router {
-    layered(routes::health::router(operator), request_timeout)
+pub(crate) fn operator(operator: Operator, http: &Http) -> Router {
+    layered(
+        routes::health::router(operator),
+        http.request_timeout,
+        http.connections.body_timeout,
+    )
 }
 
 /// The API as calls that carry many commands use it: each command is a request of its own, inside the one that
@@ -73,12 +82,13 @@ fn inside(router: Router) -> Router {
 }
 
 /// The layers, innermost first: what a request meets last stands first here.
-fn layered(router: Router, request_timeout: Duration) -> Router {
+fn layered(router: Router, request_timeout: Duration, body_timeout: Duration) -> Router {
     router
         .fallback(layers::not_found)
         .method_not_allowed_fallback(layers::method_not_allowed)
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn_with_state(request_timeout, layers::bound_time))
         .layer(from_fn(layers::discard_unread))
+        .layer(from_fn_with_state(body_timeout, layers::bound_pieces))
         .layer(from_fn(layers::identify))
 }

@@ -23,7 +23,7 @@ use crate::access_log::AccessLog;
 use crate::app::{App, Parts};
 use crate::auth::Authority;
 use crate::cli::Failure;
-use crate::config::{Config, EngineChoice, Role, Secret};
+use crate::config::{Config, Connections, EngineChoice, Role, Secret};
 use crate::credentials::Credentials;
 use crate::endpoint_control::Control;
 use crate::health::{Background, Health};
@@ -31,7 +31,7 @@ use crate::idempotency::Receipts;
 use crate::installation::{Installation, egress, in_full, open_read_models};
 use crate::invitation_tokens::InvitationTokens;
 use crate::keys::{ADMIN_FILE, Keys};
-use crate::listener::{Peer, UntilStopped};
+use crate::listener::UntilStopped;
 use crate::operations::{Operations, tell_troubles};
 use crate::proofs::Proofs;
 use crate::recoveries::Recoveries;
@@ -40,7 +40,7 @@ use crate::routes::health::Operator;
 use crate::schemas::Schemas;
 use crate::source_secrets::SourceSecrets;
 use crate::strikes::Strikes;
-use crate::{idempotency, layers, metrics, profile, proofs, quotas, router, settings, shutdown};
+use crate::{idempotency, layers, metrics, profile, proofs, quotas, router, server, settings, shutdown};
 
 /// How long a silent read database may hold up the end of the process.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -53,6 +53,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Failure> {
             "free some file handles",
         )
     })?;
+    allow_files(config.http.connections.most);
     // Listening comes first: where the address is in use, no data or keys shall be made.
     let listeners = Listeners::bind(&config).await?;
     let installation = Installation::open(&config).await?;
@@ -61,6 +62,23 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, Failure> {
     engine.close().await;
     tracing::info!("stopped");
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// How many files are open beside connections of clients: those of the engine, and connections to receivers.
+const OTHER_FILES: u64 = 1024;
+
+/// Raises what a shell allows by default to what this process may have, and says where that is too little.
+fn allow_files(connections: usize) {
+    let needed = OTHER_FILES + connections as u64;
+    match rlimit::increase_nofile_limit(needed.max(1 << 16)) {
+        Ok(allowed) if allowed < needed => tracing::warn!(
+            allowed,
+            needed,
+            "This process may open too few files for the connections it is set to take: raise the limit, or lower `connections`."
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "How many files this process may open cannot be told."),
+    }
 }
 
 /// Everything between opening and closing the engine.
@@ -306,17 +324,17 @@ fn start_servers(
     stopping: &CancellationToken,
     work: &CancellationToken,
 ) -> Server {
-    let timeout = config.http.request_timeout;
+    let limits = config.http.connections;
     let beside = listeners.operators.is_none().then(|| operator.clone());
     let router = match app {
         Some(app) => router::api(&app, beside),
-        None => router::operator(operator.clone(), timeout),
+        None => router::operator(operator.clone(), &config.http),
     };
     if let Some(listener) = listeners.operators {
         // Operators can ask how the stopping goes: their own address closes with the work it reports on.
-        spawn(listener, router::operator(operator, timeout), work);
+        spawn(listener, router::operator(operator, &config.http), limits, work);
     }
-    spawn(listeners.api, router, stopping)
+    spawn(listeners.api, router, limits, stopping)
 }
 
 /// Serves until the stop, then gives requests in flight their time.
@@ -348,19 +366,20 @@ async fn until_stopped(
     }
 }
 
-fn spawn(listener: TcpListener, router: Router, stop: &CancellationToken) -> Server {
+fn spawn(listener: TcpListener, router: Router, limits: Connections, stop: &CancellationToken) -> Server {
     let router = router.layer(from_fn_with_state(stop.clone(), layers::part));
-    let service = router.into_make_service_with_connect_info::<Peer>();
     let stop = stop.clone();
     tokio::spawn(async move {
         let listener = UntilStopped::new(listener, stop.clone())?;
-        let parted = async move {
+        let parted = CancellationToken::new();
+        let parting = parted.clone();
+        tokio::spawn(async move {
             stop.cancelled().await;
             tokio::time::sleep(PARTING).await;
-        };
-        axum::serve(listener, service)
-            .with_graceful_shutdown(parted)
-            .await
+            parting.cancel();
+        });
+        server::serve(listener, router, limits, parted).await;
+        Ok(())
     })
 }
 

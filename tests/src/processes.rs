@@ -29,3 +29,23 @@ pub async fn stopped(pid: u32) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
+
+/// How many bytes of a process are in memory now.
+pub fn resident(pid: u32) -> anyhow::Result<u64> {
+    let file = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib: u64 = kib
+        .with_context(|| format!("{file} tells no VmRSS"))?
+        .trim()
+        .parse()?;
+    Ok(kib * 1024)
+}
+
+/// How many files and connections a process has open.
+pub fn open_files(pid: u32) -> anyhow::Result<usize> {
+    let folder = format!("/proc/{pid}/fd");
+    let files = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+    Ok(files.count())
+}

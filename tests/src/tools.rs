@@ -103,6 +103,15 @@ pub fn python() -> anyhow::Result<PathBuf> {
         .with_context(|| missing("the Python package standardwebhooks"))
 }
 
+/// The folder with Schemathesis and what it needs, for `PYTHONPATH`: `TIDINGS_SCHEMATHESIS`, else the one in `.tools`.
+pub fn schemathesis() -> anyhow::Result<PathBuf> {
+    let installed = repository().join(".tools/schemathesis");
+    std::env::var_os("TIDINGS_SCHEMATHESIS")
+        .map(PathBuf::from)
+        .or_else(|| installed.join("schemathesis").is_dir().then_some(installed))
+        .with_context(|| missing("Schemathesis"))
+}
+
 fn missing(what: &str) -> String {
     format!("{what} is missing; `tests/run --install` installs it")
 }

@@ -3,6 +3,8 @@
 //! `tdk_` + 26 characters of the tenant's ULID + 26 of the key's ULID + 43 of base64url for 32 secret bytes. It names
 //! the one aggregate that can vouch for it.
 
+mod form;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::{CredentialId, KeyId, TenantId};
@@ -10,9 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::draw::Draw;
 
-const PREFIX: &str = "tdk_";
-const ULID: usize = 26;
-const SECRET: usize = 43;
+use form::PREFIX;
+pub(crate) use form::named;
 
 /// A new text of an API key, which its holder is shown once.
 pub(crate) struct NewKey {
@@ -52,25 +53,13 @@ fn text(tenant: &TenantId, key: &KeyId, draw: &Draw) -> Zeroizing<String> {
     Zeroizing::new(format!("{PREFIX}{tenant}{key}{}", secret.as_str()))
 }
 
-/// The tenant and the key that an API key's text names; none if it has not the form.
-pub(super) fn named(text: &str) -> Option<(TenantId, KeyId)> {
-    let rest = text.strip_prefix(PREFIX)?;
-    if rest.len() != 2 * ULID + SECRET || !rest.is_ascii() {
-        return None;
-    }
-    let tenant = format!("{}{}", TenantId::PREFIX, &rest[..ULID]).parse().ok()?;
-    let key = format!("{}{}", KeyId::PREFIX, &rest[ULID..2 * ULID])
-        .parse()
-        .ok()?;
-    Some((tenant, key))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use proptest::sample::Index;
     use ulid::Ulid;
 
+    use super::form::{SECRET, ULID};
     use super::*;
 
     fn tenant() -> TenantId {

@@ -44,6 +44,14 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A size that a parser of HTTP can work with.
+pub(super) fn head(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        bytes if bytes >= 8 * 1024 => Ok(bytes),
+        _ => Err(format!("{text:?} is less than 8KiB")),
+    }
+}
+
 /// A time, or `never`.
 pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
     match text {

@@ -178,6 +178,32 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     plain("request_timeout", "30s", "How long a request may take."),
     plain(
+        "connections",
+        "8192",
+        "Connections of clients at the same time, at most, in this process; further ones wait until one ends. Open files: \
+         so many more are needed.",
+    ),
+    plain(
+        "head_limit",
+        "64KiB",
+        "About how many bytes a request's address and headers may have together.",
+    ),
+    plain(
+        "head_timeout",
+        "30s",
+        "How long the head of a request may take to arrive, and a connection lie idle between two.",
+    ),
+    plain(
+        "body_timeout",
+        "10s",
+        "How long the next piece of a request's body may take to arrive.",
+    ),
+    plain(
+        "answer_timeout",
+        "30s",
+        "How long a client may take nothing of an answer that waits for it.",
+    ),
+    plain(
         "idempotency_kept",
         "24h",
         "How long the answer to a request under an Idempotency-Key is kept, and given again.",

@@ -11,9 +11,31 @@ use domain::endpoint::policy::{
 };
 use domain::endpoint::{ContentFilter, Description, EventTypeFilter, TargetUrl};
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use crate::extract::{Strict, given};
+
+/// When an endpoint is left alone for a while: a rule, `false`, or null for what the operator chose.
+pub(super) fn breaker() -> Schema {
+    let rule = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .examples([json!({ "failure_percent": 50, "minimum": 10 })]);
+    let never = ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([false]));
+    OneOfBuilder::new()
+        .description(Some(
+            "When the endpoint is left alone for a while: if of at least `minimum` attempts within `window_seconds` \
+             `failure_percent` per cent failed, for `open_seconds`; what is not given is 50, 10, 60 and 30. False: never.",
+        ))
+        .item(rule)
+        .item(never)
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .build()
+        .into()
+}
 
 /// Defines a body with the fields of a policy beside its own: `deny_unknown_fields` and places of errors allow no
 /// struct of them within.
@@ -68,7 +90,7 @@ macro_rules! with_policy {
             /// `failure_percent` per cent failed, for `open_seconds`; what is not given is 50, 10, 60 and 30. False:
             /// never.
             #[serde(default)]
-            #[schema(value_type = Option<Object>, example = json!({ "failure_percent": 50, "minimum": 10 }))]
+            #[schema(schema_with = breaker)]
             breaker: Edit<BreakerPolicy>,
             /// After how many hours in which nothing arrived and attempts failed the endpoint is disabled: 1 to 720;
             /// 0: never.

@@ -49,7 +49,7 @@ pub(super) struct EndpointView {
     #[schema(value_type = Option<Object>, example = json!({ "per_second": 10, "burst": 50 }))]
     rate_limit: Option<RateLimit>,
     /// When it is left alone for a while; false: never.
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = super::forms::breaker)]
     breaker: Option<BreakerPolicy>,
     /// After how many hours of failure it is disabled; 0: never.
     disable_after_hours: Option<u32>,

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio_util::codec::Decoder;
 
 /// The most bytes of one row.
-pub(super) const MAX_ROW: usize = 64 * 1024;
+pub(crate) const MAX_ROW: usize = 64 * 1024;
 
 /// How much of a broken row is shown.
 const EXCERPT: usize = 120;
@@ -19,7 +19,7 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Comma-separated values with a line of names first.
     Csv,
     /// One JSON object per line.
@@ -28,7 +28,7 @@ pub(super) enum Form {
 
 /// One row of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Row {
+pub(crate) enum Row {
     /// The cells of a row of CSV.
     Cells(Vec<String>),
     /// A line.
@@ -37,16 +37,16 @@ pub(super) enum Row {
 
 /// A row that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(crate) struct Broken {
     /// What is wrong with it.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// How it begins.
-    pub(super) excerpt: String,
+    pub(crate) excerpt: String,
 }
 
 /// Cuts a body of one form.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(crate) struct Cutter {
     form: Form,
     begun: bool,
     /// The rest of a broken row's first line is still to come.
@@ -64,7 +64,7 @@ enum Scan {
 
 impl Cutter {
     /// For a body of this form.
-    pub(super) fn new(form: Form) -> Self {
+    pub(crate) fn new(form: Form) -> Self {
         Self {
             form,
             begun: false,
