@@ -165,6 +165,11 @@ async fn the_tree_stays_as_shallow_as_the_tenant_allows() {
     .concat();
     assert_eq!(when(&below, merge(4, 2)).await, deep);
     assert!(when(&below, merge(4, 1)).await.is_ok());
+    let lower = [below, vec![created(7, "Shift", Some(6))]].concat();
+    assert_eq!(when(&lower, merge(4, 1)).await, deep);
+    // What nothing stands below goes even where the tenant allows no team any more.
+    let beneath = [tree(), vec![created(5, "Oslo", Some(3))]].concat();
+    assert!(when(&beneath, merge(4, 5)).await.is_ok());
     let beyond = TeamsCommand::Create {
         id: team(99),
         name: name("x"),

@@ -148,7 +148,7 @@ impl Outcome {
     /// Everything that is wrong, in words.
     pub fn failures(&self) -> Vec<String> {
         let broken = self.verdict.violations.iter().map(ToString::to_string);
-        let grown = self.findings.iter().filter_map(|finding| finding.complaint());
+        let grown = self.findings.iter().filter_map(Finding::complaint);
         let cut = self.course.cut_short.iter().cloned();
         cut.chain(broken).chain(grown).collect()
     }
@@ -216,7 +216,7 @@ async fn maximum(
     let began = world.recorder.now();
     let done = load::as_many_as_possible(askers, plan.measuring, plan.seed).await?;
     gather::caught_up(world, received).await?;
-    let took = world.recorder.now() - began;
+    let took = world.recorder.now().saturating_sub(began);
     #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
     Ok(done as f64 / took.as_secs_f64())
 }
@@ -238,14 +238,15 @@ async fn harm(
             break;
         }
         // One that took longer than its minute takes the next one's place too.
-        let now = world.recorder.now() - began;
+        let now = world.recorder.now().saturating_sub(began);
         if now > due + plan.every / 4 {
             continue;
         }
         tokio::time::sleep(due.saturating_sub(now)).await;
         collect_webhooks(world, received);
         let name = deck.deal(due + plan.every <= plan.one_process_from());
-        eprintln!("  {:>5} s  {name}", (world.recorder.now() - began).as_secs());
+        let at = world.recorder.now().saturating_sub(began).as_secs();
+        eprintln!("  {at:>5} s  {name}");
         course.harms.push(one(world, name).await.context(name)?);
         sampler.look_at(world.service.pid());
         collect_webhooks(world, received);

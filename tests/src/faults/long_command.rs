@@ -67,9 +67,9 @@ mod tests {
 
     #[test]
     fn times_are_whole_numbers_with_a_unit() {
-        assert_eq!(time("60m"), Ok(Duration::from_mins(60)));
+        assert_eq!(time("60m"), Ok(Duration::from_hours(1)));
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(time("1h"), Ok(Duration::from_mins(60)));
+        assert_eq!(time("1h"), Ok(Duration::from_hours(1)));
         for wrong in ["", "60", "m", "1.5m", "-1m", "5d", "60 m"] {
             assert!(time(wrong).is_err(), "{wrong}");
         }

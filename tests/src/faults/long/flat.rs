@@ -161,7 +161,7 @@ mod tests {
 
     const RUN: Span = Span {
         from: Duration::from_secs(1_000),
-        to: Duration::from_secs(1_800),
+        to: Duration::from_mins(30),
     };
 
     /// A value each second, by the share of the run that is over.

@@ -2,7 +2,7 @@
 //! once after it: what a fault left to be caught up with is not what grows. The run's quarters are those of this calm
 //! time, so that each of them has as much of it, however long faults took.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::flat::{Finding, Measure, Rule, Rules, judge};
@@ -162,14 +162,14 @@ fn command_latencies(history: &[Entry]) -> Vec<(Duration, Duration)> {
 
 /// At each sample, how many events had been acknowledged and not come to their receiver.
 fn undelivered(evidence: &Evidence, samples: &[Sample]) -> Vec<(Duration, f64)> {
-    let mut published: HashMap<u64, ()> = HashMap::new();
+    let mut published: HashSet<u64> = HashSet::new();
     let mut acknowledged = Vec::new();
     for entry in &evidence.history {
         match &entry.step {
             Step::Invoke(asked) if asked.kind == Kind::Publish => {
-                published.insert(entry.command, ());
+                published.insert(entry.command);
             }
-            Step::Ok(_) if published.remove(&entry.command).is_some() => acknowledged.push(entry.at),
+            Step::Ok(_) if published.remove(&entry.command) => acknowledged.push(entry.at),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ pub fn commands_again(history: &[Entry], harm: &Harm) -> Option<Duration> {
     let after = history.partition_point(|entry| entry.at < harm.healed);
     let mut later = history.iter().skip(after);
     let ok = later.find(|entry| matches!(entry.step, Step::Ok(_)))?;
-    Some(ok.at - harm.healed)
+    ok.at.checked_sub(harm.healed)
 }
 
 /// Judges every fault but the last, which the oracles have judged.

@@ -13,7 +13,10 @@ use crate::faults::{engine_name, report};
 pub fn text(plan: &Plan, outcome: &Outcome) -> String {
     let mut text = String::new();
     let course = &outcome.course;
-    let (length, failures) = (course.span.to - course.span.from, outcome.failures());
+    let (length, failures) = (
+        course.span.to.saturating_sub(course.span.from),
+        outcome.failures(),
+    );
     writeln!(
         text,
         "{} of load on the {} engine, seed {}: {:.0} operations a second offered, {:.0} measured as the maximum, {} \
