@@ -1,12 +1,12 @@
 //! What happens around every request: its id, its span, its measures, its limits, and the rendering of problems.
 
 mod context;
+mod pieces;
 mod unread;
 
 use std::any::Any;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{
@@ -16,7 +16,6 @@ use axum::http::header::{
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
-use tower_http::timeout::TimeoutBody;
 use tracing::Instrument;
 use ulid::Ulid;
 
@@ -26,6 +25,7 @@ use crate::problem::{Problem, ProblemType};
 use context::{REQUEST_ID, RequestId, accepted_id};
 
 pub(crate) use context::RequestContext;
+pub(crate) use pieces::bound_pieces;
 pub(crate) use unread::discard_unread;
 
 /// Outermost: names the request, opens its span, measures it, and renders problems under its id.
@@ -106,12 +106,6 @@ pub(crate) async fn bound_time(State(limit): State<Duration>, request: Request, 
         )
         .into_response(),
     }
-}
-
-/// Ends a body whose next piece does not come: whoever reads it is told that it broke.
-pub(crate) async fn bound_pieces(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    next.run(request.map(|body| Body::new(TimeoutBody::new(limit, body))))
-        .await
 }
 
 /// Tells the client that its connection closes, once the service is asked to stop.
