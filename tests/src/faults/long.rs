@@ -156,6 +156,11 @@ impl Outcome {
 
 /// Runs it; an error is a run of which nothing can be judged.
 pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
+    // A whole run is a large future.
+    Box::pin(whole(plan)).await
+}
+
+async fn whole(plan: &Plan) -> anyhow::Result<Outcome> {
     // Of one with links, all servers can be harmed.
     let linked = cases::find("nats-reset").context("the case of links")?;
     let mut world = World::start(plan.engine, linked.setup, plan.seed).await?;
