@@ -73,10 +73,20 @@ pub(crate) fn prove(settings: &SourceSettings, keys: &[SourceKey], incoming: &In
 mod testing {
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
     use domain::source::ToleranceSeconds;
+    use serde_json::{Value, json};
 
-    use super::{Incoming, SourceKey};
+    use super::{Incoming, SourceKey, SourceSettings};
 
     pub(super) const TOLERANCE: ToleranceSeconds = ToleranceSeconds::fixed::<300>();
+
+    /// Of a source with this verification.
+    pub(super) fn settings(verification: &Value) -> SourceSettings {
+        serde_json::from_value(json!({
+            "name": "x", "verification": verification, "event_type": { "from": "fixed", "type": "a" },
+            "tolerance_seconds": 300,
+        }))
+        .unwrap()
+    }
 
     pub(super) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -102,16 +112,8 @@ mod testing {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::testing::{headers, incoming, shared};
+    use super::testing::{headers, incoming, settings, shared};
     use super::*;
-
-    fn settings(verification: &Value) -> SourceSettings {
-        serde_json::from_value(json!({
-            "name": "x", "verification": verification, "event_type": { "from": "fixed", "type": "a" },
-            "tolerance_seconds": 300,
-        }))
-        .unwrap()
-    }
 
     /// The example of GitHub's documentation, which proves something to whoever looks there and nothing elsewhere.
     #[test]

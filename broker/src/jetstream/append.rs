@@ -141,9 +141,14 @@ impl Appender {
             let subject = self.space.wire(record.subject.as_str());
             let stored = self
                 .connection
-                .publish(subject, headers(record), record.payload.clone(), deadline)
-                .await?
-                .by(&self.stream)?;
+                .publish(
+                    &self.stream,
+                    subject,
+                    headers(record),
+                    record.payload.clone(),
+                    deadline,
+                )
+                .await?;
             return Ok(contiguous(stored.sequence, 1, stored.duplicate));
         }
         let _place = self
@@ -207,9 +212,8 @@ impl Appender {
         let subject = self.space.wire(last.subject.as_str());
         let stored = self
             .connection
-            .publish(subject, headers, last.payload.clone(), deadline)
-            .await?
-            .by(&self.stream)?;
+            .publish(&self.stream, subject, headers, last.payload.clone(), deadline)
+            .await?;
         batch.sent += 1;
         let first = (stored.sequence + 1).saturating_sub(batch.sent as u64);
         Ok(contiguous(first, batch.sent, stored.duplicate))

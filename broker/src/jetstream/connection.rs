@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
-use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
@@ -18,7 +18,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::address::{servers, unreachable, with_credentials};
-use super::append::codes;
 use super::{Settings, Timeouts};
 use crate::{Cause, OpenError};
 
@@ -39,29 +38,12 @@ pub(super) struct Connection {
 }
 
 /// The server's answer to a stored publish.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Stored {
-    stream: String,
     #[serde(rename = "seq")]
     pub(super) sequence: u64,
     #[serde(default)]
     pub(super) duplicate: bool,
-}
-
-impl Stored {
-    /// The same if this stream stored it. Whatever stream has the subject acknowledges: where somebody gave the subject
-    /// to another, what is acknowledged there is not in this one.
-    pub(super) fn by(self, stream: &str) -> Result<Self, PublishError> {
-        if self.stream == stream {
-            return Ok(self);
-        }
-        let refusal = Refusal {
-            code: 400,
-            err_code: codes::OTHER_STREAM,
-            description: format!("the stream {} has the subject, not {stream}", self.stream),
-        };
-        Err(refusal.into())
-    }
 }
 
 /// The server's refusal, as it words it.
@@ -174,13 +156,18 @@ impl Connection {
     }
 
     /// Publishes one message and waits for the stream's acknowledgement, until `deadline` at the latest.
+    ///
+    /// Whatever stream has the subject would take it: it is told for which one it is, so that another one to which
+    /// somebody gave the subject refuses.
     pub(super) async fn publish(
         &self,
+        stream: &str,
         subject: String,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Stored, PublishError> {
+        headers.insert(NATS_EXPECTED_STREAM, stream);
         self.connected(deadline).await.map_err(PublishError::NotSent)?;
         let mut connects = self.connects();
         connects.mark_unchanged();

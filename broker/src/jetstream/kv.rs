@@ -105,7 +105,13 @@ impl KvBucket {
         loop {
             let sent = self
                 .connection
-                .publish(subject.clone(), headers.clone(), value.clone(), deadline)
+                .publish(
+                    &self.stream,
+                    subject.clone(),
+                    headers.clone(),
+                    value.clone(),
+                    deadline,
+                )
                 .await;
             let cause: Cause = match sent {
                 Ok(stored) => return Ok(Written::Done(stored.sequence)),

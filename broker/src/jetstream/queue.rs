@@ -44,14 +44,16 @@ pub(super) struct JobQueue {
     pub(super) connection: Arc<Connection>,
     pub(super) space: Space,
     stream: String,
+    dead_letters: String,
     consumer: Consumer<pull::Config>,
     lease: Duration,
     held: Mutex<HashMap<String, Held>>,
     finished: Arc<Finished>,
 }
 
-/// One message to put into the queue.
+/// One message to put into the queue, or beside it.
 struct Entry {
+    stream: String,
     subject: String,
     headers: HeaderMap,
     payload: Bytes,
@@ -69,6 +71,7 @@ impl JobQueue {
             connection,
             space: names.queue_space(),
             stream: names.deliveries(),
+            dead_letters: names.dead_letters(),
             consumer,
             lease,
             held: Mutex::new(HashMap::new()),
@@ -88,6 +91,7 @@ impl JobQueue {
             }
         };
         Entry {
+            stream: self.stream.clone(),
             subject,
             headers,
             payload: job.payload,
@@ -125,7 +129,13 @@ impl JobQueue {
         headers.insert("Nats-Batch-Commit", "1");
         let stored = self
             .connection
-            .publish(last.subject.clone(), headers, last.payload.clone(), deadline)
+            .publish(
+                &last.stream,
+                last.subject.clone(),
+                headers,
+                last.payload.clone(),
+                deadline,
+            )
             .await;
         match stored {
             Ok(_) => Ok(true),
@@ -142,7 +152,7 @@ impl JobQueue {
             let (subject, headers) = (entry.subject.clone(), entry.headers.clone());
             let cause: Cause = match self
                 .connection
-                .publish(subject, headers, entry.payload.clone(), deadline)
+                .publish(&entry.stream, subject, headers, entry.payload.clone(), deadline)
                 .await
             {
                 Ok(_) => return Ok(()),
@@ -268,6 +278,7 @@ impl WorkQueue for JobQueue {
                 headers.insert(NATS_MESSAGE_ID, id.as_str());
                 let Job { id, tenant, lane, .. } = &lease.job;
                 Some(Entry {
+                    stream: self.dead_letters.clone(),
                     subject: self.space.wire(&place("dead", tenant, lane, id)),
                     headers,
                     payload,

@@ -67,16 +67,8 @@ fn find(pointer: Option<&JsonPointer>, body: &Value) -> Option<String> {
 mod tests {
     use serde_json::json;
 
-    use super::super::testing::{headers, incoming};
+    use super::super::testing::{headers, incoming, settings};
     use super::*;
-
-    fn settings(verification: &Value) -> SourceSettings {
-        serde_json::from_value(json!({
-            "name": "x", "verification": verification, "event_type": { "from": "fixed", "type": "a" },
-            "tolerance_seconds": 300,
-        }))
-        .unwrap()
-    }
 
     fn name(verification: &Value, time: Option<&str>, body: &Value, header: &str) -> Named {
         let headers = headers(&[(GITHUB_DELIVERY, header)]);

@@ -9,9 +9,9 @@ use domain::{Commit, Message};
 use serde_json::Value;
 
 use super::client::mark;
-use super::evidence::{Fact, Mentions, Stored, User, Versions, Webhook};
+use super::evidence::{Evidence, Fact, Mentions, Stored, User, Versions, Webhook};
 use super::history::{Kind, Recorder};
-use super::world::Tenant;
+use super::world::{Tenant, World};
 use crate::http::Api;
 use crate::receiver::Received;
 
@@ -118,6 +118,18 @@ pub(crate) struct Readable {
     pub(crate) users: Vec<User>,
     pub(crate) events: Vec<(String, String)>,
     pub(crate) read: Vec<Mentions>,
+}
+
+/// Everything that queries list of every tenant.
+pub(crate) async fn queried(world: &World, evidence: &mut Evidence) -> anyhow::Result<()> {
+    for tenant in &world.tenants {
+        let api = world.service.tenant(&tenant.key)?;
+        let readable = readable(&api, tenant, &world.tenants).await?;
+        evidence.users.extend(readable.users);
+        evidence.events.extend(readable.events);
+        evidence.read.extend(readable.read);
+    }
+    Ok(())
 }
 
 /// Reads everything that one tenant can.

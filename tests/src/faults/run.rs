@@ -65,13 +65,7 @@ async fn finish(mut world: World) -> anyhow::Result<Evidence> {
     world.settled().await?;
     evidence.verified = verified(&world).await?;
     evidence.events.clear();
-    for tenant in &world.tenants {
-        let api = world.service.tenant(&tenant.key)?;
-        let readable = collect::readable(&api, tenant, &world.tenants).await?;
-        evidence.users.extend(readable.users);
-        evidence.events.extend(readable.events);
-        evidence.read.extend(readable.read);
-    }
+    collect::queried(&world, &mut evidence).await?;
     if let Some(queries) = world.queries.take() {
         evidence.queries_again = queries.await?;
     }

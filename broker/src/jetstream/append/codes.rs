@@ -16,5 +16,3 @@ pub(in crate::jetstream) const BATCH_DUPLICATE: u64 = 10_201;
 pub(in crate::jetstream) const BATCHES_IN_FLIGHT: [u64; 2] = [10_210, 10_211];
 /// The stream's leader has too much to do.
 pub(in crate::jetstream) const TOO_MANY_REQUESTS: u64 = 10_167;
-/// Another stream than the expected one has the subject.
-pub(in crate::jetstream) const OTHER_STREAM: u64 = 10_060;

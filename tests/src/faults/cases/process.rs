@@ -28,18 +28,24 @@ pub(super) fn kill(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> 
     .boxed_local()
 }
 
+/// Asks the service to end, and notes how long that took: what was accepted meanwhile must be answered (O10).
+pub(super) async fn end_in_order(world: &mut World) -> anyhow::Result<()> {
+    let from = world.recorder.now();
+    let status = world.service.terminate().await?;
+    let to = world.recorder.now();
+    ensure!(
+        status.success(),
+        "it did not end in order: {status}\n{}",
+        world.service.output()
+    );
+    world.ending.push(Span { from, to });
+    Ok(())
+}
+
 pub(super) fn terminate(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
     async move {
         world.moment().await?;
-        let from = world.recorder.now();
-        let status = world.service.terminate().await?;
-        let to = world.recorder.now();
-        ensure!(
-            status.success(),
-            "it did not end in order: {status}\n{}",
-            world.service.output()
-        );
-        world.ending.push(Span { from, to });
+        end_in_order(world).await?;
         world.heal();
         world.restart().await?;
         world.acknowledged(AFTERWARDS).await

@@ -1,11 +1,9 @@
 //! An installation gets the program of today in the place of an earlier one.
 
-use anyhow::ensure;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
-use super::process::AFTERWARDS;
-use crate::faults::evidence::Span;
+use super::process::{AFTERWARDS, end_in_order};
 use crate::faults::world::World;
 
 /// On the embedded engine one ends and the other starts. On the cluster engine the tables are brought up to date while
@@ -22,15 +20,7 @@ pub(super) fn upgrade(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()
             world.acknowledged(AFTERWARDS).await?;
             beside = Some(newer);
         }
-        let from = world.recorder.now();
-        let status = world.service.terminate().await?;
-        let to = world.recorder.now();
-        ensure!(
-            status.success(),
-            "it did not end in order: {status}\n{}",
-            world.service.output()
-        );
-        world.ending.push(Span { from, to });
+        end_in_order(world).await?;
         world.heal();
         world.restart().await?;
         if let Some(mut newer) = beside {
