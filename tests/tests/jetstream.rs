@@ -440,10 +440,7 @@ async fn what_another_stream_takes_is_not_acknowledged() {
         .unwrap();
     for records in [vec![message("2")], vec![message("3"), message("4")]] {
         let refused = log.append(records).await;
-        assert!(
-            matches!(refused, Err(AppendError::Unavailable(_))),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     }
     operator::delete(&server.url(), "OTHER").await.unwrap();
     operator::reconfigure(&server.url(), MESSAGES, |config| config.subjects = subjects)
