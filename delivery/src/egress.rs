@@ -253,7 +253,7 @@ impl EgressPolicy {
 
 /// RFC 6761: `localhost` and every name under it is this machine, whatever a resolver says.
 fn is_localhost(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = name.trim_end_matches('.');
     let last = name.rsplit('.').next().unwrap_or(name);
     last.eq_ignore_ascii_case("localhost")
 }

@@ -16,6 +16,7 @@ fn every_spelling_of_a_forbidden_address_is_refused() {
         "http://127.1/",
         "http://①②⑦.⓪.⓪.①/",
         "http://localhost/",
+        "http://localhost../",
         "http://LOCALHOST./",
         "http://a.localhost/",
         "http://0.0.0.0/",
