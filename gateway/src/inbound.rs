@@ -110,7 +110,7 @@ mod testing {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::testing::{headers, incoming, settings, shared};
     use super::*;
