@@ -51,6 +51,8 @@ struct State {
     fresh: bool,
     begun: Option<Instant>,
     sweeping: bool,
+    /// Whether the last sweep failed, so that it is told once.
+    failed: bool,
 }
 
 #[derive(Deserialize)]
@@ -111,17 +113,29 @@ impl Finished {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let swept = this.purge().await;
-            let mut state = this.state();
-            state.sweeping = false;
-            match swept {
-                Ok(kept) => state.settled = state.settled.split_off(&kept),
-                Err(error) => {
-                    // Nothing is lost by it but room: the next sweep takes these along.
-                    state.fresh = true;
-                    tracing::debug!(%error, "settled jobs were not taken out of the stream");
+            this.ended(swept);
+        });
+    }
+
+    fn ended(&self, swept: Result<u64, AskError>) {
+        let mut state = self.state();
+        state.sweeping = false;
+        let failed_before = std::mem::replace(&mut state.failed, swept.is_err());
+        match swept {
+            Ok(kept) => state.settled = state.settled.split_off(&kept),
+            Err(error) => {
+                // Nothing is lost by it but room: the next sweep takes these along.
+                state.fresh = true;
+                if !failed_before {
+                    tracing::warn!(
+                        stream = self.stream,
+                        %error,
+                        "Settled jobs cannot be taken out of their stream for now. If this goes on while NATS is well, \
+                         allow this account to purge the stream."
+                    );
                 }
             }
-        });
+        }
     }
 
     /// Purges the settled jobs before the first unsettled one, and answers from which sequence on jobs are kept.
