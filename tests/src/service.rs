@@ -171,6 +171,15 @@ impl Tidings {
         Ok(())
     }
 
+    /// The same with only some of the roles, as `gateway,delivery`, from now on; what is started beside keeps all.
+    pub async fn restart_as(&mut self, roles: &str) -> anyhow::Result<()> {
+        self.running.kill().await?;
+        let mut env = self.env.clone();
+        env.push(("TIDINGS_ROLES".to_owned(), roles.to_owned()));
+        (self.running, self.url) = self.installation.serve("serve", &env).await?;
+        Ok(())
+    }
+
     /// From the next start on the program that is tested runs, where another was started before; the tables are
     /// brought up to date for it by their owner, as in production, while the one before may still run.
     pub async fn upgrade(&mut self) -> anyhow::Result<()> {
