@@ -41,6 +41,15 @@ struct State {
     fault: Fault,
     /// Counts cuts: a connection ends when it has grown since it was made.
     cuts: u64,
+    /// Counts strandings: nothing passes over a connection any more when it has grown since it was made.
+    strandings: u64,
+}
+
+impl State {
+    /// Whether nothing passes over a connection that was made at `made`.
+    fn holds_back(&self, made: &Self) -> bool {
+        self.fault == Fault::HalfOpen || self.strandings != made.strandings
+    }
 }
 
 /// What every connection of a proxy shares.
@@ -65,6 +74,7 @@ impl Proxy {
         let (state, watched) = watch::channel(State {
             fault: Fault::None,
             cuts: 0,
+            strandings: 0,
         });
         let swallowed = Arc::new(AtomicU64::new(0));
         let stop = CancellationToken::new();
@@ -103,6 +113,12 @@ impl Proxy {
         });
     }
 
+    /// Nothing passes any more over the connections there are, and they stay open; new ones come through as they are
+    /// told: one server of several stands still.
+    pub fn strand(&self) {
+        self.state.send_modify(|state| state.strandings += 1);
+    }
+
     /// Bytes of answers swallowed so far.
     pub fn swallowed(&self) -> u64 {
         self.swallowed.load(Ordering::Relaxed)
@@ -117,14 +133,14 @@ async fn accept(listener: TcpListener, server: String, shared: Shared) {
         };
         // A failed accept concerns a client that is gone.
         let Ok((client, _)) = accepted else { continue };
-        let State { fault, cuts } = *shared.state.borrow();
-        if fault != Fault::Refuse {
-            tokio::spawn(connect(client, server.clone(), shared.clone(), cuts));
+        let made = *shared.state.borrow();
+        if made.fault != Fault::Refuse {
+            tokio::spawn(connect(client, server.clone(), shared.clone(), made));
         }
     }
 }
 
-async fn connect(client: TcpStream, server: String, shared: Shared, cuts: u64) {
+async fn connect(client: TcpStream, server: String, shared: Shared, made: State) {
     // A server that is down is a closed connection to the client.
     let Ok(server) = TcpStream::connect(server).await else {
         return;
@@ -136,9 +152,9 @@ async fn connect(client: TcpStream, server: String, shared: Shared, cuts: u64) {
     let (from_server, to_server) = server.into_split();
     let mut state = shared.state.clone();
     tokio::select! {
-        () = pass(from_client, to_server, Direction::ToServer, shared.clone(), cuts) => {}
-        () = pass(from_server, to_client, Direction::ToClient, shared.clone(), cuts) => {}
-        _ = state.wait_for(|state| state.cuts != cuts) => {}
+        () = pass(from_client, to_server, Direction::ToServer, shared.clone(), made) => {}
+        () = pass(from_server, to_client, Direction::ToClient, shared.clone(), made) => {}
+        _ = state.wait_for(|state| state.cuts != made.cuts) => {}
         () = shared.stop.cancelled() => {}
     }
 }
@@ -148,7 +164,7 @@ async fn pass(
     mut to: OwnedWriteHalf,
     direction: Direction,
     shared: Shared,
-    cuts: u64,
+    made: State,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     let mut state = shared.state.clone();
@@ -157,7 +173,7 @@ async fn pass(
             return;
         };
         let now = *state.borrow_and_update();
-        if now.cuts != cuts {
+        if now.cuts != made.cuts {
             return;
         }
         match now.fault {
@@ -165,18 +181,14 @@ async fn pass(
                 shared.swallowed.fetch_add(length as u64, Ordering::Relaxed);
                 continue;
             }
-            Fault::HalfOpen => {
-                let healed = state
-                    .wait_for(|state| state.fault != Fault::HalfOpen || state.cuts != cuts)
-                    .await;
-                if healed.is_err() {
-                    return;
-                }
-            }
             Fault::Delay(time) => tokio::time::sleep(time).await,
-            Fault::None | Fault::LoseAnswers | Fault::Refuse => {}
+            Fault::None | Fault::HalfOpen | Fault::LoseAnswers | Fault::Refuse => {}
         }
-        if state.borrow().cuts != cuts || to.write_all(&buffer[..length]).await.is_err() {
+        let passes = state.wait_for(|state| !state.holds_back(&made) || state.cuts != made.cuts);
+        if passes.await.is_err() {
+            return;
+        }
+        if state.borrow().cuts != made.cuts || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

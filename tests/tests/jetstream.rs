@@ -165,6 +165,25 @@ async fn silence_from_the_server_ends_in_unknown_and_the_same_append_then_succee
     );
 }
 
+/// As one of several servers that stands still while the others go on: its connections stay open, new ones are answered.
+#[tokio::test]
+async fn a_server_that_says_nothing_more_is_left_while_there_is_work_to_do() {
+    let harness = JetStreamHarness::start().await.unwrap();
+    let engine = harness.open_engine(Layout::default()).await.unwrap();
+    harness.proxy().strand();
+    let stranded = Instant::now();
+    // Asked all the time, as a service asks: what is sent puts the client's own pings off.
+    let (mut asked, mut answered) = (0, false);
+    while !answered {
+        assert!(stranded.elapsed() < PATIENCE, "{asked} appends were not answered");
+        asked += 1;
+        let append = [record("ev.t.user.u", &asked.to_string(), None)].to_vec();
+        let appending = engine.log(EVENTS).append(append);
+        answered = matches!(tokio::time::timeout(Duration::from_millis(300), appending).await, Ok(Ok(_)));
+    }
+    assert!(asked > 5, "the connection was not stranded");
+}
+
 #[tokio::test]
 async fn a_killed_server_gives_unavailable_or_unknown_in_bounded_time_and_loses_nothing_acknowledged() {
     let mut server = NatsServer::start().await.unwrap();

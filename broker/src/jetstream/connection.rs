@@ -16,10 +16,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::address::{servers, unreachable, with_credentials};
 use super::{Settings, Timeouts};
 use crate::{Cause, OpenError};
+
+mod heartbeat;
 
 /// Room kept for headers beside a payload within the server's `max_payload`.
 const HEADER_ROOM: usize = 2 * 1024;
@@ -35,6 +38,7 @@ pub(super) struct Connection {
     pub(super) timeouts: Timeouts,
     /// Counts connections made; a change tells followers to start anew.
     connects: watch::Receiver<u64>,
+    _heartbeat: AbortOnDropHandle<()>,
 }
 
 /// The server's answer to a stored publish.
@@ -129,7 +133,9 @@ impl Connection {
             .ok();
         let mut context = async_nats::jetstream::new(client.clone());
         context.set_timeout(settings.timeouts.request);
+        let heartbeat = tokio::spawn(heartbeat::watch(client.clone()));
         Ok(Self {
+            _heartbeat: AbortOnDropHandle::new(heartbeat),
             client,
             context,
             timeouts: settings.timeouts,
