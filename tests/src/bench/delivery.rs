@@ -30,9 +30,7 @@ pub(super) fn suite<'a>(plan: &'a Plan, report: &'a mut Report) -> LocalBoxFutur
         if plan.wants(neighbours::NAME) {
             neighbours::measure(plan, report).await?;
         }
-        if plan.wants(waiting::NAME) {
-            waiting::measure(plan, report).await?;
-        }
+        waiting::measure(plan, report).await?;
         if plan.wants(kills::NAME) {
             kills::measure(plan, report).await?;
         }

@@ -116,7 +116,6 @@ async fn deliver(place: &Place, row: &str, count: usize) -> anyhow::Result<Durat
         ONE => place.publish("one", count).await?,
         HUNDRED => {
             let types: Vec<String> = (0..ENDPOINTS).map(|number| format!("hundred.{number}")).collect();
-            let types: Vec<&str> = types.iter().map(String::as_str).collect();
             place.publish_each(&types, count / ENDPOINTS).await?;
         }
         _ => place.publish("fan", count / ENDPOINTS).await?,

@@ -68,8 +68,9 @@ impl Place {
     }
 
     /// Publishes an event of each of these types, so many times.
-    pub(super) async fn publish_each(&self, event_types: &[&str], times: usize) -> anyhow::Result<()> {
-        self.send(&vec![bulk(event_types); times]).await
+    pub(super) async fn publish_each(&self, event_types: &[String], times: usize) -> anyhow::Result<()> {
+        let calls: Vec<_> = event_types.chunks(BULK).map(bulk).collect();
+        self.send(&vec![calls; times].concat()).await
     }
 
     async fn send(&self, calls: &[Vec<u8>]) -> anyhow::Result<()> {
@@ -93,8 +94,11 @@ impl Place {
 }
 
 /// The body of a bulk call that publishes one small event of each of these types.
-pub(super) fn bulk(event_types: &[&str]) -> Vec<u8> {
-    let events: Vec<String> = event_types.iter().map(|event_type| event(event_type)).collect();
+pub(super) fn bulk(event_types: &[impl AsRef<str>]) -> Vec<u8> {
+    let events: Vec<String> = event_types
+        .iter()
+        .map(|event_type| event(event_type.as_ref()))
+        .collect();
     format!(r#"{{"events":[{}]}}"#, events.join(",")).into_bytes()
 }
 
