@@ -158,7 +158,7 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     async fn read(&self, after: u64, filter: Option<&Filter>, limit: usize)
     -> Result<Vec<Record>, ReadError>;
 
-    /// The last record on a subject. As with `read`, it may be a moment behind.
+    /// The last record on a subject, asked of the log's leader as `state` is: none means that there is none now.
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError>;
 
     /// The record at a sequence, asked of the log's leader as `state` is: none means that there is no such record now.

@@ -183,7 +183,7 @@ impl Dispatcher {
         let _turn = self.turn(subject.as_str()).await;
         let cached = self.cache.get::<A>(subject.as_str()).map(|(context, _)| context);
         let new = cached.is_none() && !repeated && A::creates(&command);
-        let mut unproved = new || cached.is_some();
+        let mut proved = false;
         let mut context = match cached {
             Some(context) => context,
             None if new => Context::new(id),
@@ -196,9 +196,9 @@ impl Dispatcher {
                 return Ok(receipt);
             }
             match try_once(&store, context, command.clone(), &meta).await {
-                // Another process may have changed what is remembered or supposed here: a "no" is said only on the
-                // log's word.
-                Err(Tried::Rejected(_) | Tried::Nothing(_)) if unproved => {}
+                // Another process may have changed what is remembered or supposed here, and a replica may not have heard
+                // of it: a "no", and that there is nothing to do, is said only on the word of the log's leader.
+                Err(Tried::Rejected(_) | Tried::Nothing(_)) if !proved => {}
                 Err(Tried::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
                 // Another repetition may have been stored meanwhile, from another version than this one was decided on.
                 Ok(context) if repeated => {
@@ -213,8 +213,8 @@ impl Dispatcher {
                 }
                 Err(Tried::Failed(error)) => return Err(failure(error)),
             }
-            unproved = false;
-            context = store.load(id).await?;
+            context = store.load_latest(id).await?;
+            proved = true;
         }
         Err(Error::Contended)
     }
@@ -227,11 +227,12 @@ impl Dispatcher {
         id: &str,
         call: &Call,
     ) -> Result<Option<Receipt>, LoadError> {
-        if call.repeated {
-            self.store(tenant).find::<A>(id, &call.meta.command_id, 0).await
-        } else {
-            Ok(None)
+        if !call.repeated {
+            return Ok(None);
         }
+        let store = self.store(tenant);
+        let newest = store.newest::<A>(id).await?;
+        store.find::<A>(id, &call.meta.command_id, newest).await
     }
 
     /// Who holds a unique value of a tenant, as `user.usr_…`: what the log says now, which an append may overtake.

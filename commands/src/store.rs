@@ -111,6 +111,25 @@ impl TenantStore {
         Ok(context)
     }
 
+    /// The aggregate as the log's leader knows it, who is asked; a replica that is behind is left to catch up.
+    pub(crate) async fn load_latest<A: Root>(&self, id: &str) -> Result<Context<A>, LoadError> {
+        let newest = self.newest::<A>(id).await?;
+        for _ in 0..REPLICA_WAITS {
+            let context = self.load(id).await?;
+            if context.sequence >= newest {
+                return Ok(context);
+            }
+            tokio::time::sleep(REPLICA_WAIT).await;
+        }
+        Err(far_behind())
+    }
+
+    /// The sequence of the aggregate's last record, as the log's leader knows it; 0 where it has none.
+    pub(crate) async fn newest<A: Root>(&self, id: &str) -> Result<u64, LoadError> {
+        let last = self.log.last(&self.subject::<A>(id)?).await?;
+        Ok(last.map_or(0, |record| record.sequence))
+    }
+
     /// The receipt of a command that is in the aggregate's history, if it is. The history is read up to `seen` at least,
     /// where the aggregate's state was read to: another replica may answer now, and not know yet what that one knew.
     pub(crate) async fn find<A: Root>(
@@ -137,9 +156,7 @@ impl TenantStore {
                 return Ok(None);
             }
             if waits == REPLICA_WAITS {
-                return Err(LoadError::Unavailable(
-                    "the replicas of the log are far behind".into(),
-                ));
+                return Err(far_behind());
             }
             waits += 1;
             tokio::time::sleep(REPLICA_WAIT).await;
@@ -310,6 +327,10 @@ impl TenantStore {
         }
         context
     }
+}
+
+fn far_behind() -> LoadError {
+    LoadError::Unavailable("the replicas of the log are far behind".into())
 }
 
 /// The id under which the log knows the commit of a command.

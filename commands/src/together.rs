@@ -68,7 +68,7 @@ impl Dispatcher {
         let (one, other) = (store.subject::<A>(first.id)?, store.subject::<B>(second.id)?);
         let _turns = self.turns(one.as_str(), other.as_str()).await;
         for attempt in 1..=self.attempts {
-            // What the cache remembers is good for the first try only, and never for a refusal.
+            // What the cache remembers and what a replica knows is good for the first try only, and never for a refusal.
             let from_cache = attempt == 1;
             let decided = async {
                 let (ours, one) = self.decide::<A>(&store, &first, from_cache).await?;
@@ -162,9 +162,10 @@ impl Dispatcher {
     ) -> Result<(u64, Result<Decided<A>, A::Error>), LoadError> {
         let subject = store.subject::<A>(order.id)?;
         let cached = self.cache.get::<A>(subject.as_str()).map(|(context, _)| context);
-        let mut context = match cached.filter(|_| from_cache) {
-            Some(context) => context,
-            None => store.load(order.id).await?,
+        let mut context = match cached {
+            Some(context) if from_cache => context,
+            _ if from_cache => store.load(order.id).await?,
+            _ => store.load_latest(order.id).await?,
         };
         let (seen, sink) = (context.sequence, EventSink::default());
         let handled = context.aggregate.handle(order.command.clone(), &(), &sink).await;

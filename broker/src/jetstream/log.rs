@@ -80,18 +80,12 @@ impl EventLog for StreamLog {
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
-        let unavailable = |cause: Cause| ReadError::Unavailable(cause);
-        let stream = self.connection.context.get_stream_no_info(&self.stream).await;
-        let stream = stream.map_err(|error| unavailable(error.into()))?;
         let wire = self.space.wire(subject.as_str());
-        let asked = self
-            .connection
-            .repeat(|| stream.direct_get_last_for_subject(wire.as_str()));
-        match asked.await {
-            Ok(message) => record(&self.space, message).map(Some),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(error.into())),
-        }
+        let found = self.connection.last_on(&self.stream, wire.as_str()).await;
+        found
+            .map_err(ReadError::Unavailable)?
+            .map(|message| record(&self.space, message))
+            .transpose()
     }
 
     async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {

@@ -23,8 +23,6 @@ pub(super) struct Case<'a> {
     pub(super) tenants: &'a [TenantId],
     /// Tenants have a quota of users.
     pub(super) gated: bool,
-    /// Reads were answered by replicas that lag.
-    pub(super) lagging: bool,
     /// What clients asked for while things went wrong.
     pub(super) entries: &'a [Entry],
     /// What was asked for when nothing went wrong any more.
@@ -36,8 +34,7 @@ pub(super) struct Case<'a> {
 pub(super) struct Findings {
     /// What is broken, in words; empty when all is as promised.
     pub(super) broken: Vec<String>,
-    /// Refusals that were not the last word, since a replica that lags had given them, or of two tries at once the other
-    /// came later.
+    /// Refusals that were not the last word, since of two tries at once the other came later.
     pub(super) overtaken: u64,
 }
 

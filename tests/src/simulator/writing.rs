@@ -142,7 +142,6 @@ pub async fn run(seed: u64, breakage: Breakage, aloud: bool) -> Outcome {
         world: &world,
         tenants: &plan.tenants,
         gated: plan.gated,
-        lagging: plan.weather.behind > 0,
         entries: &entries,
         probes: &probes,
     };

@@ -135,11 +135,7 @@ impl EventLog for DistantLog {
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
-        let horizon = self.horizon();
-        let last = async || match &self.ledger {
-            Some(ledger) if horizon < u64::MAX => Ok(ledger.last(subject, horizon)),
-            _ => self.inner.last(subject).await,
-        };
+        let last = async || self.inner.last(subject).await;
         self.ask(format!("looks up {subject}"), last, |record| {
             record.as_ref().map_or(0, |record| record.sequence)
         })

@@ -47,7 +47,7 @@ pub(super) fn happened(case: &Case<'_>, events: &[Record], messages: &[Record], 
             .iter()
             .any(|tried| matches!(tried.heard, Heard::No(_)));
         findings.overtaken += u64::from(refused && count > 0);
-        match verdict(case, entry, findings) {
+        match verdict(entry, findings) {
             Verdict::Done(places) if count == parts => {
                 for (record, place) in found.iter().zip(places) {
                     let version = Commit::decode(&record.payload).map_or(0, |commit| commit.last_version());
@@ -82,7 +82,7 @@ fn by_id(records: &[Record]) -> BTreeMap<&str, Vec<&Record>> {
     ids
 }
 
-fn verdict<'a>(case: &Case<'_>, entry: &'a Entry, findings: &mut Findings) -> Verdict<'a> {
+fn verdict<'a>(entry: &'a Entry, findings: &mut Findings) -> Verdict<'a> {
     let done: Vec<_> = entry.tries.iter().filter_map(done).collect();
     if let Some(other) = done.iter().find(|places| **places != done[0]) {
         findings.add(format_args!(
@@ -93,9 +93,8 @@ fn verdict<'a>(case: &Case<'_>, entry: &'a Entry, findings: &mut Findings) -> Ve
     let heard = |which: fn(&Heard) -> bool| entry.tries.iter().any(|tried| which(&tried.heard));
     let refused = heard(|heard| matches!(heard, Heard::No(_)));
     let open = heard(|heard| matches!(heard, Heard::Unknown(_) | Heard::Silence));
-    // Of two tries at once one may be refused and the other, later, not. And what a replica that lags refuses is not the
-    // log's last word: an earlier try of which nobody heard may have been stored, or be stored yet.
-    let may_differ = entry.doubled || case.lagging;
+    // Of two tries at once one may be refused and the other, later, not.
+    let may_differ = entry.doubled;
     match done.first() {
         Some(places) => {
             if refused && !may_differ {

@@ -138,13 +138,10 @@ impl Ledger {
     }
 
     /// The last record on a subject, of those up to a sequence.
-    pub(crate) fn last(&self, subject: &Subject, upto: u64) -> Option<Record> {
+    pub(crate) fn last(&self, subject: &Subject) -> Option<Record> {
         let state = lock(&self.state);
-        let before = state.records.iter().rev();
-        before
-            .skip_while(|record| record.sequence > upto)
-            .find(|record| record.subject == *subject)
-            .cloned()
+        let mut backwards = state.records.iter().rev();
+        backwards.find(|record| record.subject == *subject).cloned()
     }
 
     /// The last sequence of a replica that is so far behind.

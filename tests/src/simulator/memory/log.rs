@@ -53,7 +53,7 @@ impl EventLog for MemoryLog {
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
-        Ok(self.ledger()?.last(subject, u64::MAX))
+        Ok(self.ledger()?.last(subject))
     }
 
     async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
