@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use broker::layout::{Bucket, Log};
-use broker::trust::{Fences, Watch};
+use broker::trust::{Fences, Scrub, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
 use delivery::{Delivery, EndpointControl, LaneRules, PublicKeys, RecoveryControl, SecretWriter};
@@ -105,6 +105,13 @@ async fn serve(
     };
     let work = CancellationToken::new();
     watch_log(&trust, raw.as_ref(), read_models.as_ref(), &work).await?;
+    if let Some(read_models) = read_models.as_ref().filter(|_| config.has(Role::Projections)) {
+        // Who serves queries may not read the archive.
+        let archive = Arc::new(read_models.clone());
+        let fences = Arc::clone(&archive) as Arc<dyn Fences>;
+        let scrub = Scrub::new(trust.clone(), raw.as_ref(), archive, fences);
+        tokio::spawn(scrub.run(work.clone()));
+    }
     let dispatcher = dispatcher(config, &keys, engine.as_ref());
     let background =
         start_background(config, &keys, &engine, &dispatcher, read_models.as_ref(), &work).await?;
