@@ -179,7 +179,10 @@ async fn a_server_that_says_nothing_more_is_left_while_there_is_work_to_do() {
         asked += 1;
         let append = [record("ev.t.user.u", &asked.to_string(), None)].to_vec();
         let appending = engine.log(EVENTS).append(append);
-        answered = matches!(tokio::time::timeout(Duration::from_millis(300), appending).await, Ok(Ok(_)));
+        answered = matches!(
+            tokio::time::timeout(Duration::from_millis(300), appending).await,
+            Ok(Ok(_))
+        );
     }
     assert!(asked > 5, "the connection was not stranded");
 }
