@@ -105,16 +105,12 @@ async fn serve(
     };
     let work = CancellationToken::new();
     watch_log(&trust, raw.as_ref(), read_models.as_ref(), &work).await?;
-    if let Some(read_models) = read_models.as_ref().filter(|_| config.has(Role::Projections)) {
-        // Who serves queries may not read the archive.
-        let archive = Arc::new(read_models.clone());
-        let fences = Arc::clone(&archive) as Arc<dyn Fences>;
-        let scrub = Scrub::new(trust.clone(), raw.as_ref(), archive, fences);
-        tokio::spawn(scrub.run(work.clone()));
-    }
     let dispatcher = dispatcher(config, &keys, engine.as_ref());
     let background =
         start_background(config, &keys, &engine, &dispatcher, read_models.as_ref(), &work).await?;
+    if let Some(read_models) = read_models.as_ref().filter(|_| config.has(Role::Projections)) {
+        compare_log(&trust, raw.as_ref(), read_models, &work);
+    }
     let health = Health::new(
         Arc::clone(&engine),
         trust.clone(),
@@ -180,6 +176,14 @@ async fn watch_log(
             "`tidings doctor` checks the log and the read database in detail",
         )),
     }
+}
+
+/// Compares the logs with the archive from now on, in a process that may read it: who only serves queries may not.
+fn compare_log(trust: &Trust, engine: &dyn Engine, read_models: &ReadModels, work: &CancellationToken) {
+    let archive = Arc::new(read_models.clone());
+    let fences = Arc::clone(&archive) as Arc<dyn Fences>;
+    let scrub = Scrub::new(trust.clone(), engine, archive, fences);
+    tokio::spawn(scrub.run(work.clone()));
 }
 
 /// The sockets of the process.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::layout::{Log, Shard};
-use crate::{Cause, Engine, EventLog, ReadError};
+use crate::{Cause, Engine, EventLog, ReadError, Record};
 
 use super::fence::{BETWEEN_LOOKS, LOOKS};
 use super::{Distrust, Fences, Known, Trust, digest, judge_record};
@@ -20,6 +21,8 @@ use super::{Distrust, Fences, Known, Trust, digest, judge_record};
 const AT_FIRST: u32 = 20_000;
 /// … and from then on: little enough beside all that a service does.
 const LATER: u32 = 1_000;
+/// How many records are asked for at once.
+const AT_ONCE: usize = 16;
 /// Passes begin at least so far apart.
 const EVERY: Duration = Duration::from_secs(10);
 /// How long a log or an archive is left alone that could not be read.
@@ -68,11 +71,11 @@ impl Scrub {
     }
 
     async fn compare(&self) {
-        let mut rate = AT_FIRST;
+        let mut way = Way::Pages;
         loop {
             let next = tokio::time::Instant::now() + EVERY;
             for (shard, log) in &self.logs {
-                if let Some((known, why)) = self.pass(*shard, log.as_ref(), rate).await {
+                if let Some((known, why)) = self.pass(*shard, log.as_ref(), way).await {
                     // The others learn of it by their watch. Where that fails, this process stops all the same.
                     if let Err(error) = self.fences.suspect(*shard, known).await {
                         tracing::warn!(%error, "That a record is not as it was could not be noted.");
@@ -81,20 +84,20 @@ impl Scrub {
                     return;
                 }
             }
-            rate = LATER;
+            way = Way::Leader;
             tokio::time::sleep_until(next).await;
         }
     }
 
     /// Compares a log from its first record to the last that is archived: the first that is not as it was, if one is.
     /// What cannot be read now is waited for.
-    async fn pass(&self, shard: Shard, log: &dyn EventLog, rate: u32) -> Option<(Known, Distrust)> {
+    async fn pass(&self, shard: Shard, log: &dyn EventLog, way: Way) -> Option<(Known, Distrust)> {
         let mut after = 0;
         loop {
-            match self.page(shard, log, after).await {
+            match self.page(shard, log, after, way).await {
                 Ok(Page::Good { last, records }) => {
                     after = last;
-                    tokio::time::sleep(Duration::from_secs(1) * records / rate).await;
+                    tokio::time::sleep(Duration::from_secs(1) * records / way.rate()).await;
                 }
                 Ok(Page::Bad(known, why)) => return Some((known, why)),
                 Ok(Page::End) => return None,
@@ -106,13 +109,16 @@ impl Scrub {
         }
     }
 
-    async fn page(&self, shard: Shard, log: &dyn EventLog, after: u64) -> Result<Page, Cause> {
+    async fn page(&self, shard: Shard, log: &dyn EventLog, after: u64, way: Way) -> Result<Page, Cause> {
         let known = self.archive.known(shard, after).await?;
         let Some((last, _)) = known.last().copied() else {
             return Ok(Page::End);
         };
-        // Where a page cannot be read as one, each of its records is asked for.
-        let read = log.read(after, None, known.len()).await.unwrap_or_default();
+        let read = match way {
+            // Where a page cannot be read as one, each of its records is looked for.
+            Way::Pages => log.read(after, None, known.len()).await.unwrap_or_default(),
+            Way::Leader => each(log, &known).await,
+        };
         let found: HashMap<u64, [u8; 32]> = read
             .iter()
             .map(|record| (record.sequence, digest(record)))
@@ -127,6 +133,34 @@ impl Scrub {
         let records = u32::try_from(known.len()).unwrap_or(u32::MAX);
         Ok(Page::Good { last, records })
     }
+}
+
+/// How a log is read.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// Page by page, which is quick; which replica answers is left to chance.
+    Pages,
+    /// Record by record, from the log's leader: what the others have may be sound where its copy is not.
+    Leader,
+}
+
+impl Way {
+    fn rate(self) -> u32 {
+        match self {
+            Self::Pages => AT_FIRST,
+            Self::Leader => LATER,
+        }
+    }
+}
+
+/// The records that the log's leader has of these; what cannot be read is left out.
+async fn each(log: &dyn EventLog, known: &[Known]) -> Vec<Record> {
+    let mut records = Vec::new();
+    for some in known.chunks(AT_ONCE) {
+        let asked: Vec<_> = some.iter().map(|(sequence, _)| log.at(*sequence)).collect();
+        records.extend(join_all(asked).await.into_iter().flatten().flatten());
+    }
+    records
 }
 
 /// What comparing a page came to.
