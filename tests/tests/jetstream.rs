@@ -170,6 +170,7 @@ async fn silence_from_the_server_ends_in_unknown_and_the_same_append_then_succee
 async fn a_server_that_says_nothing_more_is_left_while_there_is_work_to_do() {
     let harness = JetStreamHarness::start().await.unwrap();
     let engine = harness.open_engine(Layout::default()).await.unwrap();
+    let log = engine.log(EVENTS);
     harness.proxy().strand();
     let stranded = Instant::now();
     // Asked all the time, as a service asks: what is sent puts the client's own pings off.
@@ -178,7 +179,7 @@ async fn a_server_that_says_nothing_more_is_left_while_there_is_work_to_do() {
         assert!(stranded.elapsed() < PATIENCE, "{asked} appends were not answered");
         asked += 1;
         let append = [record("ev.t.user.u", &asked.to_string(), None)].to_vec();
-        let appending = engine.log(EVENTS).append(append);
+        let appending = log.append(append);
         answered = matches!(
             tokio::time::timeout(Duration::from_millis(300), appending).await,
             Ok(Ok(_))

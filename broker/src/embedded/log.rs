@@ -305,7 +305,9 @@ fn unavailable(error: sqlx::Error) -> ReadError {
 
 /// Of a record that was asked for: the file around it may be damaged.
 fn unreadable(sequence: u64, error: sqlx::Error) -> ReadError {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     // The lowest byte of an extended code is the code.
     let code = code
         .and_then(|code| code.parse::<u32>().ok())

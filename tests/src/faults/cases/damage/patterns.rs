@@ -25,6 +25,7 @@ pub(super) enum Ended {
 }
 
 /// One of the harms.
+#[derive(Clone, Copy)]
 pub(super) struct Pattern {
     pub(super) name: &'static str,
     pub(super) ended: Ended,
@@ -63,6 +64,10 @@ const fn copied(pattern: Pattern) -> Pattern {
 }
 
 /// All of them; a run takes the one whose turn it is by its seed.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of a type with a lifetime is not a function of every lifetime"
+)]
 pub(super) const PATTERNS: &[Pattern] = &[
     killed("a bit of the first record flipped", |files| {
         files.record(Place::First, flip_bit)
@@ -140,7 +145,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
         })
     }),
     killed("a record written again over the next", |files| {
-        files.change(Place::Last, repeat_record)
+        files.change(Place::Last, |bytes, dice| repeat_record(bytes, dice))
     }),
     stopped("two records swapped beside a good index", |files| {
         files.change(Place::Last, |bytes, dice| swap_records(bytes, dice))
