@@ -67,6 +67,8 @@ pub struct LogState {
     pub first: u64,
     /// The newest sequence given out, 0 when there was none.
     pub last: u64,
+    /// How many records are gone from between the two, as far as the log counts them.
+    pub missing: u64,
 }
 
 /// Why an append was not acknowledged.

@@ -1,13 +1,14 @@
 //! Whether the logs of events are still what they were (design §5, "never trust the broker's disk alone").
 //!
 //! A disk can lose the end of a log, bring back an older copy, or change a record, and the broker may not notice. So
-//! what a log must hold is known outside of it: its [`Fence`], kept in the read database. [`watch`] compares the two,
-//! at the start and every few seconds; [`Trusted`] is an engine whose logs check what they can in passing, and
+//! what a log must hold is known outside of it: its [`Fence`], kept in the read database. [`Watch`] compares the two,
+//! at the start and every few seconds; [`Scrub`] compares every record with the archive, over and over; [`Trusted`] is an engine whose logs check what they can in passing, and
 //! refuse everything once trust is lost. That is for good: a process that has lost it must be started again.
 
 mod distrust;
 mod fence;
 mod guarded;
+mod scrub;
 mod watching;
 
 use std::collections::HashMap;
@@ -16,11 +17,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::layout::{Log, Shard};
-use crate::{EventLog, ReadError};
+use crate::{EventLog, LogState, ReadError};
+
+use fence::{BETWEEN_LOOKS, LOOKS};
 
 pub use distrust::Distrust;
-pub use fence::{Fence, digest, digest_of, judge};
+pub use fence::{Fence, Known, digest, digest_of, judge, judge_record};
 pub use guarded::Trusted;
+pub use scrub::{Archive, Scrub};
 pub use watching::{Fences, Watch};
 
 /// Gauge, 0 or 1, by `log`: whether the log is what it was.
@@ -130,27 +134,44 @@ impl Trust {
         loop {
             let wanted = self.seen(shard).and(fence);
             let state = log.state().await?;
-            let record = match wanted.last {
-                Some((sequence, _)) if sequence <= state.last => log.at(sequence).await?,
-                _ => None,
-            };
-            let Err(why) = judge(Log::Events(shard), &wanted, &state, record.as_ref()) else {
+            let Err(why) = examine(Log::Events(shard), log, &wanted, &state).await? else {
                 self.keep(
                     shard,
                     &Fence {
                         created: Some(state.created),
                         end: state.last,
                         last: wanted.last,
+                        suspect: None,
                     },
                 );
                 return Ok(None);
             };
             looks += 1;
-            if why.is_certain() || looks == fence::LOOKS {
+            if why.is_certain() || looks == LOOKS {
                 return Ok(Some(why));
             }
             tracing::warn!(log = Log::Events(shard).name(), %why, "The log is not as expected; looking again.");
-            tokio::time::sleep(fence::BETWEEN_LOOKS).await;
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     }
+}
+
+/// One look at a log: what it says of itself, and the records of it that are known.
+async fn examine(
+    log: Log,
+    port: &dyn EventLog,
+    wanted: &Fence,
+    state: &LogState,
+) -> Result<Result<(), Distrust>, ReadError> {
+    if let Err(why) = judge(log, wanted, state) {
+        return Ok(Err(why));
+    }
+    for known in wanted.last.into_iter().chain(wanted.suspect) {
+        let found = port.at(known.0).await;
+        if let Err(why) = judge_record(log, known, &found) {
+            return Ok(Err(why));
+        }
+        found?;
+    }
+    Ok(Ok(()))
 }

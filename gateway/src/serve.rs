@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use broker::layout::{Bucket, Log};
-use broker::trust::{Fences, Watch};
+use broker::trust::{Fences, Scrub, Watch};
 use broker::{Distrust, Engine, Trust, Trusted};
 use commands::{Dispatcher, Publisher};
 use delivery::{Delivery, EndpointControl, LaneRules, PublicKeys, RecoveryControl, SecretWriter};
@@ -108,6 +108,9 @@ async fn serve(
     let dispatcher = dispatcher(config, &keys, engine.as_ref());
     let background =
         start_background(config, &keys, &engine, &dispatcher, read_models.as_ref(), &work).await?;
+    if let Some(read_models) = read_models.as_ref().filter(|_| config.has(Role::Projections)) {
+        compare_log(&trust, raw.as_ref(), read_models, &work);
+    }
     let health = Health::new(
         Arc::clone(&engine),
         trust.clone(),
@@ -173,6 +176,14 @@ async fn watch_log(
             "`tidings doctor` checks the log and the read database in detail",
         )),
     }
+}
+
+/// Compares the logs with the archive from now on, in a process that may read it: who only serves queries may not.
+fn compare_log(trust: &Trust, engine: &dyn Engine, read_models: &ReadModels, work: &CancellationToken) {
+    let archive = Arc::new(read_models.clone());
+    let fences = Arc::clone(&archive) as Arc<dyn Fences>;
+    let scrub = Scrub::new(trust.clone(), engine, archive, fences);
+    tokio::spawn(scrub.run(work.clone()));
 }
 
 /// The sockets of the process.

@@ -9,9 +9,10 @@ mod pages;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use broker::layout::Shard;
-use broker::trust::digest;
-use broker::{AppendError, EventLog, MAX_APPEND, NewRecord, ReadError, Record};
+use broker::trust::{self, Known, digest};
+use broker::{AppendError, Cause, EventLog, MAX_APPEND, NewRecord, ReadError, Record};
 use sha2::{Digest, Sha256};
 
 use crate::fences;
@@ -112,6 +113,21 @@ pub struct Proof {
     pub ahead: u64,
     /// The SHA-256 over the digests ([`broker::trust::digest`]) of these records in their order.
     pub digest: [u8; 32],
+}
+
+#[async_trait]
+impl trust::Archive for ReadModels {
+    async fn known(&self, shard: Shard, after: u64) -> Result<Vec<Known>, Cause> {
+        let archive = Archive {
+            database: &self.database,
+            shard,
+        };
+        let page = archive.page(after).await?;
+        Ok(page
+            .iter()
+            .map(|record| (record.sequence, digest(record)))
+            .collect())
+    }
 }
 
 /// One log of events and its archive.

@@ -133,7 +133,7 @@ pub async fn main(options: Options) -> anyhow::Result<ExitCode> {
             report.table()
         }
     );
-    print!("{}{}", report.skipped(), report.failures());
+    print!("{}{}{}", report.noticed(), report.skipped(), report.failures());
     Ok(if report.is_sound() {
         ExitCode::SUCCESS
     } else {

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use crate::tools::{self, Folder, Program, Running};
 
 pub use harness::JetStreamHarness;
-pub use replicas::{Replicas, leader};
+pub use replicas::{Replicas, leader, server_name};
 
 /// How often ports are chosen for a server.
 const TRIES: u32 = 5;
@@ -211,6 +211,18 @@ impl NatsServer {
         self.wait_healthy(&mut running).await?;
         self.running = Some(running);
         Ok(())
+    }
+
+    /// Waits until it takes connections, which it does when it has opened its streams, well or not; whether it does.
+    pub async fn until_listening(&mut self) -> bool {
+        let deadline = Instant::now() + START;
+        while Instant::now() < deadline {
+            if TcpStream::connect(self.address()).await.is_ok() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
     }
 
     /// Whether it says so now.

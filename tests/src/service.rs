@@ -171,7 +171,14 @@ impl Tidings {
         Ok(())
     }
 
-    /// The same with only some of the roles, as `gateway,delivery`, from now on; what is started beside keeps all.
+    /// The same without waiting until it is ready, which it may never be.
+    pub async fn launch(&mut self) -> anyhow::Result<()> {
+        self.running.kill().await?;
+        (self.running, self.url) = self.installation.listen("serve", &self.env).await?;
+        Ok(())
+    }
+
+    /// Starts it again with only some of the roles, as `gateway,delivery`, from now on; what is started beside keeps all.
     pub async fn restart_as(&mut self, roles: &str) -> anyhow::Result<()> {
         self.running.kill().await?;
         let mut env = self.env.clone();

@@ -28,6 +28,10 @@ use super::writer::Writer;
 const PAGE: usize = 512;
 const PAGE_BYTES: usize = 1 << 20;
 
+/// What SQLite answers where it cannot make sense of the file.
+const CORRUPT: u32 = 11;
+const NOT_A_DATABASE: u32 = 26;
+
 /// What a log needs to work; none for one outside of the layout.
 #[derive(Debug, Clone)]
 pub(super) struct Parts {
@@ -117,7 +121,7 @@ impl EventLog for EmbeddedLog {
             .bind(units::place(parts.number, sequence))
             .fetch_optional(&parts.readers)
             .await
-            .map_err(unavailable)?;
+            .map_err(|error| unreadable(sequence, error))?;
         row.map(StoredRecord::into_record).transpose()
     }
 
@@ -150,6 +154,8 @@ impl EventLog for EmbeddedLog {
             created: units::time(created),
             first: newest.map_or(last, |_| units::unsigned(removed)) + 1,
             last,
+            // Counting them would take reading all of them.
+            missing: 0,
         })
     }
 }
@@ -295,4 +301,22 @@ impl StoredRecord {
 
 fn unavailable(error: sqlx::Error) -> ReadError {
     ReadError::Unavailable(Box::new(error))
+}
+
+/// Of a record that was asked for: the file around it may be damaged.
+fn unreadable(sequence: u64, error: sqlx::Error) -> ReadError {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    // The lowest byte of an extended code is the code.
+    let code = code
+        .and_then(|code| code.parse::<u32>().ok())
+        .map(|code| code & 0xff);
+    match code {
+        Some(CORRUPT | NOT_A_DATABASE) => ReadError::Damaged {
+            sequence,
+            cause: Box::new(error),
+        },
+        _ => unavailable(error),
+    }
 }

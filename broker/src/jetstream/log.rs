@@ -125,10 +125,12 @@ impl EventLog for StreamLog {
         } else {
             info.state.first_sequence
         };
+        let kept = (last + 1).saturating_sub(first);
         Ok(LogState {
             created: info.created.into(),
             first,
             last,
+            missing: kept.saturating_sub(info.state.messages),
         })
     }
 }

@@ -60,6 +60,24 @@ pub enum Distrust {
         /// The next that is, if one is.
         found: Option<u64>,
     },
+    /// Records are missing, and nobody says which.
+    #[error("The log {log} has lost records: it ends at {end}, and {missing} are gone from before that.")]
+    Holes {
+        /// Which log.
+        log: Log,
+        /// How many are missing.
+        missing: u64,
+        /// Where it ends.
+        end: u64,
+    },
+    /// A record is there, and makes no sense.
+    #[error("The log {log} is damaged: record {sequence} cannot be read any more.")]
+    Unreadable {
+        /// Which log.
+        log: Log,
+        /// Which record.
+        sequence: u64,
+    },
 }
 
 impl Distrust {
@@ -75,7 +93,9 @@ impl Distrust {
             Self::Replaced { log, .. }
             | Self::Backwards { log, .. }
             | Self::Rewritten { log, .. }
-            | Self::Missing { log, .. } => log,
+            | Self::Missing { log, .. }
+            | Self::Holes { log, .. }
+            | Self::Unreadable { log, .. } => log,
         }
     }
 

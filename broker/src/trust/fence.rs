@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sha2::{Digest, Sha256};
 
 use crate::layout::Log;
-use crate::{LogState, Record};
+use crate::{LogState, ReadError, Record};
 
 use super::Distrust;
 
@@ -22,8 +22,13 @@ pub struct Fence {
     /// How many records it has at least.
     pub end: u64,
     /// A record of it, as sequence and [`digest`]; none where there is none yet.
-    pub last: Option<(u64, [u8; 32])>,
+    pub last: Option<Known>,
+    /// Another, which was found not to be as it was; whoever finds it as it was may trust it again.
+    pub suspect: Option<Known>,
 }
+
+/// A record as it is known: its sequence and [`digest`].
+pub type Known = (u64, [u8; 32]);
 
 impl Fence {
     /// Both together. Of two times and two records, those of the other stand.
@@ -33,6 +38,7 @@ impl Fence {
             created: other.created.or(self.created),
             end: self.end.max(other.end),
             last: other.last.or(self.last),
+            suspect: other.suspect.or(self.suspect),
         }
     }
 }
@@ -55,9 +61,8 @@ pub fn digest_of(sequence: u64, subject: &str, message_id: &str, payload: &[u8])
     hasher.finalize().into()
 }
 
-/// Compares a log with its fence; `record` is what the log has at the sequence of [`Fence::last`], where it goes that
-/// far.
-pub fn judge(log: Log, fence: &Fence, state: &LogState, record: Option<&Record>) -> Result<(), Distrust> {
+/// Compares what a log says of itself with its fence.
+pub fn judge(log: Log, fence: &Fence, state: &LogState) -> Result<(), Distrust> {
     let expected = fence.end.max(fence.last.map_or(0, |(sequence, _)| sequence));
     if let Some(known) = fence
         .created
@@ -86,22 +91,43 @@ pub fn judge(log: Log, fence: &Fence, state: &LogState, record: Option<&Record>)
             found: (state.first <= state.last).then_some(state.first),
         });
     }
-    let Some((sequence, known)) = fence.last else {
-        return Ok(());
-    };
-    match record.map(digest) {
-        Some(found) if found == known => Ok(()),
-        Some(found) => Err(Distrust::Rewritten {
+    if state.missing > 0 {
+        return Err(Distrust::Holes {
             log,
-            sequence,
-            known,
-            found,
-        }),
-        None => Err(Distrust::Missing {
+            missing: state.missing,
+            end: state.last,
+        });
+    }
+    Ok(())
+}
+
+/// Compares what a log has at the place of a record with what is known of it.
+pub fn judge_record(
+    log: Log,
+    (sequence, known): Known,
+    found: &Result<Option<Record>, ReadError>,
+) -> Result<(), Distrust> {
+    match found {
+        Ok(Some(record)) => {
+            let found = digest(record);
+            if found == known {
+                return Ok(());
+            }
+            Err(Distrust::Rewritten {
+                log,
+                sequence,
+                known,
+                found,
+            })
+        }
+        Ok(None) => Err(Distrust::Missing {
             log,
             last: sequence.saturating_sub(1),
             found: None,
         }),
+        Err(ReadError::Damaged { .. }) => Err(Distrust::Unreadable { log, sequence }),
+        // Nothing is known.
+        Err(ReadError::Unavailable(_)) => Ok(()),
     }
 }
 
@@ -129,6 +155,7 @@ mod tests {
             created: at(10) + Duration::from_nanos(7),
             first: 1,
             last,
+            missing: 0,
         }
     }
 
@@ -147,6 +174,7 @@ mod tests {
             created: Some(at(10)),
             end,
             last: last.map(|record| (record.sequence, digest(record))),
+            suspect: None,
         }
     }
 
@@ -159,7 +187,7 @@ mod tests {
             (5, fence(5, None)),
             (9, fence(3, Some(&last))),
         ] {
-            assert_eq!(judge(LOG, &known, &state(end), Some(&last)), Ok(()), "{known:?}");
+            assert_eq!(judge(LOG, &known, &state(end)), Ok(()), "{known:?}");
         }
     }
 
@@ -170,7 +198,7 @@ mod tests {
             ..state(9)
         };
         assert!(matches!(
-            judge(LOG, &fence(3, None), &replaced, None),
+            judge(LOG, &fence(3, None), &replaced),
             Err(Distrust::Replaced {
                 end: 9,
                 expected: 3,
@@ -178,12 +206,7 @@ mod tests {
             })
         ));
         // The end seen counts although no record is known there.
-        let short = judge(
-            LOG,
-            &fence(5, Some(&record(3, "a"))),
-            &state(4),
-            Some(&record(3, "a")),
-        );
+        let short = judge(LOG, &fence(5, Some(&record(3, "a"))), &state(4));
         assert_eq!(
             short,
             Err(Distrust::Backwards {
@@ -196,22 +219,45 @@ mod tests {
 
     #[test]
     fn a_record_changed_or_gone_is_found() {
-        let known = fence(0, Some(&record(3, "a")));
+        let known = (3, digest(&record(3, "a")));
+        let judged = |found| judge_record(LOG, known, &found);
+        assert_eq!(judged(Ok(Some(record(3, "a")))), Ok(()));
         assert!(matches!(
-            judge(LOG, &known, &state(3), Some(&record(3, "b"))),
+            judged(Ok(Some(record(3, "b")))),
             Err(Distrust::Rewritten { sequence: 3, .. })
         ));
         assert!(matches!(
-            judge(LOG, &known, &state(3), None),
+            judged(Ok(None)),
             Err(Distrust::Missing {
                 last: 2,
                 found: None,
                 ..
             })
         ));
+        let damaged = ReadError::Damaged {
+            sequence: 3,
+            cause: "rubbish".into(),
+        };
+        assert!(matches!(
+            judged(Err(damaged)),
+            Err(Distrust::Unreadable { sequence: 3, .. })
+        ));
+        assert_eq!(judged(Err(ReadError::Unavailable("away".into()))), Ok(()));
+        let holes = LogState {
+            missing: 2,
+            ..state(9)
+        };
+        assert!(matches!(
+            judge(LOG, &fence(0, None), &holes),
+            Err(Distrust::Holes {
+                missing: 2,
+                end: 9,
+                ..
+            })
+        ));
         let purged = LogState { first: 4, ..state(3) };
         assert!(matches!(
-            judge(LOG, &fence(0, None), &purged, None),
+            judge(LOG, &fence(0, None), &purged),
             Err(Distrust::Missing {
                 last: 0,
                 found: None,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::layout::{Log, Shard};
 use crate::{Cause, Engine, EventLog, Finding, Severity};
 
-use super::{Distrust, Fence, Trust, digest};
+use super::{Distrust, Fence, Known, Trust, digest};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -22,6 +22,9 @@ pub trait Fences: Send + Sync + std::fmt::Debug {
 
     /// Remembers when a log was made of which that was not known; what another process has written meanwhile stands.
     async fn adopt(&self, shard: Shard, created: SystemTime) -> Result<(), Cause>;
+
+    /// Remembers a record that the log does not have as it was, so that every process looks for it.
+    async fn suspect(&self, shard: Shard, known: Known) -> Result<(), Cause>;
 }
 
 /// The watch of one process.
@@ -156,6 +159,7 @@ impl Watch {
                 created: None,
                 end,
                 last,
+                suspect: None,
             };
             self.trust.keep(shard, &fence);
         }

@@ -9,6 +9,7 @@ use crate::nats::Sync;
 use crate::service::Engine;
 
 mod clocks;
+mod damage;
 mod links;
 mod nats;
 mod operators;
@@ -347,10 +348,17 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "disk-damaged",
-        "bytes of the log's file change, which is noticed and restored",
-        CLUSTER,
+        "the log's files are damaged in one of many ways, noticed and restored",
+        BOTH,
         PLAIN,
-        operators::damage,
+        damage::damage,
+    ),
+    case(
+        "replica-damaged",
+        "of three NATS servers one comes back with a damaged log",
+        CLUSTER,
+        REPLICAS,
+        damage::damage_replica,
     ),
     case(
         "power-cut",

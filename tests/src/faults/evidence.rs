@@ -37,6 +37,12 @@ pub struct Evidence {
     pub within: Option<Duration>,
     /// How long after that a query knew everything acknowledged before.
     pub queries_again: Option<Duration>,
+    /// What the case has to tell of this run beside: which harm of many it was, and what came of it.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// How long it took until damage was noticed, where it had to be.
+    #[serde(default)]
+    pub noticed: Option<Duration>,
 }
 
 /// A stretch of the run.

@@ -105,6 +105,10 @@ pub struct Verdict {
     pub queries_again: Option<Duration>,
     /// From the end of the fault until every message published before was delivered.
     pub delivered_again: Option<Duration>,
+    /// From the damage until it was noticed, where it had to be.
+    pub noticed: Option<Duration>,
+    /// What the case has told of the run.
+    pub notes: Vec<String>,
 }
 
 impl Verdict {
@@ -134,7 +138,11 @@ impl Verdict {
 
 /// Judges a run.
 pub fn judge(evidence: &Evidence) -> Verdict {
-    let mut verdict = Verdict::default();
+    let mut verdict = Verdict {
+        noticed: evidence.noticed,
+        notes: evidence.notes.clone(),
+        ..Verdict::default()
+    };
     let commands: Vec<Command> = commands(&evidence.history).into_values().collect();
     let facts = by_value(&evidence.log);
     for command in &commands {

@@ -57,6 +57,9 @@ impl Report {
                 if !verdict.is_as_it_must(case.breaks) {
                     row.failed += 1;
                     let mut text = format!("{name} on the {} engine:\n", engine_name(engine));
+                    for note in &verdict.notes {
+                        writeln!(text, "  {note}").ok();
+                    }
                     for violation in &verdict.violations {
                         writeln!(text, "  {violation}").ok();
                     }
@@ -89,6 +92,28 @@ impl Report {
     /// What could not run here, and why.
     pub fn skipped(&self) -> String {
         self.skipped.concat()
+    }
+
+    /// How long it took until damage was noticed, of each case that does some.
+    pub fn noticed(&self) -> String {
+        let mut text = String::new();
+        for row in &self.rows {
+            let times: Vec<_> = row
+                .verdicts
+                .iter()
+                .filter_map(|verdict| verdict.noticed)
+                .collect();
+            if !times.is_empty() {
+                let (name, engine) = (row.case.name, engine_name(row.engine));
+                let (times, runs) = (median_and_max(times.clone()), times.len());
+                writeln!(
+                    text,
+                    "{name} on the {engine} engine: noticed in {runs} runs, after {times} s (median / maximum)"
+                )
+                .ok();
+            }
+        }
+        text
     }
 
     /// Whether every run kept every promise.
@@ -247,12 +272,15 @@ mod tests {
         report.add(case, Engine::Embedded, 1, Ok(sound.clone()));
         assert!(report.is_sound());
         assert!(report.table().ends_with("kept\n"), "{}", report.table());
+        assert_eq!(report.noticed(), "");
         let broken = Verdict {
             violations: vec![Violation {
                 oracle: Oracle::O1,
                 what: "v is gone".to_owned(),
             }],
             lost: 1,
+            notes: vec!["half of it was cut off".to_owned()],
+            noticed: Some(Duration::from_millis(2_500)),
             ..sound
         };
         report.add(case, Engine::Embedded, 2, Ok(broken));
@@ -262,6 +290,9 @@ mod tests {
         assert!(report.markdown().contains(row), "{}", report.markdown());
         let failures = report.failures();
         assert!(failures.contains("v is gone"), "{failures}");
+        assert!(failures.contains("half of it was cut off"), "{failures}");
+        let noticed = report.noticed();
+        assert!(noticed.contains("in 1 runs, after 2.50 / 2.50 s"), "{noticed}");
         assert!(
             failures.contains("faults service-kill --engine embedded --seed 2"),
             "{failures}"

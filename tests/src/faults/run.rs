@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use broker::layout::Log;
 
 use super::cases::Case;
@@ -46,8 +46,17 @@ pub async fn run(case: &Case, engine: Engine, seed: u64) -> anyhow::Result<Outco
 pub async fn gather(case: &Case, engine: Engine, seed: u64) -> anyhow::Result<Evidence> {
     let mut world = World::start(engine, case.setup, seed).await?;
     world.load();
-    (case.fault)(&mut world).await?;
-    finish(world).await
+    let done = (case.fault)(&mut world).await;
+    // An error must tell which of many harms it was.
+    let notes = world.notes.join("; ");
+    let gathered = match done {
+        Ok(()) => finish(world).await,
+        Err(error) => Err(error),
+    };
+    match notes.as_str() {
+        "" => gathered,
+        _ => gathered.with_context(|| notes),
+    }
 }
 
 async fn finish(mut world: World) -> anyhow::Result<Evidence> {
@@ -87,6 +96,8 @@ async fn finish(mut world: World) -> anyhow::Result<Evidence> {
     evidence.ending.clone_from(&world.ending);
     evidence.healed = world.healed;
     evidence.within = world.within;
+    evidence.notes.clone_from(&world.notes);
+    evidence.noticed = world.noticed;
     Ok(evidence)
 }
 

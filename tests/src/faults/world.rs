@@ -78,6 +78,10 @@ pub(crate) struct World {
     /// How long it may take until things work again.
     pub(crate) within: Option<Duration>,
     pub(super) queries: Option<JoinHandle<Option<Duration>>>,
+    /// What the case has to tell of this run.
+    pub(super) notes: Vec<String>,
+    /// How long it took until damage was noticed.
+    pub(crate) noticed: Option<Duration>,
     seed: u64,
     address: watch::Sender<String>,
     callers: Vec<(Caller, String)>,
@@ -106,6 +110,8 @@ impl World {
             healed: Duration::ZERO,
             within: None,
             queries: None,
+            notes: Vec::new(),
+            noticed: None,
             seed,
             address,
             callers: Vec::new(),
@@ -160,6 +166,20 @@ impl World {
         self.callers.push((caller, shared));
         self.tenants.push(tenant);
         Ok(())
+    }
+
+    /// The one of many harms whose turn it is with this run's seed.
+    pub(crate) fn turn<'h, H>(&self, harms: &'h [H]) -> anyhow::Result<&'h H> {
+        let turns = harms.len().max(1) as u64;
+        let turn = usize::try_from(self.seed % turns)?;
+        harms.get(turn).context("there is no harm to choose from")
+    }
+
+    /// Tells something of this run that its figures do not.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        eprintln!("  {note}");
+        self.notes.push(note);
     }
 
     /// Lets every tenant's clients begin, or begin again; they are others then, with other values.
@@ -272,9 +292,24 @@ impl World {
         Ok(())
     }
 
+    /// The same without waiting until it is ready, which it may never be.
+    pub(crate) async fn launch(&mut self) -> anyhow::Result<()> {
+        self.service.launch().await?;
+        self.address.send_replace(self.service.url().to_owned());
+        Ok(())
+    }
+
     /// Sends clients elsewhere.
     pub(crate) fn call_at(&self, url: &str) {
         self.address.send_replace(url.to_owned());
+    }
+
+    /// What the service keeps its data in.
+    pub(crate) fn engine(&self) -> Engine {
+        match self.service.database() {
+            None => Engine::Embedded,
+            Some(_) => Engine::Cluster,
+        }
     }
 
     /// The NATS server.

@@ -2,6 +2,7 @@
 
 use anyhow::ensure;
 use async_nats::jetstream::{self, stream};
+use serde_json::{Value, json};
 
 /// Removes everything from a stream but its last message at most, although it denies that. A server lets nobody take
 /// the denial back, but it lets limits do what a purge does.
@@ -75,4 +76,14 @@ pub async fn divert(url: &str, name: &str, to: Option<&str>) -> anyhow::Result<V
         context.create_stream(other).await?;
     }
     Ok(subjects)
+}
+
+/// Has a stream's leader give its lead up to the server of this name.
+pub async fn step_down(url: &str, stream: &str, to: &str) -> anyhow::Result<()> {
+    let context = jetstream::new(async_nats::connect(url).await?);
+    let subject = format!("STREAM.LEADER.STEPDOWN.{stream}");
+    let preferred = json!({ "placement": { "preferred": to } });
+    let answer: Value = context.request(subject, &preferred).await?;
+    ensure!(answer["success"] == true, "{answer}");
+    Ok(())
 }

@@ -120,7 +120,8 @@ async fn asked(url: &str, stream: &str) -> anyhow::Result<Option<usize>> {
     Ok(name.and_then(|name| (0..SERVERS).find(|number| server_name(*number) == name)))
 }
 
-fn server_name(number: usize) -> String {
+/// What the server of a number is called.
+pub fn server_name(number: usize) -> String {
     format!("n{number}")
 }
 

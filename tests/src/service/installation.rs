@@ -111,15 +111,7 @@ impl Installation {
         name: &str,
         env: &[(String, String)],
     ) -> anyhow::Result<(Running, String)> {
-        let log = self.folder.path().join(format!("{name}.log"));
-        let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
-        let mut program = self.program(&log, env)?;
-        program.command().arg("serve");
-        let mut running = program.start()?;
-        let url = running
-            .until(START, async || address_in(&log, before))
-            .await
-            .context("tidings serve")?;
+        let (mut running, url) = self.listen(name, env).await?;
         let api = Api::new(&url)?;
         let ready = async || {
             api.get("/health/ready")
@@ -131,6 +123,24 @@ impl Installation {
             .until(START, ready)
             .await
             .context("tidings serve, getting ready")?;
+        Ok((running, url))
+    }
+
+    /// The same, and waits only until it listens.
+    pub(super) async fn listen(
+        &self,
+        name: &str,
+        env: &[(String, String)],
+    ) -> anyhow::Result<(Running, String)> {
+        let log = self.folder.path().join(format!("{name}.log"));
+        let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        let mut program = self.program(&log, env)?;
+        program.command().arg("serve");
+        let mut running = program.start()?;
+        let url = running
+            .until(START, async || address_in(&log, before))
+            .await
+            .context("tidings serve")?;
         Ok((running, url))
     }
 }

@@ -106,6 +106,25 @@ for_each_engine! {
     }
 }
 
+/// What is changed in the middle shows to nobody who looks at the ends of a log. Put right, it is trusted again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_rewritten_in_the_middle_is_refused() -> anyhow::Result<()> {
+    let mut world = World::start(Engine::Embedded).await?;
+    let copy = world.service.data().join("sound.db");
+    faults::copy_log(&world, &copy).await?;
+    faults::rewrite(&mut world, 5).await?;
+    let told = world.assert_refuses().await?;
+    ensure!(told.contains("was rewritten: record 5"), "{told}");
+    world.service.kill().await?;
+    let told = world.assert_does_not_start().await?;
+    ensure!(told.contains("was rewritten: record 5"), "{told}");
+    faults::lose(&mut world).await?;
+    std::fs::rename(&copy, world.service.data().join("log.db"))?;
+    world.service.restart().await?;
+    world.grow(1).await?;
+    Ok(())
+}
+
 /// Somebody with the rights to it purges the stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purged_stream_is_refused() -> anyhow::Result<()> {

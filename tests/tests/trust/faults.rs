@@ -70,6 +70,14 @@ pub(crate) async fn rewrite(world: &mut World, sequence: u64) -> anyhow::Result<
     }
 }
 
+/// Copies the embedded engine's file as it is at one moment, while the service runs.
+pub(crate) async fn copy_log(world: &World, to: &Path) -> anyhow::Result<()> {
+    let mut connection = sqlite(&world.service.data().join("log.db")).await?;
+    let copied = sqlx::query("VACUUM INTO ?").bind(to.to_string_lossy().into_owned());
+    copied.execute(&mut connection).await?;
+    Ok(())
+}
+
 /// The log is gone with its file, or its stream; nobody has made another yet.
 pub(crate) async fn lose(world: &mut World) -> anyhow::Result<()> {
     match world.kind {

@@ -1,10 +1,9 @@
 //! What happens to the log itself, by an operator's hand or a disk's fault: it must be noticed, nothing may be
 //! acknowledged from then on, and `tidings restore` must bring back what was there.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use async_nats::jetstream::stream;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
@@ -14,7 +13,7 @@ use crate::faults::world::World;
 use crate::nats::operator;
 
 /// The log of events, as NATS knows it.
-const STREAM: &str = "TIDINGS_EVENTS-0";
+pub(super) const STREAM: &str = "TIDINGS_EVENTS-0";
 /// That and the log of what tenants publish, each with who may take its subjects.
 const LOGS: [(&str, &str); 2] = [(STREAM, "OTHER-1"), ("TIDINGS_MESSAGES-0", "OTHER-2")];
 /// How long it may take until the service notices: it looks every two seconds, and a busy machine is given more.
@@ -25,7 +24,7 @@ pub(super) fn purge(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>>
         quiet(world).await?;
         let url = world.nats()?.url();
         operator::purge(&url, STREAM).await?;
-        noticed(world, ADVICE).await?;
+        noticed(world, ADVICE, NOTICED_WITHIN).await?;
         refused(world).await?;
         restored(world, Some(STREAM)).await
     }
@@ -38,7 +37,7 @@ pub(super) fn delete(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>
         let url = world.nats()?.url();
         operator::delete(&url, STREAM).await?;
         // There is no log to be distrusted; that it is away is all that can be told until the next start.
-        noticed(world, "").await?;
+        noticed(world, "", NOTICED_WITHIN).await?;
         // Events that tenants publish have a log of their own, which is still there: they go on. What is acknowledged
         // of commands without having been stored is found missing in the end.
         world.load();
@@ -71,7 +70,7 @@ async fn forgetting(world: &mut World, change: fn(&mut stream::Config)) -> anyho
     quiet(world).await?;
     let url = world.nats()?.url();
     operator::reconfigure(&url, STREAM, change).await?;
-    noticed(world, ADVICE).await?;
+    noticed(world, ADVICE, NOTICED_WITHIN).await?;
     refused(world).await?;
     restored(world, Some(STREAM)).await
 }
@@ -105,40 +104,25 @@ async fn diverted(world: &mut World, taken: bool) -> anyhow::Result<()> {
     world.acknowledged(AFTERWARDS).await
 }
 
-/// The server is killed, bytes of the log's last file change at a place that is drawn, and the server comes back.
-pub(super) fn damage(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<()>> {
-    async move {
-        quiet(world).await?;
-        world.nats()?.kill().await?;
-        let file = last_block(&world.nats()?.store())?;
-        let mut bytes = std::fs::read(&file)?;
-        let place = usize::try_from(world.dice.number(0..bytes.len() as u64))?;
-        for byte in bytes.iter_mut().skip(place).take(16) {
-            *byte ^= 0xff;
-        }
-        std::fs::write(&file, bytes)?;
-        world.nats()?.restart().await?;
-        noticed(world, ADVICE).await?;
-        refused(world).await?;
-        restored(world, Some(STREAM)).await
-    }
-    .boxed_local()
-}
-
 /// What operators are told of a log that is not what it was.
-const ADVICE: &str = "tidings restore";
+pub(super) const ADVICE: &str = "tidings restore";
 
 /// Lets clients work and then rest, until the archive has everything that they were told is there.
 pub(super) async fn quiet(world: &mut World) -> anyhow::Result<()> {
     world.moment().await?;
+    rested(world).await
+}
+
+/// The same without letting them work before.
+pub(super) async fn rested(world: &mut World) -> anyhow::Result<()> {
     world.rest().await?;
     ensure!(world.settled().await?, "the read models never stood");
     Ok(())
 }
 
 /// Waits until readiness says that something is wrong with the log, and this of it.
-async fn noticed(world: &World, told: &str) -> anyhow::Result<()> {
-    let (anyone, deadline) = (world.service.anyone()?, Instant::now() + NOTICED_WITHIN);
+pub(super) async fn noticed(world: &World, told: &str, within: Duration) -> anyhow::Result<()> {
+    let (anyone, deadline) = (world.service.anyone()?, Instant::now() + within);
     loop {
         let report = anyone.get("/health/ready").await?;
         let body = report.json()?;
@@ -153,7 +137,7 @@ async fn noticed(world: &World, told: &str) -> anyhow::Result<()> {
 }
 
 /// Lets clients try: what is acknowledged now is acknowledged without a log.
-async fn refused(world: &mut World) -> anyhow::Result<()> {
+pub(super) async fn refused(world: &mut World) -> anyhow::Result<()> {
     world.load();
     world.without_log(500..1_500).await;
     world.rest().await
@@ -167,20 +151,14 @@ async fn restored(world: &mut World, left: Option<&str>) -> anyhow::Result<()> {
         operator::delete(&url, stream).await?;
     }
     world.heal();
+    made_again(world).await
+}
+
+/// The service has ended, and nothing is left of the log that is not as it was: it is made again from its archive.
+pub(super) async fn made_again(world: &mut World) -> anyhow::Result<()> {
     let (status, said) = world.service.run(&["restore"]).await?;
     ensure!(status.success(), "tidings restore: {status}: {said}");
     world.restart().await?;
     world.load();
     world.acknowledged(AFTERWARDS).await
-}
-
-/// The newest file of messages in the log's folder.
-fn last_block(store: &Path) -> anyhow::Result<PathBuf> {
-    let messages = store.join("jetstream/$G/streams").join(STREAM).join("msgs");
-    let files = std::fs::read_dir(&messages).with_context(|| format!("{}", messages.display()))?;
-    let blocks = files
-        .flatten()
-        .map(|file| file.path())
-        .filter(|file| file.extension().is_some_and(|extension| extension == "blk"));
-    blocks.max().context("the log has no file")
 }

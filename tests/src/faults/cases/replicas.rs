@@ -111,7 +111,7 @@ pub(super) fn kill_all(world: &mut World) -> LocalBoxFuture<'_, anyhow::Result<(
 }
 
 /// The number of the server that leads the log.
-async fn leading(world: &mut World) -> anyhow::Result<usize> {
+pub(super) async fn leading(world: &mut World) -> anyhow::Result<usize> {
     let mut urls = Vec::new();
     for server in SERVERS {
         urls.push(world.replica(server)?.url());

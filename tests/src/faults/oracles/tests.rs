@@ -83,6 +83,8 @@ fn sound() -> Evidence {
         .collect();
     Evidence {
         history,
+        notes: vec!["half of it was cut off".to_owned()],
+        noticed: Some(millis(40)),
         log: vec![
             commit(stored("EVENTS-0", 1, &[(Kind::Register, "usr_1", "ada")]), 1),
             commit(stored("EVENTS-0", 2, &[(Kind::Rename, "usr_1", "countess")]), 2),
@@ -141,6 +143,8 @@ fn a_sound_run_passes_and_is_counted() {
         commands_again: Some(millis(30)),
         queries_again: Some(millis(35)),
         delivered_again: Some(millis(0)),
+        noticed: Some(millis(40)),
+        notes: vec!["half of it was cut off".to_owned()],
     };
     assert_eq!(verdict, expected);
 }

@@ -161,6 +161,7 @@ impl Ledger {
             created: self.created,
             first: 1,
             last: lock(&self.state).records.len() as u64,
+            missing: 0,
         }
     }
 

@@ -174,6 +174,7 @@ impl EventLog for Synthetic {
             created: SystemTime::UNIX_EPOCH,
             first: 1,
             last: self.records,
+            missing: 0,
         })
     }
 }
