@@ -2,8 +2,9 @@
 //!
 //! A disk can lose the end of a log, bring back an older copy, or change a record, and the broker may not notice. So
 //! what a log must hold is known outside of it: its [`Fence`], kept in the read database. [`Watch`] compares the two,
-//! at the start and every few seconds; [`Scrub`] compares every record with the archive, over and over; [`Trusted`] is an engine whose logs check what they can in passing, and
-//! refuse everything once trust is lost. That is for good: a process that has lost it must be started again.
+//! at the start and every few seconds; [`Scrub`] compares every record with the archive, over and over; [`Trusted`] is
+//! an engine whose logs check what they can in passing, and refuse everything once trust is lost. That is for good: a
+//! process that has lost it must be started again.
 
 mod distrust;
 mod fence;

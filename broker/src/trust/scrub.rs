@@ -18,9 +18,9 @@ use super::fence::{BETWEEN_LOOKS, LOOKS};
 use super::{Distrust, Fences, Known, Trust, digest, judge_record};
 
 /// How many records are compared in a second: at first, since what was damaged while nobody ran is damaged now, …
-const AT_FIRST: u32 = 20_000;
+const AT_FIRST: u32 = 10_000;
 /// … and from then on: little enough beside all that a service does.
-const LATER: u32 = 1_000;
+const LATER: u32 = 500;
 /// How many records are asked for at once.
 const AT_ONCE: usize = 16;
 /// Passes begin at least so far apart.
