@@ -82,11 +82,13 @@ for_each_engine! {
         let ada = json!({ "email": "ada@example.org", "name": "Ada" });
         let registered = traced(&api, "req-user", "/v1/users", &ada).await?;
         let event = json!({ "type": "a.b", "data": {} });
-        let event = traced(&api, "req-event", "/v1/events", &event).await?.expect(202)?;
-        let event = event["id"].as_str().context("id")?.to_owned();
+        let published = traced(&api, "req-event", "/v1/events", &event).await?;
+        let event = published.expect(202)?["id"].as_str().context("id")?.to_owned();
         let delivery = delivered(&api, &event).await?;
         traced(&api, "req-again", &format!("/v1/deliveries/{delivery}/resend"), &json!({})).await?;
-        let shown = api.get(&format!("/v1/events/{event}")).await?.expect(200)?;
+        // That a delivery is known does not say that its event is: they are two read models.
+        let (path, at_least) = (format!("/v1/events/{event}"), [("tidings-at-least", published.header("tidings-position"))]);
+        let shown = api.call(Method::GET, &path, None, &at_least).await?.expect(200)?;
         assert_eq!((&shown["correlation_id"], &shown["request_id"]), (&json!("order-7"), &json!("req-event")));
         let position = registered.header("tidings-position");
         let at_least = [("tidings-at-least", position)];
