@@ -1,41 +1,92 @@
 //! Somebody with all rights on the servers, who rewrites the log and the read database under the running service.
 
-use anyhow::{Context, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
 use async_nats::HeaderMap;
 use async_nats::jetstream;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tests::processes;
 use tests::service::Tidings;
 use tlog_tiles::{Hash, node_hash};
 
 use crate::outsider;
 
-/// Puts other bytes in the place of a record of the log of events.
+/// How often the service is stopped until it is not in the middle of writing.
+const TRIES: usize = 100;
+
+/// Puts other bytes in the place of a record of the log of events, and of what its archive has of it, with which the
+/// service compares the log. It stands still meanwhile: it would find the one without the other.
 pub(crate) async fn rewrite_log(service: &mut Tidings, sequence: u64, payload: &[u8]) -> anyhow::Result<()> {
-    match service.nats() {
-        None => rewrite_file(service, sequence, payload).await,
-        Some(nats) => rewrite_stream(&nats.url(), sequence, payload).await,
+    for _ in 0..TRIES {
+        service.signal("STOP")?;
+        processes::stopped(service.pid()).await?;
+        let done = rewrite(service, sequence, payload).await;
+        service.signal("CONT")?;
+        match done {
+            Err(error) if format!("{error:#}").contains("locked") => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            done => return done,
+        }
     }
+    bail!("the service was always in the middle of writing")
 }
 
-async fn rewrite_file(service: &Tidings, sequence: u64, payload: &[u8]) -> anyhow::Result<()> {
-    let mut file = sqlite(service, "log.db").await?;
-    let trigger: String =
-        sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = 'records_are_never_changed'")
-            .fetch_one(&mut file)
-            .await?;
-    sqlx::raw_sql("DROP TRIGGER records_are_never_changed")
-        .execute(&mut file)
+async fn rewrite(service: &mut Tidings, sequence: u64, payload: &[u8]) -> anyhow::Result<()> {
+    let Some(nats) = service.nats() else {
+        return rewrite_files(service, sequence, payload).await;
+    };
+    let url = nats.url();
+    let database = service.database().context("a database")?;
+    let mut archive = PgConnection::connect(&database.url).await?;
+    // The archive denies changes to all but those who need not heed triggers.
+    sqlx::raw_sql("SET session_replication_role = replica")
+        .execute(&mut archive)
         .await?;
-    let sql = "UPDATE records SET payload = ?
-               WHERE place = (SELECT number << 45 FROM logs WHERE name = 'EVENTS-0') + ?";
-    let changed = sqlx::query(sql)
+    let changed = sqlx::query("UPDATE event_archive SET payload = $1 WHERE shard = 0 AND sequence = $2")
         .bind(payload)
         .bind(i64::try_from(sequence)?)
-        .execute(&mut file)
+        .execute(&mut archive)
         .await?;
-    ensure!(changed.rows_affected() == 1, "no such record");
-    sqlx::raw_sql(AssertSqlSafe(trigger)).execute(&mut file).await?;
+    ensure!(changed.rows_affected() == 1, "the archive has no such record");
+    rewrite_stream(&url, sequence, payload).await
+}
+
+async fn rewrite_files(service: &Tidings, sequence: u64, payload: &[u8]) -> anyhow::Result<()> {
+    let (mut log, mut archive) = (
+        sqlite(service, "log.db").await?,
+        sqlite(service, "read.db").await?,
+    );
+    // Both or neither.
+    for database in [&mut log, &mut archive] {
+        sqlx::raw_sql("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE")
+            .execute(database)
+            .await?;
+    }
+    let trigger: String =
+        sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = 'records_are_never_changed'")
+            .fetch_one(&mut log)
+            .await?;
+    sqlx::raw_sql("DROP TRIGGER records_are_never_changed")
+        .execute(&mut log)
+        .await?;
+    let records = "UPDATE records SET payload = ?
+                   WHERE place = (SELECT number << 45 FROM logs WHERE name = 'EVENTS-0') + ?";
+    let rows = "UPDATE event_archive SET payload = ? WHERE shard = 0 AND sequence = ?";
+    for (database, sql) in [(&mut log, records), (&mut archive, rows)] {
+        let changed = sqlx::query(sql)
+            .bind(payload)
+            .bind(i64::try_from(sequence)?)
+            .execute(database)
+            .await?;
+        ensure!(changed.rows_affected() == 1, "no such record");
+    }
+    sqlx::raw_sql(AssertSqlSafe(trigger)).execute(&mut log).await?;
+    for database in [&mut log, &mut archive] {
+        sqlx::raw_sql("COMMIT").execute(database).await?;
+    }
     Ok(())
 }
 

@@ -36,7 +36,7 @@ for_each_engine! {
         let (chosen, sequence, payload) = forged(&lines)?;
         let position = format!("e0-{sequence}");
 
-        // The log alone: the tree tells which record it was.
+        // The log and its archive: the tree tells which record it was.
         forger::rewrite_log(&mut world.service, sequence, &payload).await?;
         let of_kept = format!("/v1/audit/proof/{position}?size={}", before.size());
         assert_eq!(world.api.get(&of_kept).await?.problem(500)?, "history_changed");
