@@ -21,6 +21,8 @@ use crate::service::Engine;
 pub(super) const NAME: &str = "99 healthy endpoints";
 const HEALTHY: usize = 99;
 const BAD: [&str; 4] = ["hang", "drip", "fail", "refuse"];
+/// As many that are well: what the others' events cost by themselves.
+const MORE: [&str; 4] = ["ok", "ok", "ok", "ok"];
 /// Every tick an event for so many of the healthy, one after the other, and one for one of the bad.
 const TICK: Duration = Duration::from_millis(10);
 const PER_TICK: usize = 2;
@@ -34,17 +36,21 @@ const BAR: f64 = 1.5;
 pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let turns = if plan.quick { 2 } else { 12 } * plan.rounds;
     let target = Target::start()?;
-    let places = [
-        ("alone", place(&target, &[]).await?),
-        ("beside 4 bad ones", place(&target, &BAD).await?),
+    let others: [(&str, &[&str]); 3] = [
+        ("alone", &[]),
+        ("beside 4 more healthy ones", &MORE),
+        ("beside 4 bad ones", &BAD),
     ];
-    let mut measured: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
+    let mut places = Vec::new();
+    for (_, others) in others {
+        places.push(place(&target, others).await?);
+    }
+    let mut measured: [Vec<Sample>; 3] = Default::default();
     for turn in 1..=turns {
-        eprintln!("turn {turn} of {turns}: {NAME}, alone and beside bad ones");
-        // Who is first changes, since what one leaves the other finds.
-        for which in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
-            let (_, place) = &places[which];
-            measured[which].push(arrive(place, &target, which == 1).await?);
+        eprintln!("turn {turn} of {turns}: {NAME}, alone and beside others");
+        // Who is first changes, since what one leaves the next finds.
+        for which in (0..3).map(|place| (place + turn as usize) % 3) {
+            measured[which].push(arrive(&places[which], &target, others[which].1).await?);
         }
     }
     let median = |which: usize, part: f64| {
@@ -52,11 +58,17 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         turns.sort_by(f64::total_cmp);
         turns[turns.len() / 2]
     };
-    for (which, (row, _)) in places.iter().enumerate() {
+    for (which, (row, _)) in others.iter().enumerate() {
         report.value(&format!("{NAME} {row}, p50"), median(which, 0.5), "ms", None);
         report.value(&format!("{NAME} {row}, p99"), median(which, 0.99), "ms", None);
     }
-    let times = median(1, 0.99) / median(0, 0.99).max(f64::MIN_POSITIVE);
+    report.value(
+        &format!("{NAME}: p99 beside 4 bad ones to p99 beside 4 more healthy ones"),
+        median(2, 0.99) / median(1, 0.99).max(f64::MIN_POSITIVE),
+        "x",
+        None,
+    );
+    let times = median(2, 0.99) / median(0, 0.99).max(f64::MIN_POSITIVE);
     report.value(
         &format!("{NAME}: p99 beside 4 bad ones to p99 alone"),
         times,
@@ -66,20 +78,23 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     Ok(())
 }
 
-/// An installation with the healthy endpoints and these bad ones.
-async fn place(target: &Target, bad: &[&str]) -> anyhow::Result<Place> {
+/// An installation with the healthy endpoints and these others.
+async fn place(target: &Target, others: &[&str]) -> anyhow::Result<Place> {
     let place = Place::start(Engine::Cluster, &[]).await?;
     for number in 0..HEALTHY {
         let (url, own) = (target.url(&format!("ok/{number}")), format!("healthy.{number}"));
         place.endpoint(&url, &[&own], Value::Null).await?;
     }
-    for kind in bad {
+    for (number, kind) in others.iter().enumerate() {
         let url = match *kind {
             "refuse" => refusing()?,
+            "ok" => target.url(&format!("ok/more-{number}")),
             kind => target.url(&format!("{kind}/1")),
         };
         // Nothing shall end the trouble before the measurement does.
-        place.endpoint(&url, &[&format!("bad.{kind}")], json!({})).await?;
+        place
+            .endpoint(&url, &[&format!("other.{number}")], json!({}))
+            .await?;
     }
     Ok(place)
 }
@@ -97,8 +112,8 @@ struct Sent {
     path: String,
 }
 
-async fn arrive(place: &Place, target: &Target, with_bad: bool) -> anyhow::Result<Sample> {
-    let (mut healthy, mut bad) = (place.wire().await?, place.wire().await?);
+async fn arrive(place: &Place, target: &Target, others: &[&str]) -> anyhow::Result<Sample> {
+    let (mut healthy, mut other) = (place.wire().await?, place.wire().await?);
     let (began, mut ticks, mut turn) = (Instant::now(), tokio::time::interval(TICK), 0);
     let mut sent = Vec::new();
     while began.elapsed() < TURN {
@@ -111,9 +126,9 @@ async fn arrive(place: &Place, target: &Target, with_bad: bool) -> anyhow::Resul
             sent.push(Sent { at, id, path });
             turn += 1;
         }
-        if with_bad {
-            let kind = BAD[turn / PER_TICK % BAD.len()];
-            publish(&mut bad, &format!("bad.{kind}")).await?;
+        if !others.is_empty() {
+            let number = turn / PER_TICK % others.len();
+            publish(&mut other, &format!("other.{number}")).await?;
         }
     }
     let mut sample = Sample::default();
