@@ -1,8 +1,8 @@
 //! Whom a bad receiver holds up: 99 healthy endpoints alone, then beside one that hangs, one that drips a byte a
 //! second, one that answers 500 and one that refuses the connection.
 //!
-//! The same events arrive at the same pace in both; in the second, as many more for each of the bad. Two installations
-//! take turns of a few seconds, of which the medians are compared: this machine stands still for some milliseconds now
+//! The same events arrive at the same pace always; beside the bad, half as many more for these, and as a control for four
+//! more that are well, since more events cost something by themselves. Three installations take turns of a few seconds, of which the medians are compared: this machine stands still for some milliseconds now
 //! and then, and one such moment would decide the p99 of a long turn, on whichever side it fell.
 
 use std::time::{Duration, Instant};
