@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use broker::{
     AppendError, Appended, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream, Subject,
 };
-use commands::{Call, ClaimKey, Dispatcher, Settings};
-use domain::user::User;
+use commands::{Call, ClaimKey, Dispatcher, Error, Settings};
+use domain::user::{User, UserCommand};
 
-use crate::installation::{Installation, meta, register, rename, tenant, user};
+use crate::installation::{Installation, email, meta, register, rename, tenant, user};
 use crate::under::Under;
 
 /// The end of each replica that answers next; none: it is not behind. Afterwards none is.
@@ -20,14 +20,15 @@ type Horizons = Arc<Mutex<VecDeque<Option<u64>>>>;
 #[derive(Debug)]
 struct LaggingLog {
     log: Arc<dyn EventLog>,
-    horizons: Horizons,
+    /// Of those who answer reads, …
+    reads: Horizons,
+    /// … and of the leaders, of whom one that was overtaken may not know it yet.
+    lasts: Horizons,
 }
 
-impl LaggingLog {
-    fn horizon(&self) -> u64 {
-        let next = self.horizons.lock().unwrap().pop_front().flatten();
-        next.unwrap_or(u64::MAX)
-    }
+fn next(horizons: &Horizons) -> u64 {
+    let next = horizons.lock().unwrap().pop_front().flatten();
+    next.unwrap_or(u64::MAX)
 }
 
 #[async_trait]
@@ -42,14 +43,17 @@ impl EventLog for LaggingLog {
         filter: Option<&Filter>,
         limit: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let horizon = self.horizon();
+        let horizon = next(&self.reads);
         let mut records = self.log.read(after, filter, limit).await?;
         records.retain(|record| record.sequence <= horizon);
         Ok(records)
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
-        self.log.last(subject).await
+        let horizon = next(&self.lasts);
+        let mut records = self.log.read(0, Some(&Filter::exactly(subject)), 1_000).await?;
+        records.retain(|record| record.sequence <= horizon);
+        Ok(records.pop())
     }
 
     async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
@@ -65,12 +69,12 @@ impl EventLog for LaggingLog {
     }
 }
 
-/// A process that knows nothing yet, whose next reads are answered so.
-fn dispatcher(installation: &Installation, horizons: &[Option<u64>]) -> Dispatcher {
-    let horizons: Horizons = Arc::new(Mutex::new(horizons.iter().copied().collect()));
+/// A process that knows nothing yet, whose next reads, and questions for last records, are answered so.
+fn dispatcher(installation: &Installation, reads: &[Option<u64>], lasts: &[Option<u64>]) -> Dispatcher {
+    let [reads, lasts] = [reads, lasts].map(|ends| Horizons::new(Mutex::new(ends.iter().copied().collect())));
     let engine = Under::new(&installation.engine, move |log| {
-        let horizons = Arc::clone(&horizons);
-        Arc::new(LaggingLog { log, horizons })
+        let (reads, lasts) = (Arc::clone(&reads), Arc::clone(&lasts));
+        Arc::new(LaggingLog { log, reads, lasts })
     });
     Dispatcher::new(&engine, Settings::new(ClaimKey::new([7; 32])))
 }
@@ -91,10 +95,51 @@ async fn a_repetition_is_found_though_a_replica_is_behind() {
         meta: command,
         repeated: true,
     };
-    let again = dispatcher(&installation, &[None, Some(1)])
+    let again = dispatcher(&installation, &[None, Some(1)], &[])
         .execute::<User>(&tenant, id, register("ada@example.org"), again)
         .await;
     assert_eq!(again.unwrap(), first);
+}
+
+/// A leader that was overtaken says that an address is still ours which another has meanwhile: that is not believed.
+#[tokio::test]
+async fn an_old_claim_is_not_believed() {
+    let installation = Installation::new().await;
+    let (tenant, ada, bob) = (tenant(), user(), user());
+    let change = |address| UserCommand::Update {
+        email: Some(email(address)),
+        name: None,
+        attributes: None,
+    };
+    let here = installation.dispatcher();
+    let ours = here
+        .execute::<User>(
+            &tenant,
+            ada.as_str(),
+            register("ada@example.org"),
+            meta("Register"),
+        )
+        .await
+        .unwrap();
+    here.execute::<User>(&tenant, ada.as_str(), change("ada@example.net"), meta("Update"))
+        .await
+        .unwrap();
+    here.execute::<User>(
+        &tenant,
+        bob.as_str(),
+        register("ada@example.org"),
+        meta("Register"),
+    )
+    .await
+    .unwrap();
+    // The aggregate is read as it is, both claims as they were when Ada had the address.
+    let old = Some(ours.position.sequence);
+    let back = dispatcher(&installation, &[], &[old, old])
+        .execute::<User>(&tenant, ada.as_str(), change("ada@example.org"), meta("Update"))
+        .await;
+    assert!(matches!(back, Err(Error::Taken { kind: "email" })), "{back:?}");
+    let holder = here.holder(&tenant, "email", "ada@example.org").await.unwrap();
+    assert_eq!(holder, Some(format!("user.{bob}")));
 }
 
 /// A replica that has not heard of the user says that there is none: the leader knows better.
@@ -111,7 +156,7 @@ async fn a_no_is_not_said_on_a_replicas_word() {
     )
     .await
     .unwrap();
-    let renamed = dispatcher(&installation, &[Some(0), Some(0)])
+    let renamed = dispatcher(&installation, &[Some(0), Some(0)], &[])
         .execute::<User>(&tenant, user.as_str(), rename("B"), meta("Rename"))
         .await;
     assert_eq!(renamed.unwrap().version, 2);
@@ -134,7 +179,7 @@ async fn that_there_is_nothing_to_do_is_not_said_on_a_replicas_word() {
         .await
         .unwrap();
     let old = Some(first.position.sequence);
-    let back = dispatcher(&installation, &[old, old])
+    let back = dispatcher(&installation, &[old, old], &[])
         .execute::<User>(&tenant, id, rename("B"), meta("Rename"))
         .await;
     assert_eq!(back.unwrap().version, 4);

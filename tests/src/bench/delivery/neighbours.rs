@@ -1,9 +1,10 @@
 //! Whom a bad receiver holds up: 99 healthy endpoints alone, then beside one that hangs, one that drips a byte a
 //! second, one that answers 500 and one that refuses the connection.
 //!
-//! The same events arrive at the same pace always; beside the bad, half as many more for these, and as a control for four
-//! more that are well, since more events cost something by themselves. Three installations take turns of a few seconds, of which the medians are compared: this machine stands still for some milliseconds now
-//! and then, and one such moment would decide the p99 of a long turn, on whichever side it fell.
+//! The same events arrive at the same pace always; beside the bad, half as many more for these, and as a control for
+//! four more that are well, since more events cost something by themselves. Three installations take turns of a few
+//! seconds, of which the medians are compared: this machine stands still for some milliseconds now and then, and one
+//! such moment would decide the p99 of a long turn, on whichever side it fell.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ const TICK: Duration = Duration::from_millis(10);
 const PER_TICK: usize = 2;
 /// How long what was published last may take to arrive.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long one of the two has its turn.
+/// How long one of the three has its turn.
 const TURN: Duration = Duration::from_secs(3);
 /// What p99 may be beside the bad, to p99 alone.
 const BAR: f64 = 1.5;
