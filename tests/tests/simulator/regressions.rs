@@ -16,3 +16,12 @@ fn assert_mended(seed: u64) {
 fn a_request_is_not_refused_its_own_success() {
     assert_mended(44);
 }
+
+/// Of a repeated registration the first try was in the log, and a replica that lagged said that the quota was used up, by
+/// that very user among others.
+#[test]
+fn a_no_is_the_leaders() {
+    for seed in [1418, 3422, 4448] {
+        assert_mended(seed);
+    }
+}
