@@ -33,6 +33,7 @@ pub(crate) async fn published(
         for record in records {
             after = record.sequence;
             if let Some(index) = message_ids.iter().position(|id| *id == record.message_id) {
+                confirm(log, record.sequence, &record.message_id).await?;
                 let place = Appended {
                     sequence: record.sequence,
                     duplicate: true,
@@ -45,6 +46,19 @@ pub(crate) async fn published(
         }
     }
     Ok(found)
+}
+
+/// Whether the log stands by a record that was found by reading, which takes the place of an acknowledgement then.
+///
+/// A log whose disk failed may show what it could not keep to those who read by subject; only what its leader has under
+/// the record's own sequence is stored.
+pub(crate) async fn confirm(log: &dyn EventLog, sequence: u64, message_id: &str) -> Result<(), ReadError> {
+    let record = log.at(sequence).await?;
+    if record.is_some_and(|record| record.message_id == message_id) {
+        return Ok(());
+    }
+    let cause = format!("record {sequence} was read from the log, which has none of that number");
+    Err(ReadError::Unavailable(cause.into()))
 }
 
 /// The last sequence stored before a time; 0, where there is none that is still kept. A log is ordered by time too.

@@ -12,6 +12,7 @@ use crate::cache::AggregateCache;
 use crate::claims::{self, ClaimKey};
 use crate::error::{CommitError, LoadError};
 use crate::gate::Passage;
+use crate::search;
 use crate::snapshots::Snapshots;
 use crate::{Receipt, SHARD};
 
@@ -145,6 +146,7 @@ impl TenantStore {
         loop {
             let records = self.log.read(after, Some(&filter), PAGE).await?;
             if let Some(found) = records.iter().find(|record| record.message_id == message_id) {
+                search::confirm(&*self.log, found.sequence, &message_id).await?;
                 return receipt_of(&subject, found).map(Some);
             }
             let full = records.len() == PAGE;

@@ -66,6 +66,7 @@ on! {
     a_killed_nats_loses_nothing: "nats-kill" on Cluster;
     a_lost_acknowledgement_doubles_nothing: "nats-lost-ack" on Cluster;
     a_killed_postgres_is_caught_up_with: "postgres-kill" on Cluster;
+    what_nats_could_not_sync_is_not_acknowledged: "sync-fails" on Cluster;
     bytes_that_change_beside_a_good_index_are_noticed: "disk-damaged" on Cluster;
 }
 

@@ -336,7 +336,7 @@ impl Appender {
         let checks = futures::stream::iter(conditional.map(|(subject, expect)| async move {
             let last = self
                 .connection
-                .last_on(&self.stream, &self.space.wire(subject.as_str()))
+                .last_kept_on(&self.stream, &self.space.wire(subject.as_str()))
                 .await?;
             let sequence = last.map_or(0, |message| message.sequence);
             Ok::<_, Cause>((sequence != expect).then(|| subject.clone()))

@@ -9,7 +9,9 @@ use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind};
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerAddr,
+};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +28,9 @@ mod heartbeat;
 
 /// Room kept for headers beside a payload within the server's `max_payload`.
 const HEADER_ROOM: usize = 2 * 1024;
+
+/// One of several servers is tried so long at least, where there is so much time at all.
+const SERVER_TRIED: Duration = Duration::from_secs(2);
 
 /// How many new connections a question is repeated over: with more, the server has other worries.
 const REPEATS: usize = 3;
@@ -103,11 +108,13 @@ enum Answer<T> {
 impl Connection {
     /// Connects; does not retry, so that nothing listening is told at once.
     pub(super) async fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let servers = servers(&settings.url)
+            .map_err(|error| unreachable(settings, ConnectErrorKind::ServerParse, error.into()))?;
         let (connected, connects) = watch::channel(0);
         let options = ConnectOptions::new()
             .name("tidings")
             .ping_interval(Duration::from_secs(5))
-            .connection_timeout(settings.timeouts.connect)
+            .connection_timeout(for_each_server(&servers, settings.timeouts.connect))
             .request_timeout(Some(settings.timeouts.request))
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
@@ -118,8 +125,6 @@ impl Connection {
                 std::future::ready(())
             });
         let options = with_credentials(options, &settings.url);
-        let servers = servers(&settings.url)
-            .map_err(|error| unreachable(settings, ConnectErrorKind::ServerParse, error.into()))?;
         let connecting = tokio::time::timeout(settings.timeouts.connect, options.connect(servers));
         let client = match connecting.await {
             Ok(Ok(client)) => client,
@@ -238,24 +243,25 @@ impl Connection {
         }
     }
 
-    /// The first message on a subject from a sequence on, asked of the stream's leader.
+    /// The first message on a subject of a log from a sequence on, asked of the stream's leader, who must count it as
+    /// stored.
     pub(super) async fn first_from(
         &self,
         stream: &str,
         sequence: u64,
         subject: &str,
     ) -> Result<Option<StreamMessage>, Cause> {
-        let stream = self.context.get_stream_no_info(stream).await?;
-        found(
-            self.repeat(|| {
-                stream
+        let handle = self.context.get_stream_no_info(stream).await?;
+        let first = self
+            .repeat(|| {
+                handle
                     .raw_message_builder()
                     .sequence(sequence)
                     .next_by_subject(subject)
                     .send()
             })
-            .await,
-        )
+            .await;
+        self.kept(stream, found(first)?).await
     }
 
     /// The last message on a subject, asked of the stream's leader.
@@ -265,6 +271,34 @@ impl Connection {
             self.repeat(|| stream.raw_message_builder().last_by_subject(subject).send())
                 .await,
         )
+    }
+
+    /// The last message on a subject of a log, asked of the stream's leader, who must count it as stored.
+    pub(super) async fn last_kept_on(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Result<Option<StreamMessage>, Cause> {
+        let last = self.last_on(stream, subject).await?;
+        self.kept(stream, last).await
+    }
+
+    /// What was found by its subject, if the stream has it.
+    ///
+    /// A server that could not sync a message to its disk acknowledges nothing, does not count the message and does not
+    /// give it by its sequence; but until it is started again it gives it by its subject (nats-server 2.15.1). Nobody may
+    /// take that for stored: it is an error here.
+    async fn kept(&self, stream: &str, found: Option<StreamMessage>) -> Result<Option<StreamMessage>, Cause> {
+        let Some(message) = found else { return Ok(None) };
+        if self.message_at(stream, message.sequence).await?.is_none() {
+            let number = message.sequence;
+            return Err(format!(
+                "NATS gives message {number} of the stream {stream} by its subject and has none of that number: its \
+                 disk failed, or the message was deleted just now"
+            )
+            .into());
+        }
+        Ok(Some(message))
     }
 
     /// The message at a sequence, asked of the stream's leader.
@@ -345,6 +379,13 @@ fn found(
     }
 }
 
+/// How long the client tries one server before it goes on to the next: one that stands still takes connections, and
+/// must not keep it from those that answer.
+fn for_each_server(servers: &[ServerAddr], whole: Duration) -> Duration {
+    let count = u32::try_from(servers.len()).unwrap_or(u32::MAX).max(1);
+    (whole / count).max(SERVER_TRIED.min(whole))
+}
+
 /// At once, then slower, at most a second apart: a restarted server is found soon.
 fn reconnect_delay(attempts: usize) -> Duration {
     let step = u64::try_from(attempts).unwrap_or(u64::MAX).saturating_sub(1);
@@ -354,6 +395,19 @@ fn reconnect_delay(attempts: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_servers_share_the_time_of_a_connection() {
+        let tried = |url: &str| for_each_server(&servers(url).unwrap(), Duration::from_secs(5));
+        assert_eq!(tried("nats://a:1"), Duration::from_secs(5));
+        assert_eq!(tried("nats://a:1,nats://b:1"), Duration::from_millis(2_500));
+        assert_eq!(tried("nats://a:1,nats://b:1,nats://c:1"), SERVER_TRIED);
+        let short = Duration::from_millis(300);
+        assert_eq!(
+            for_each_server(&servers("nats://a:1,nats://b:1").unwrap(), short),
+            short
+        );
+    }
 
     #[test]
     fn reconnecting_slows_down_to_a_second() {

@@ -81,7 +81,7 @@ impl EventLog for StreamLog {
 
     async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
         let wire = self.space.wire(subject.as_str());
-        let found = self.connection.last_on(&self.stream, wire.as_str()).await;
+        let found = self.connection.last_kept_on(&self.stream, wire.as_str()).await;
         found
             .map_err(ReadError::Unavailable)?
             .map(|message| record(&self.space, message))

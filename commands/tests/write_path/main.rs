@@ -12,4 +12,5 @@ mod loading;
 mod publishing;
 mod together;
 mod under;
+mod unkept;
 mod wavering;

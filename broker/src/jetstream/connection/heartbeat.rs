@@ -13,7 +13,7 @@ use async_nats::connection::State;
 /// How often is looked whether anything was heard.
 const BEAT: Duration = Duration::from_secs(1);
 /// How many looks in a row may find that nothing was, though the server was asked for a sign at each.
-const SILENT_BEATS: u32 = 4;
+const SILENT_BEATS: u32 = 3;
 
 /// Asks a silent server for a sign, and has the client connect anew where none comes. Ends with the client.
 pub(super) async fn watch(client: Client) {
