@@ -135,15 +135,21 @@ pub(crate) mod testing {
     use super::{Root, StoredEvent, Value, decode_event, encode_event, json};
     use crate::EventRecord;
 
+    /// An aggregate with a history.
+    pub(crate) fn folded<A: Root>(given: &[A::Event]) -> A {
+        let mut aggregate = A::default();
+        for event in given {
+            aggregate.apply(event.clone());
+        }
+        aggregate
+    }
+
     /// What a command decides on an aggregate with a history.
     pub(crate) async fn decide<A: Root>(
         given: &[A::Event],
         when: A::Command,
     ) -> Result<Vec<A::Event>, A::Error> {
-        let mut aggregate = A::default();
-        for event in given {
-            aggregate.apply(event.clone());
-        }
+        let mut aggregate = folded::<A>(given);
         let sink = EventSink::default();
         aggregate.handle(when, &(), &sink).await?;
         Ok(sink.collect().await)
@@ -222,5 +228,17 @@ pub(crate) mod testing {
                 "{name}: an unknown schema was read as a known one"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Root;
+    use crate::projection::{Projection, ProjectionCommand, ProjectionEvent};
+
+    #[test]
+    fn an_aggregate_that_says_nothing_begins_nowhere_anew_and_claims_nothing() {
+        assert!(!Projection::creates(&ProjectionCommand::Resume(None)));
+        assert!(Projection::claims(&ProjectionEvent::Resumed { reason: None }).is_empty());
     }
 }

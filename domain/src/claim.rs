@@ -85,4 +85,26 @@ mod tests {
         let golden = golden_record("claim.v1", &example.encode());
         assert_eq!(ClaimRecord::decode(&golden).unwrap(), example);
     }
+
+    #[test]
+    fn a_claim_is_told_by_what_is_unique_and_its_value() {
+        let (kind, value) = ("email", "ada@example.org".to_owned());
+        let take = Claim::Take {
+            kind,
+            value: value.clone(),
+        };
+        let release = Claim::Release { kind, value };
+        for claim in [take, release] {
+            assert_eq!(claim.key(), ("email", "ada@example.org"));
+        }
+    }
+
+    #[test]
+    fn the_subject_of_a_claim_names_tenant_kind_and_hash() {
+        let tenant = crate::TenantId::new(ulid::Ulid(7));
+        assert_eq!(
+            ClaimRecord::subject(&tenant, "email", "f6dc"),
+            "uq.ten_00000000000000000000000007.email.f6dc"
+        );
+    }
 }

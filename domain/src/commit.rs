@@ -274,4 +274,24 @@ mod tests {
         commit.events.push(commit.events[0].clone());
         assert_eq!(commit.last_version(), 4);
     }
+
+    #[test]
+    fn the_subject_of_a_commit_names_tenant_and_aggregate() {
+        assert_eq!(
+            Commit::subject(&TenantId::new(Ulid(7)), "user", "usr_8"),
+            "ev.ten_00000000000000000000000007.user.usr_8"
+        );
+    }
+
+    /// What is written needs no second way through the record to tell its version.
+    #[test]
+    fn the_version_is_read_from_the_first_bytes() {
+        assert_eq!(first_version(&example().encode()), Some(Commit::VERSION));
+        assert_eq!(
+            first_version(&Commit { v: 0x7f, ..example() }.encode()),
+            Some(0x7f)
+        );
+        assert_eq!(first_version(&Commit { v: 0x80, ..example() }.encode()), None);
+        assert_eq!(first_version(b""), None);
+    }
 }

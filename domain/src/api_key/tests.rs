@@ -1,11 +1,10 @@
 //! Given what happened to a key, when something is asked of it, then …
 
-use cqrs_es::Aggregate;
 use serde_json::json;
 use ulid::Ulid;
 
 use super::*;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::testing::{check_golden_files, decide, folded};
 use crate::{EventRecord, decode_event, encode_event};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -79,14 +78,6 @@ fn rotate(number: u128, at: Timestamp, own: &[&str]) -> ApiKeyCommand {
         overlap: Bounded::try_from(10).unwrap(),
         by: by(own, at),
     }
-}
-
-fn folded(events: &[ApiKeyEvent]) -> ApiKey {
-    let mut key = ApiKey::default();
-    for event in events {
-        key.apply(event.clone());
-    }
-    key
 }
 
 #[tokio::test]
@@ -189,7 +180,7 @@ async fn an_expiry_lies_ahead_and_is_final() {
     assert_eq!(decided, Err(ApiKeyRejection::Expired));
     let decided = decide::<ApiKey>(&given, rotate(2, after(60), &["*"])).await;
     assert_eq!(decided, Err(ApiKeyRejection::Expired));
-    assert!(folded(&given).is_valid(after(59)) && !folded(&given).is_valid(after(60)));
+    assert!(folded::<ApiKey>(&given).is_valid(after(59)) && !folded::<ApiKey>(&given).is_valid(after(60)));
 }
 
 #[tokio::test]
@@ -232,9 +223,9 @@ async fn a_key_is_valid_no_longer_than_the_settings_allow() {
 #[tokio::test]
 async fn a_revoked_key_proves_nothing_and_cannot_be_changed() {
     let given = [ApiKeyEvent::Issued(owner()), ApiKeyEvent::Revoked {}];
-    let key = folded(&given);
+    let key = folded::<ApiKey>(&given);
     assert!(!key.is_valid(NOW) && key.is_revoked() && key.credentials(NOW).is_empty());
-    assert!(!ApiKey::default().is_valid(NOW) && folded(&given[..1]).is_valid(NOW));
+    assert!(!ApiKey::default().is_valid(NOW) && folded::<ApiKey>(&given[..1]).is_valid(NOW));
     let decided = decide::<ApiKey>(&given, change(KeyChange::default(), NOW, &["*"])).await;
     assert_eq!(decided, Err(ApiKeyRejection::Revoked));
     let decided = decide::<ApiKey>(&given, rotate(2, NOW, &["*"])).await;
@@ -261,16 +252,22 @@ fn of_the_texts_of_a_key_the_newest_is_good_and_the_one_before_for_a_while() {
         rotated(3, after(20)),
     ];
     let (second, third) = (credential(2), credential(3));
-    assert_eq!(folded(&history[..1]).credentials(NOW), [None]);
-    assert_eq!(folded(&history[..2]).credentials(after(9)), [Some(&second), None]);
-    assert_eq!(folded(&history[..2]).credentials(after(10)), [Some(&second)]);
+    assert_eq!(folded::<ApiKey>(&history[..1]).credentials(NOW), [None]);
     assert_eq!(
-        folded(&history).credentials(after(9)),
+        folded::<ApiKey>(&history[..2]).credentials(after(9)),
+        [Some(&second), None]
+    );
+    assert_eq!(
+        folded::<ApiKey>(&history[..2]).credentials(after(10)),
+        [Some(&second)]
+    );
+    assert_eq!(
+        folded::<ApiKey>(&history).credentials(after(9)),
         [Some(&third), Some(&second)]
     );
-    assert_eq!(folded(&history).credentials(after(20)), [Some(&third)]);
-    assert_eq!(folded(&history).previous_until(&third), Some(after(20)));
-    assert_eq!(folded(&history).previous_until(&second), None);
+    assert_eq!(folded::<ApiKey>(&history).credentials(after(20)), [Some(&third)]);
+    assert_eq!(folded::<ApiKey>(&history).previous_until(&third), Some(after(20)));
+    assert_eq!(folded::<ApiKey>(&history).previous_until(&second), None);
 }
 
 #[test]
@@ -315,5 +312,41 @@ fn an_issued_key_with_everything_is_read_as_it_is_written() {
     assert_eq!(
         decode_event::<ApiKeyEvent>(&record).unwrap(),
         ApiKeyEvent::Issued(reader())
+    );
+}
+
+#[test]
+fn the_longest_lifetime_is_in_days() {
+    let by = By {
+        longest: Some(Bounded::try_from(2).unwrap()),
+        ..by(&["*"], NOW)
+    };
+    assert_eq!(by.latest(), Some(after(2 * 86_400)));
+}
+
+#[test]
+fn a_key_tells_what_it_may_do_and_whether_it_is_revoked() {
+    let issued = ApiKeyEvent::Issued(reader());
+    let key = folded::<ApiKey>;
+    let none = key(&[]);
+    assert_eq!(
+        (none.scopes(), none.rate_limit(), none.is_revoked()),
+        (&[][..], None, false)
+    );
+    assert_eq!(
+        none.check_changeable(&by(&["*"], NOW)),
+        Err(ApiKeyRejection::NotFound)
+    );
+    let valid = key(std::slice::from_ref(&issued));
+    assert_eq!(
+        (valid.scopes(), valid.rate_limit(), valid.is_revoked()),
+        (reader().scopes.as_slice(), reader().rate_limit, false)
+    );
+    assert_eq!(valid.check_changeable(&by(&["*"], NOW)), Ok(()));
+    let revoked = key(&[issued, ApiKeyEvent::Revoked {}]);
+    assert!(revoked.is_revoked());
+    assert_eq!(
+        revoked.check_changeable(&by(&["*"], NOW)),
+        Err(ApiKeyRejection::Revoked)
     );
 }

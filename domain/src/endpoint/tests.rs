@@ -1,7 +1,7 @@
 use ulid::Ulid;
 
 use super::*;
-use crate::aggregate::testing::{check_earlier_golden_file, check_golden_files, decide};
+use crate::aggregate::testing::{check_earlier_golden_file, check_golden_files, decide, folded};
 use crate::{Edit, EndpointId, EventId, Position, Source, TenantId};
 
 fn settings(url: &str) -> EndpointSettings {
@@ -496,4 +496,19 @@ fn stored_events_decode_for_ever() {
             },
         ],
     );
+}
+
+#[test]
+fn an_endpoint_tells_its_settings_and_whether_it_gets_messages() {
+    let state = |events: &[EndpointEvent]| {
+        let endpoint = folded::<Endpoint>(events);
+        (endpoint.settings().cloned(), endpoint.is_enabled())
+    };
+    let here = || Some(settings("https://example.org/a"));
+    assert_eq!(state(&[]), (None, false));
+    assert_eq!(state(&[created()]), (here(), true));
+    assert_eq!(state(&[created(), disabled()]), (here(), false));
+    let enabled = [created(), disabled(), EndpointEvent::Enabled {}];
+    assert_eq!(state(&enabled), (here(), true));
+    assert_eq!(state(&[created(), EndpointEvent::Removed {}]), (None, false));
 }

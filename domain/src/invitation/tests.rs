@@ -2,7 +2,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::Text;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::testing::{check_golden_files, decide, folded};
 
 const SENT_AT: i64 = 1_700_000_000_000;
 const HOUR: i64 = 3_600_000;
@@ -192,4 +192,33 @@ fn the_address_is_claimed_folded_while_it_is_pending() {
 fn stored_events_decode_for_ever() {
     let examples = [created(), resent(), accepted(), revoked(), expired()];
     check_golden_files(InvitationEvent::WIRE, &examples);
+}
+
+#[test]
+fn an_invitation_tells_how_often_it_was_sent_and_what_became_of_it() {
+    let terms = |events: &[InvitationEvent]| {
+        let invitation = folded::<Invitation>(events);
+        let terms = invitation.terms().unwrap();
+        (terms.sent, terms.status)
+    };
+    assert_eq!(terms(&[created()]), (1, Status::Pending));
+    assert_eq!(terms(&[created(), resent(), resent()]), (3, Status::Pending));
+    assert_eq!(terms(&[created(), accepted()]), (1, Status::Accepted));
+    assert_eq!(terms(&[created(), revoked()]), (1, Status::Revoked));
+    assert_eq!(terms(&[created(), expired()]), (1, Status::Expired));
+}
+
+/// As rejections, the database and clients word it.
+#[test]
+fn a_status_reads_as_it_is_written() {
+    let all = [
+        Status::Pending,
+        Status::Accepted,
+        Status::Revoked,
+        Status::Expired,
+    ];
+    for status in all {
+        assert_eq!(serde_json::json!(status), status.as_str());
+        assert_eq!(status.to_string(), status.as_str());
+    }
 }
