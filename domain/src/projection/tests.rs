@@ -2,7 +2,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::Source;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::testing::{check_golden_files, decide, folded};
 use crate::aggregate::{decode_event, encode_event};
 
 fn at() -> Timestamp {
@@ -209,4 +209,44 @@ fn golden_files() {
             },
         ],
     );
+}
+
+#[tokio::test]
+async fn a_failed_drop_of_a_generation_that_nobody_drops_is_refused() {
+    let failed = |generation| ProjectionCommand::DropFailed {
+        generation,
+        reason: reason("it is live"),
+    };
+    let asked = [ProjectionEvent::DropRequested {
+        generation: 2,
+        reason: None,
+    }];
+    for refused in [when(&asked, failed(1)).await, when(&[], failed(2)).await] {
+        assert_eq!(refused, Err(ProjectionRejection::NotAskedFor));
+    }
+}
+
+#[test]
+fn a_projection_tells_what_was_decided_on_it() {
+    let state = |events: &[ProjectionEvent]| {
+        let projection = folded::<Projection>(events);
+        (
+            projection.paused().cloned(),
+            projection.skipped().to_vec(),
+            projection.dropping(),
+        )
+    };
+    let mut events = vec![
+        ProjectionEvent::Paused(pause()),
+        ProjectionEvent::EventSkipped(skip(4)),
+        ProjectionEvent::DropRequested {
+            generation: 2,
+            reason: None,
+        },
+    ];
+    assert_eq!(state(&[]), (None, Vec::new(), None));
+    assert_eq!(state(&events), (Some(pause()), vec![skip(4)], Some(2)));
+    events.push(ProjectionEvent::Resumed { reason: None });
+    events.push(ProjectionEvent::GenerationDropped { generation: 2 });
+    assert_eq!(state(&events), (None, vec![skip(4)], None));
 }
