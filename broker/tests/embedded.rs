@@ -60,7 +60,27 @@ async fn a_file_that_is_no_database_is_named() {
         .await
         .unwrap_err();
     assert!(matches!(refused, OpenError::Unreachable { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("log.db"), "{refused}");
+    let text = refused.to_string();
+    assert!(
+        text.contains("log.db") && text.contains("tidings restore"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_whose_pages_are_damaged_is_answered_with_the_way_to_restore_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Embedded::open(folder.path(), Layout::default()).await.unwrap();
+    engine.close().await;
+    let file = folder.path().join("log.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The head of the file stays; the first page's table of what is in it goes.
+    bytes[100..2_000].fill(0);
+    std::fs::write(&file, bytes).unwrap();
+    let refused = Embedded::open(folder.path(), Layout::default())
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("tidings restore"), "{refused}");
 }
 
 #[tokio::test]

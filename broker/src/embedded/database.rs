@@ -116,12 +116,16 @@ impl Database {
             .execute(&mut *writer)
             .await
             .map_err(|cause| self.unreachable(cause))?;
-        // The folder is ours alone: who held these leases is gone, and nobody need wait for their ends.
-        sqlx::query("UPDATE jobs SET free_at = ?, token = NULL WHERE token IS NOT NULL")
-            .bind(units::now())
-            .execute(&mut *writer)
-            .await
-            .map_err(|cause| self.unreachable(cause))?;
+        // The folder is ours alone: who held these leases is gone, and nobody need wait for their ends. Nor for what was
+        // due at once, and was written while the clock was ahead.
+        sqlx::query(
+            "UPDATE jobs SET free_at = ?1, token = NULL
+             WHERE token IS NOT NULL OR (free_at > ?1 AND free_at <= enqueued_at)",
+        )
+        .bind(units::steady())
+        .execute(&mut *writer)
+        .await
+        .map_err(|cause| self.unreachable(cause))?;
         let mut rows = Vec::new();
         for log in layout.logs() {
             let row = prepare_log(writer, log, layout.retention(log)).await;
@@ -132,13 +136,29 @@ impl Database {
 
     /// The error for a file that does not work.
     pub(super) fn unreachable(&self, cause: impl Into<Cause>) -> OpenError {
+        let cause = cause.into();
+        let advice = if is_damaged(&*cause) {
+            "it is damaged, or no database: move log.db, log.db-wal and log.db-shm elsewhere and run `tidings restore`, \
+             which makes the log of events again from the archive (docs/operating.md, \"When the log is lost or damaged\")"
+        } else {
+            "make sure that it is a tidings database, that this user may write it, and that the disk is not full"
+        };
         OpenError::Unreachable {
             what: format!("the database {}", self.file.display()),
-            advice: "make sure that it is a tidings database, that this user may write it, and that the disk is not full"
-                .to_owned(),
-            cause: cause.into(),
+            advice: advice.to_owned(),
+            cause,
         }
     }
+}
+
+/// Whether `SQLite` says that the file's content is wrong: `SQLITE_CORRUPT` (11) or `SQLITE_NOTADB` (26), with what they are
+/// refined by in higher bits (<https://www.sqlite.org/rescode.html>).
+fn is_damaged(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(sqlx::Error::Database(error)) = cause.downcast_ref::<sqlx::Error>() else {
+        return false;
+    };
+    let code = error.code().and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
 /// Where a log ends: the sequence last given out, and when that record was stored.

@@ -63,7 +63,7 @@ impl DeadLetters for EmbeddedDeadLetters {
         let task = Redrive {
             name: Name::new(tenant, lane, job),
             payload,
-            due: due.map_or_else(units::now, units::micros),
+            due: due.map_or_else(units::steady, units::steady_at),
         };
         self.writer.run(task).await.map_err(unavailable)
     }
@@ -126,7 +126,7 @@ impl Task for Redrive {
              ON CONFLICT (id) DO NOTHING",
         )
         .bind(self.payload.as_deref())
-        .bind(units::now())
+        .bind(units::steady())
         .bind(self.due)
         .bind(self.name.tenant.as_str())
         .bind(self.name.lane.as_str())

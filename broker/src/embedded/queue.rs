@@ -1,7 +1,8 @@
 //! `WorkQueue` on SQLite.
 //!
 //! A job is free once its `free_at` has passed: that is its due time while it waits and the lease's end while it is
-//! leased, so that an expired lease needs nobody to notice it. Each call is one task for the writer. Who waits for
+//! leased, so that an expired lease needs nobody to notice it. These times are the process' own (`units::steady`): a clock
+//! that is put right, or wrong, makes nobody wait longer. Each call is one task for the writer. Who waits for
 //! a job sleeps until the writer says that jobs changed, or until the next one becomes free.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -90,7 +91,7 @@ impl WorkQueue for EmbeddedQueue {
         };
         let until = self.writer.run(task).await.map_err(unavailable)?;
         until
-            .map(units::time)
+            .map(units::time_of_day)
             .ok_or_else(|| QueueError::LeaseLost(lease.job.id.clone()))
     }
 
@@ -163,8 +164,8 @@ fn lease_token(number: i64) -> LeaseToken {
     LeaseToken(number.to_string())
 }
 
-/// When a time of the wall clock will be, by the clock that timers use; a little after, so that it has come then.
+/// When a time of the queue's will be, by the clock that timers use; a little after, so that it has come then.
 fn instant(at: i64) -> Instant {
-    let wait = units::unsigned(at.saturating_sub(units::now())).saturating_add(1_000);
+    let wait = units::unsigned(at.saturating_sub(units::steady())).saturating_add(1_000);
     Instant::now() + Duration::from_micros(wait).min(Duration::from_hours(1))
 }

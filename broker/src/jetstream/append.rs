@@ -311,7 +311,9 @@ impl Appender {
         Ok(failing.map_or(Verdict::Open, Verdict::Conflict))
     }
 
-    /// Whether the first and the last record stand where an earlier append of all of them would have put them.
+    /// Whether the first and the last record stand where an earlier append of all of them would have put them. Where
+    /// nothing stands yet, though one of them is in the log, that cannot be told: a server whose disk failed may have
+    /// the rest, and show it when it is started again.
     async fn stands_at(&self, records: &[NewRecord], first: u64) -> Result<bool, Cause> {
         let last = (first + records.len() as u64).saturating_sub(1);
         for (record, sequence) in records
@@ -321,7 +323,8 @@ impl Appender {
             .chain(records.last().into_iter().zip([last]))
         {
             let found = self.connection.message_at(&self.stream, sequence).await?;
-            if found.as_ref().and_then(|message| message_id(&message.headers)) != Some(&record.message_id) {
+            let found = found.ok_or_else(|| format!("of an append, message {sequence} is missing"))?;
+            if message_id(&found.headers) != Some(&record.message_id) {
                 return Ok(false);
             }
         }
