@@ -73,6 +73,9 @@ pub(crate) async fn open(folder: &Path, migrations: bool) -> Result<Database, Op
 
 /// Connections that fold. The one that writes is waited for as long as it takes: a rebuild may be in the middle of a
 /// batch.
+///
+/// A transaction that meets a full disk, SQLite rolls back by itself; `sqlx` goes on counting it (0.9), since its own
+/// rollback fails then, and begins no other on that connection. Whoever comes next gets a new one.
 fn folds(path: &Path) -> Folds {
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -88,6 +91,7 @@ fn folds(path: &Path) -> Folds {
                     Ok(())
                 })
             })
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_lazy_with(options.clone())
     };
     Folds::Sqlite {
@@ -108,6 +112,7 @@ fn options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::Statement;
 
     #[tokio::test]
     async fn any_folder_name_will_do() {
@@ -119,5 +124,30 @@ mod tests {
         let error = database.reader.execute("DELETE FROM users").await.unwrap_err();
         assert!(error.to_string().contains("readonly"), "{error}");
         database.reader.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_ended_by_itself_does_not_keep_others_from_beginning() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let database = open(folder.path(), true).await.unwrap();
+        let make = Statement::new("CREATE TABLE full (disk INTEGER CHECK (disk = 0))");
+        let mut session = database.begin().await.unwrap();
+        session.execute(make).await.unwrap();
+        session.commit().await.unwrap();
+        for _ in 0..3 {
+            let mut session = database.begin().await.unwrap();
+            let rolled_back = Statement::new("INSERT OR ROLLBACK INTO full VALUES (1)");
+            session.execute(rolled_back).await.unwrap_err();
+            // Nothing is rolled back any more, and says so.
+            session.commit().await.unwrap_err();
+        }
+        let mut session = database.begin().await.unwrap();
+        session
+            .execute(Statement::new("INSERT INTO full VALUES (0)"))
+            .await
+            .unwrap();
+        session.commit().await.unwrap();
+        database.close().await;
     }
 }
