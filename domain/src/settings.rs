@@ -201,7 +201,7 @@ impl Root for Settings {
 mod tests {
     use super::*;
     use crate::Edit;
-    use crate::aggregate::testing::{check_golden_files, decide};
+    use crate::aggregate::testing::{check_golden_files, decide, folded};
 
     fn strict() -> Overrides {
         Overrides {
@@ -302,5 +302,18 @@ mod tests {
         };
         let full = changed(1, Overrides::default(), to);
         check_golden_files(SettingsEvent::WIRE, &[full, restored()]);
+    }
+
+    #[test]
+    fn settings_tell_what_holds_what_of_it_is_the_tenants_own_and_of_which_version() {
+        let state = |events: &[SettingsEvent]| {
+            let settings = folded::<Settings>(events);
+            let holds = settings.current().strict_event_types;
+            (holds, settings.overrides().clone(), settings.version())
+        };
+        let events = [changed(1, Overrides::default(), strict()), restored()];
+        assert_eq!(state(&[]), (false, Overrides::default(), 0));
+        assert_eq!(state(&events[..1]), (true, strict(), 1));
+        assert_eq!(state(&events), (false, Overrides::default(), 2));
     }
 }

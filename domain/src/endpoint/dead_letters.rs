@@ -66,6 +66,8 @@ impl Matching {
 
 #[cfg(test)]
 mod tests {
+    use ulid::Ulid;
+
     use super::*;
 
     #[test]
@@ -85,5 +87,30 @@ mod tests {
         assert!(!narrow.matches(&"invoice.due".parse().unwrap(), at(5), timeout));
         assert!(!narrow.matches(&kind, at(4), timeout) && !narrow.matches(&kind, at(9), timeout));
         assert!(!narrow.matches(&kind, at(5), Some(ErrorClass::Dns)) && !narrow.matches(&kind, at(5), None));
+    }
+
+    #[test]
+    fn a_selection_names_as_much_as_a_list_holds_and_no_more() {
+        let selections = |length| {
+            let types = Matching {
+                event_types: vec!["invoice.paid".parse().unwrap(); length],
+                ..Matching::default()
+            };
+            let errors = Matching {
+                errors: vec![ErrorClass::Timeout; length],
+                ..Matching::default()
+            };
+            [
+                Selection::Deliveries(vec![DeliveryId::new(Ulid(1)); length]),
+                Selection::Matching(types),
+                Selection::Matching(errors),
+            ]
+        };
+        for full in selections(MAX_LIST) {
+            assert_eq!(full.clone().bounded(), Ok(full));
+        }
+        for longer in selections(MAX_LIST + 1) {
+            assert_eq!(longer.bounded(), Err(EndpointRejection::ListTooLong));
+        }
     }
 }

@@ -120,4 +120,10 @@ mod tests {
         }
         assert!(wants("*", "tidingsx.endpoint.disabled"));
     }
+
+    #[test]
+    fn a_filter_reads_as_it_was_written() {
+        let filter = EventTypeFilter::try_from("invoice.*".to_owned()).unwrap();
+        assert_eq!(filter.as_str(), "invoice.*");
+    }
 }

@@ -88,4 +88,10 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_pointer_reads_as_it_was_written() {
+        let pointer = JsonPointer::try_from("/a/b~1c".to_owned()).unwrap();
+        assert_eq!(pointer.as_str(), "/a/b~1c");
+    }
 }

@@ -123,4 +123,16 @@ mod tests {
         assert_eq!(secrets.ended().count(), REMEMBERED);
         assert_eq!(secrets.ended().last(), Some(Some(&SecretId::new(Ulid(97)))));
     }
+
+    #[test]
+    fn the_current_secret_is_told_and_until_when_the_one_before_signs() {
+        let first = SecretId::new(Ulid(1));
+        let mut secrets = Secrets::default();
+        assert_eq!((secrets.current(), secrets.previous_valid_until()), (None, None));
+        secrets.rotate(first.clone(), at(10));
+        assert_eq!(
+            (secrets.current(), secrets.previous_valid_until()),
+            (Some(&first), Some(at(10)))
+        );
+    }
 }

@@ -137,7 +137,10 @@ mod tests {
         assert_eq!(parse("https://"), Err(InvalidUrl::Malformed));
         assert_eq!(parse("ftp://example.org/"), Err(InvalidUrl::Scheme));
         assert_eq!(parse("file:///etc/passwd"), Err(InvalidUrl::Scheme));
-        assert_eq!(parse("https://ada:pw@example.org/"), Err(InvalidUrl::Credentials));
+        for credentials in ["ada:pw", "ada", ":pw"] {
+            let url = format!("https://{credentials}@example.org/");
+            assert_eq!(parse(&url), Err(InvalidUrl::Credentials), "{url}");
+        }
         assert_eq!(parse("https://example.org/#top"), Err(InvalidUrl::Fragment));
         assert_eq!(
             parse(&format!("https://example.org/{}", "a".repeat(2048))),
@@ -187,5 +190,11 @@ mod tests {
         let longer = format!("{longest}ä");
         assert!(longer.len() < MAX_BYTES);
         assert_eq!(TargetUrl::try_from(longer), Err(InvalidUrl::TooLong));
+    }
+
+    #[test]
+    fn a_url_reads_in_its_normal_form() {
+        let url = TargetUrl::try_from("HTTPS://Example.org:443/hooks?x=1".to_owned()).unwrap();
+        assert_eq!(url.as_str(), "https://example.org/hooks?x=1");
     }
 }

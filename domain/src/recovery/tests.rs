@@ -1,7 +1,7 @@
 use ulid::Ulid;
 
 use super::*;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::testing::{check_golden_files, decide, folded};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_614_265_330_000 + millis)
@@ -156,4 +156,51 @@ fn stored_events_decode_for_ever() {
             failed(),
         ],
     );
+}
+
+#[tokio::test]
+async fn as_many_types_as_a_list_holds_can_be_asked_for() {
+    let many = RecoveryPlan {
+        event_types: vec![plan().event_types[0].clone(); MAX_LIST],
+        ..plan()
+    };
+    let request = RecoveryCommand::Request(many.clone());
+    assert_eq!(when(&[], request).await, Ok(vec![RecoveryEvent::Requested(many)]));
+}
+
+#[tokio::test]
+async fn one_that_has_not_ended_ends_as_is_told() {
+    let whole = progress(300, 100);
+    let paused = [requested(), RecoveryEvent::Paused {}];
+    for given in [&paused[..1], &paused] {
+        assert_eq!(
+            when(given, RecoveryCommand::Complete(whole)).await,
+            Ok(vec![RecoveryEvent::Completed(whole)])
+        );
+        let fail = RecoveryCommand::Fail {
+            reason: Text::new("the endpoint was removed").unwrap(),
+            progress: progress(150, 25),
+        };
+        assert_eq!(when(given, fail).await, Ok(vec![failed()]));
+    }
+}
+
+#[test]
+fn a_recovery_tells_its_plan_and_whether_it_stands_still() {
+    let state = |events: &[RecoveryEvent]| {
+        let recovery = folded::<Recovery>(events);
+        (recovery.plan().cloned(), recovery.is_paused())
+    };
+    let mut events = vec![requested(), RecoveryEvent::Paused {}];
+    assert_eq!(state(&[]), (None, false));
+    assert_eq!(state(&events[..1]), (Some(plan()), false));
+    assert_eq!(state(&events), (Some(plan()), true));
+    events.push(RecoveryEvent::Resumed {});
+    assert_eq!(state(&events), (Some(plan()), false));
+}
+
+#[test]
+fn only_a_request_brings_a_recovery_into_being() {
+    assert!(Recovery::creates(&RecoveryCommand::Request(plan())));
+    assert!(!Recovery::creates(&RecoveryCommand::Cancel));
 }

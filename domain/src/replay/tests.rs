@@ -1,7 +1,7 @@
 use ulid::Ulid;
 
 use super::*;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::testing::{check_golden_files, decide, folded};
 use crate::aggregate::{decode_event, encode_event};
 use crate::{Source, Text};
 
@@ -214,4 +214,45 @@ fn golden_files() {
             ReplayEvent::Cancelled {},
         ],
     );
+}
+
+#[test]
+fn a_replay_tells_its_work_and_how_it_goes() {
+    let state = |events: &[ReplayEvent]| {
+        let replay = folded::<Replay>(events);
+        (
+            replay.work().cloned(),
+            replay.is_cancelling(),
+            replay.end().cloned(),
+        )
+    };
+    let work = || Some(Work::Rebuild(plan()));
+    let mut events = vec![requested(plan()), ReplayEvent::CancelRequested { reason: None }];
+    assert_eq!(state(&[]), (None, false, None));
+    assert_eq!(state(&events[..1]), (work(), false, None));
+    assert_eq!(state(&events), (work(), true, None));
+    events.push(ReplayEvent::Cancelled {});
+    assert_eq!(state(&events), (work(), true, Some(ReplayEnd::Cancelled)));
+    let back = ReplayEvent::RollbackRequested {
+        projection: "audit".parse().unwrap(),
+        reason: None,
+    };
+    let failed = ReplayEvent::Failed { reason: reason() };
+    assert_eq!(
+        state(&[back, failed]),
+        (
+            Some(Work::RollBack("audit".parse().unwrap())),
+            false,
+            Some(ReplayEnd::Failed(reason()))
+        )
+    );
+}
+
+#[test]
+fn only_a_request_brings_a_replay_into_being() {
+    assert!(Replay::creates(&ReplayCommand::Request(
+        Work::Rebuild(plan()),
+        None
+    )));
+    assert!(!Replay::creates(&ReplayCommand::Cancel(None)));
 }

@@ -305,4 +305,11 @@ mod tests {
             r#"{"team_max_depth":3}"#
         );
     }
+
+    #[test]
+    fn the_allowed_domains_are_told_in_order_and_in_their_ascii_form() {
+        let allowed = domains(&["müller.example", "Example.org"]).unwrap();
+        let names: Vec<_> = allowed.iter().map(EmailDomain::as_str).collect();
+        assert_eq!(names, ["example.org", "xn--mller-kva.example"]);
+    }
 }

@@ -2,7 +2,7 @@ use serde_json::json;
 use ulid::Ulid;
 
 use super::*;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::testing::{check_golden_files, decide, folded};
 
 fn settings(name: &str) -> SourceSettings {
     serde_json::from_value(json!({
@@ -145,4 +145,19 @@ fn stored_events_decode_for_ever() {
             SourceEvent::Removed {},
         ],
     );
+}
+
+#[test]
+fn a_source_tells_its_settings_and_whether_what_it_sends_is_taken() {
+    let state = |events: &[SourceEvent]| {
+        let source = folded::<Source>(events);
+        (source.settings().cloned(), source.is_enabled())
+    };
+    let shop = || Some(settings("Shop"));
+    assert_eq!(state(&[]), (None, false));
+    assert_eq!(state(&[created()]), (shop(), true));
+    assert_eq!(state(&[created(), disabled()]), (shop(), false));
+    let enabled = [created(), disabled(), SourceEvent::Enabled {}];
+    assert_eq!(state(&enabled), (shop(), true));
+    assert_eq!(state(&[created(), SourceEvent::Removed {}]), (None, false));
 }

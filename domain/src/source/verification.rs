@@ -212,6 +212,8 @@ impl fmt::Display for Verification {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -221,7 +223,8 @@ mod tests {
         for text in ["", "a b", "a:b", "ä", &"a".repeat(65)] {
             assert_eq!(Header::try_from(text.to_owned()), Err(InvalidHeader), "{text:?}");
         }
-        assert!(Prefix::try_from("HMAC ".to_owned()).is_ok());
+        let prefix = Prefix::try_from("HMAC ".to_owned()).unwrap();
+        assert_eq!(prefix.as_str(), "HMAC ");
         for text in ["a\tb", "ä", &"=".repeat(33)] {
             assert_eq!(Prefix::try_from(text.to_owned()), Err(InvalidPrefix), "{text:?}");
         }
@@ -256,6 +259,23 @@ mod tests {
             Verification::Slack {},
         ] {
             assert!(verification.usual_event_type().is_some(), "{verification}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_is_called_as_it_is_written() {
+        for (scheme, more) in [
+            ("standard_webhooks", json!({})),
+            ("github", json!({})),
+            ("stripe", json!({})),
+            ("slack", json!({})),
+            ("hmac", json!({ "header": "x", "hash": "sha256" })),
+            ("ed25519", json!({ "header": "x" })),
+        ] {
+            let mut written = more;
+            written["scheme"] = json!(scheme);
+            let read: Verification = serde_json::from_value(written).unwrap();
+            assert_eq!(read.scheme(), scheme);
         }
     }
 }

@@ -333,3 +333,13 @@ async fn a_team_with_children_is_retired_only_with_them_the_lowest_first() {
     let retired = [3, 2, 1].map(|number| TeamsEvent::Retired { team: team(number) });
     assert_eq!(when(&tree(), retire(true)).await, Ok(retired.to_vec()));
 }
+
+#[tokio::test]
+async fn a_team_that_nothing_stands_below_is_retired_alone() {
+    let retire = TeamsCommand::Retire {
+        id: team(3),
+        recursive: false,
+    };
+    let retired = TeamsEvent::Retired { team: team(3) };
+    assert_eq!(when(&tree(), retire).await, Ok(vec![retired]));
+}

@@ -124,7 +124,13 @@ impl Counted {
 
 #[cfg(test)]
 mod tests {
+    use cqrs_es::Aggregate;
+
     use super::*;
+    use crate::api_key::{ApiKey, ApiKeyEvent};
+    use crate::endpoint::{Endpoint, EndpointEvent};
+    use crate::team::{Teams, TeamsEvent};
+    use crate::user::{User, UserEvent};
 
     #[test]
     fn a_change_leaves_what_it_does_not_name() {
@@ -158,5 +164,51 @@ mod tests {
         for counted in Counted::ALL {
             assert_eq!(form[counted.name()], 1);
         }
+    }
+
+    #[test]
+    fn what_comes_into_being_counts_until_it_is_gone() {
+        let counting = |wire: &[(&'static str, u16)]| -> Vec<_> {
+            let changes = wire.iter().map(|(name, _)| (*name, Counted::changed_by(name)));
+            changes
+                .filter_map(|(name, change)| Some((name, change?)))
+                .collect()
+        };
+        assert_eq!(
+            counting(UserEvent::WIRE),
+            [
+                ("user.registered", (Counted::Users, 1)),
+                ("user.removed", (Counted::Users, -1))
+            ]
+        );
+        assert_eq!(
+            counting(EndpointEvent::WIRE),
+            [
+                ("endpoint.created", (Counted::Endpoints, 1)),
+                ("endpoint.removed", (Counted::Endpoints, -1))
+            ]
+        );
+        assert_eq!(
+            counting(ApiKeyEvent::WIRE),
+            [
+                ("api_key.issued", (Counted::ApiKeys, 1)),
+                ("api_key.revoked", (Counted::ApiKeys, -1))
+            ]
+        );
+        assert_eq!(
+            counting(TeamsEvent::WIRE),
+            [
+                ("team.created", (Counted::Teams, 1)),
+                ("team.merged", (Counted::Teams, -1)),
+                ("team.split", (Counted::Teams, 1)),
+                ("team.retired", (Counted::Teams, -1))
+            ]
+        );
+    }
+
+    #[test]
+    fn each_counted_thing_is_made_by_aggregates_of_its_kind() {
+        let kinds = [User::TYPE, Endpoint::TYPE, ApiKey::TYPE, Teams::TYPE];
+        assert_eq!(Counted::ALL.map(Counted::aggregate), kinds);
     }
 }

@@ -1,7 +1,7 @@
 use ulid::Ulid;
 
 use super::*;
-use crate::aggregate::testing::{check_golden_files, decide};
+use crate::aggregate::testing::{check_golden_files, decide, folded};
 
 fn later() -> Timestamp {
     Timestamp::from_millis(1_614_265_330_007)
@@ -189,4 +189,50 @@ fn stored_events_decode_for_ever() {
         terminated(),
     ];
     check_golden_files(TenantEvent::WIRE, &events);
+}
+
+#[test]
+fn a_tenant_tells_whether_it_exists_and_takes_part() {
+    let standing = |events: &[TenantEvent]| {
+        let tenant = folded::<Tenant>(events);
+        assert_eq!(tenant.exists(), tenant.standing().is_some());
+        tenant.standing().cloned()
+    };
+    let reactivated = [provisioned(), suspended(), TenantEvent::Reactivated {}];
+    assert_eq!(standing(&[]), None);
+    assert_eq!(standing(&reactivated[..1]), Some(Standing::Active));
+    assert_eq!(
+        standing(&reactivated[..2]),
+        Some(Standing::Suspended(reason("unpaid")))
+    );
+    assert_eq!(standing(&reactivated), Some(Standing::Active));
+    assert_eq!(
+        standing(&[provisioned(), terminated()]),
+        Some(Standing::Terminated(reason("gone")))
+    );
+}
+
+#[test]
+fn a_standing_is_one_word() {
+    let standings = [
+        Standing::Active,
+        Standing::Suspended(reason("unpaid")),
+        Standing::Terminated(reason("gone")),
+    ];
+    assert_eq!(
+        standings.each_ref().map(Standing::as_str),
+        ["active", "suspended", "terminated"]
+    );
+}
+
+#[test]
+fn a_tenant_tells_its_quotas_and_when_they_changed() {
+    let quotas = |events: &[TenantEvent]| {
+        let tenant = folded::<Tenant>(events);
+        let users = tenant.quotas().of(Counted::Users);
+        (users, tenant.quotas_changed_at())
+    };
+    assert_eq!(quotas(&[]), (None, Timestamp::default()));
+    assert_eq!(quotas(&[provisioned()]), (None, Timestamp::default()));
+    assert_eq!(quotas(&[provisioned(), quotas_changed()]), (Some(3), later()));
 }

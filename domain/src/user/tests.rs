@@ -409,3 +409,9 @@ fn stored_events_decode_for_ever() {
     let record = crate::encode_event(&full).unwrap();
     assert_eq!(crate::decode_event::<UserEvent>(&record).unwrap(), full);
 }
+
+#[test]
+fn only_a_registration_brings_a_user_into_being() {
+    assert!(User::creates(&register()));
+    assert!(!User::creates(&UserCommand::Remove));
+}

@@ -156,3 +156,10 @@ async fn the_bounds_hold_and_a_copy_shares_what_it_does_not_change() {
     assert!(decide::decide(&copy, newcomer).is_ok());
     assert!(teams.contains(&first) && !teams.contains(&team(1)));
 }
+
+#[test]
+fn a_snapshot_keeps_as_much_as_it_has_room_for() {
+    let stored = serde_json::to_vec(&full()).unwrap();
+    let one_more = ",\"description\":null".len();
+    assert!(stored.len() + one_more > ROOM, "{} bytes", stored.len());
+}
