@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
 
-use super::{NatsServer, Options};
+use super::{NatsServer, Options, TRIES};
 use crate::proxy::{Fault, Proxy};
 use crate::tools::{self, Folder};
 
@@ -39,6 +39,17 @@ pub struct Replicas {
 impl Replicas {
     /// Starts three servers; answers the first, and the rest of it.
     pub async fn start() -> anyhow::Result<(NatsServer, Self)> {
+        for _ in 1..TRIES {
+            match Self::start_once().await {
+                // Somebody else took a port between its choice and its use.
+                Err(error) if format!("{error:#}").contains("address already in use") => {}
+                started => return started,
+            }
+        }
+        Self::start_once().await
+    }
+
+    async fn start_once() -> anyhow::Result<(NatsServer, Self)> {
         let configs = Folder::new()?;
         let mut ports = Vec::new();
         for _ in 0..SERVERS {
