@@ -1,4 +1,4 @@
-//! The long run in short: little more than a minute of load on each engine, one after the other, with a fault each
+//! The long run in short: two and a half minutes of load on each engine, one after the other, with a fault each
 //! sixteen seconds. What must hold is what must hold in an hour, but for what counts as flat.
 //!
 //! `cargo run --release -p tests --bin faults -- --long 60m` is the whole of it; see `docs/reliability.md`.

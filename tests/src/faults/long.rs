@@ -71,7 +71,7 @@ impl Plan {
     /// sooner, and only what grows a lot counts as growing.
     pub fn short(engine: Engine, seed: u64) -> Self {
         Self {
-            length: Duration::from_secs(80),
+            length: Duration::from_secs(150),
             every: Duration::from_secs(16),
             measuring: Duration::from_secs(5),
             share: 0.25,
