@@ -25,6 +25,10 @@ use crate::{AppendError, Appended, Cause, MAX_APPEND, NewRecord, Subject};
 /// The pause between tries: doubled from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
+/// The headers of an atomic batch that tell whose a message is, and that it is the last (ADR-50).
+const BATCH_ID: &str = "Nats-Batch-Id";
+const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+
 /// How many leader reads one judgement has under way at once.
 const READS: usize = 16;
 
@@ -208,7 +212,7 @@ impl Appender {
         deadline: Instant,
     ) -> Result<Vec<Appended>, PublishError> {
         let mut headers = batch_headers(last, &batch.id, batch.sent);
-        headers.insert("Nats-Batch-Commit", "1");
+        headers.insert(BATCH_COMMIT, "1");
         let subject = self.space.wire(last.subject.as_str());
         let stored = self
             .connection
@@ -311,10 +315,14 @@ impl Appender {
         Ok(failing.map_or(Verdict::Open, Verdict::Conflict))
     }
 
-    /// Whether the first and the last record stand where an earlier append of all of them would have put them. Where
-    /// nothing stands yet, though one of them is in the log, that cannot be told: a server whose disk failed may have
-    /// the rest, and show it when it is started again.
+    /// Whether the first and the last record stand where an earlier append of all of them would have put them.
+    ///
+    /// Where one would stand after the end of a log that ends in the middle of a batch, that cannot be told: a server whose
+    /// disk failed has the rest, perhaps, and shows it when it is started again.
     async fn stands_at(&self, records: &[NewRecord], first: u64) -> Result<bool, Cause> {
+        if first == 0 {
+            return Ok(false);
+        }
         let last = (first + records.len() as u64).saturating_sub(1);
         for (record, sequence) in records
             .first()
@@ -322,13 +330,28 @@ impl Appender {
             .zip([first])
             .chain(records.last().into_iter().zip([last]))
         {
-            let found = self.connection.message_at(&self.stream, sequence).await?;
-            let found = found.ok_or_else(|| format!("of an append, message {sequence} is missing"))?;
-            if message_id(&found.headers) != Some(&record.message_id) {
-                return Ok(false);
+            match self.connection.message_at(&self.stream, sequence).await? {
+                Some(found) if message_id(&found.headers) == Some(&record.message_id) => {}
+                None if self.ends_within_a_batch().await? => {
+                    return Err(
+                        format!("the rest of a batch is missing, message {sequence} at least").into(),
+                    );
+                }
+                _ => return Ok(false),
             }
         }
         Ok(true)
+    }
+
+    /// Whether the stream's last record came in an atomic batch of which it is not the last.
+    async fn ends_within_a_batch(&self) -> Result<bool, Cause> {
+        let asking = || self.connection.context.get_stream(&self.stream);
+        let stream = self.connection.repeat(asking).await?;
+        let end = stream.cached_info().state.last_sequence;
+        let last = self.connection.message_at(&self.stream, end.max(1)).await?;
+        Ok(last.is_some_and(|last| {
+            last.headers.get(BATCH_ID).is_some() && last.headers.get(BATCH_COMMIT).is_none()
+        }))
     }
 
     /// The first subject whose last record is not the expected one.
@@ -414,7 +437,7 @@ pub(super) fn is_passing(refusal: &Refusal) -> bool {
 
 /// The headers that make a message the next one of an atomic batch (ADR-50).
 pub(super) fn mark_batch(headers: &mut HeaderMap, batch: &str, index: usize) {
-    headers.insert("Nats-Batch-Id", batch);
+    headers.insert(BATCH_ID, batch);
     headers.insert("Nats-Batch-Sequence", (index + 1).to_string().as_str());
 }
 

@@ -221,7 +221,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     plain(
         "cached_aggregates",
         "100000",
-        "How many aggregates the write side keeps in memory.",
+        "How many aggregates the write side keeps in memory; 100,000 users take some 75 MiB.",
     ),
     plain(
         "append_queue_records",
