@@ -14,7 +14,7 @@ use sqlx::sqlite::{
 use crate::layout::{Layout, Log, Retention};
 use crate::{Cause, OpenError};
 
-use super::units;
+use super::{failures, steady, units};
 
 const SCHEMA: &str = include_str!("schema.sql");
 const SCHEMA_VERSION: i64 = 1;
@@ -122,7 +122,7 @@ impl Database {
             "UPDATE jobs SET free_at = ?1, token = NULL
              WHERE token IS NOT NULL OR (free_at > ?1 AND free_at <= enqueued_at)",
         )
-        .bind(units::steady())
+        .bind(steady::now())
         .execute(&mut *writer)
         .await
         .map_err(|cause| self.unreachable(cause))?;
@@ -137,7 +137,7 @@ impl Database {
     /// The error for a file that does not work.
     pub(super) fn unreachable(&self, cause: impl Into<Cause>) -> OpenError {
         let cause = cause.into();
-        let advice = if is_damaged(&*cause) {
+        let advice = if cause.downcast_ref().is_some_and(failures::is_damage) {
             "it is damaged, or no database: move log.db, log.db-wal and log.db-shm elsewhere and run `tidings restore`, \
              which makes the log of events again from the archive (docs/operating.md, \"When the log is lost or damaged\")"
         } else {
@@ -149,16 +149,6 @@ impl Database {
             cause,
         }
     }
-}
-
-/// Whether `SQLite` says that the file's content is wrong: `SQLITE_CORRUPT` (11) or `SQLITE_NOTADB` (26), with what they are
-/// refined by in higher bits (<https://www.sqlite.org/rescode.html>).
-fn is_damaged(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let Some(sqlx::Error::Database(error)) = cause.downcast_ref::<sqlx::Error>() else {
-        return false;
-    };
-    let code = error.code().and_then(|code| code.parse::<i32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
 /// Where a log ends: the sequence last given out, and when that record was stored.

@@ -9,8 +9,8 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use crate::{DeadLetter, DeadLetters, QueueError, Token};
 
 use super::queue::{check_payload, job, unavailable};
-use super::units;
 use super::writer::{Task, Writer};
+use super::{steady, units};
 
 /// The dead letters in the file.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl DeadLetters for EmbeddedDeadLetters {
         let task = Redrive {
             name: Name::new(tenant, lane, job),
             payload,
-            due: due.map_or_else(units::steady, units::steady_at),
+            due: due.map_or_else(steady::now, steady::at),
         };
         self.writer.run(task).await.map_err(unavailable)
     }
@@ -126,7 +126,7 @@ impl Task for Redrive {
              ON CONFLICT (id) DO NOTHING",
         )
         .bind(self.payload.as_deref())
-        .bind(units::steady())
+        .bind(steady::now())
         .bind(self.due)
         .bind(self.name.tenant.as_str())
         .bind(self.name.lane.as_str())

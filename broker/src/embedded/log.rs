@@ -21,16 +21,12 @@ use crate::{
 };
 
 use super::append::check_form;
-use super::units;
 use super::writer::Writer;
+use super::{failures, units};
 
 /// A page of a follower: at most so many records, and about so many bytes.
 const PAGE: usize = 512;
 const PAGE_BYTES: usize = 1 << 20;
-
-/// What SQLite answers where it cannot make sense of the file.
-const CORRUPT: u32 = 11;
-const NOT_A_DATABASE: u32 = 26;
 
 /// What a log needs to work; none for one outside of the layout.
 #[derive(Debug, Clone)]
@@ -305,18 +301,11 @@ fn unavailable(error: sqlx::Error) -> ReadError {
 
 /// Of a record that was asked for: the file around it may be damaged.
 fn unreadable(sequence: u64, error: sqlx::Error) -> ReadError {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    // The lowest byte of an extended code is the code.
-    let code = code
-        .and_then(|code| code.parse::<u32>().ok())
-        .map(|code| code & 0xff);
-    match code {
-        Some(CORRUPT | NOT_A_DATABASE) => ReadError::Damaged {
+    if failures::is_damage(&error) {
+        return ReadError::Damaged {
             sequence,
             cause: Box::new(error),
-        },
-        _ => unavailable(error),
+        };
     }
+    unavailable(error)
 }

@@ -1,7 +1,7 @@
 //! `WorkQueue` on SQLite.
 //!
 //! A job is free once its `free_at` has passed: that is its due time while it waits and the lease's end while it is
-//! leased, so that an expired lease needs nobody to notice it. These times are the process' own (`units::steady`): a clock
+//! leased, so that an expired lease needs nobody to notice it. These times are the process' own (`steady`): a clock
 //! that is put right, or wrong, makes nobody wait longer. Each call is one task for the writer. Who waits for
 //! a job sleeps until the writer says that jobs changed, or until the next one becomes free.
 
@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Cause, Job, Lease, LeaseToken, QueueError, Settlement, Token, WorkQueue};
 
-use super::units;
 use super::writer::Writer;
+use super::{steady, units};
 
 mod tasks;
 
@@ -91,7 +91,7 @@ impl WorkQueue for EmbeddedQueue {
         };
         let until = self.writer.run(task).await.map_err(unavailable)?;
         until
-            .map(units::time_of_day)
+            .map(steady::time_of_day)
             .ok_or_else(|| QueueError::LeaseLost(lease.job.id.clone()))
     }
 
@@ -166,6 +166,6 @@ fn lease_token(number: i64) -> LeaseToken {
 
 /// When a time of the queue's will be, by the clock that timers use; a little after, so that it has come then.
 fn instant(at: i64) -> Instant {
-    let wait = units::unsigned(at.saturating_sub(units::steady())).saturating_add(1_000);
+    let wait = units::unsigned(at.saturating_sub(steady::now())).saturating_add(1_000);
     Instant::now() + Duration::from_micros(wait).min(Duration::from_hours(1))
 }

@@ -1,7 +1,6 @@
 //! How times, sequences and places are written in the file, whose integers are signed.
 
-use std::sync::LazyLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bits of a place that hold the sequence; the log's number is above them.
 const SEQUENCE_BITS: u32 = 45;
@@ -14,26 +13,6 @@ pub(super) fn micros(time: SystemTime) -> i64 {
 /// The present, in microseconds since 1970.
 pub(super) fn now() -> i64 {
     micros(SystemTime::now())
-}
-
-/// The present as the queue counts it, in microseconds: from the time of day at which this process first asked, however
-/// that is changed afterwards. What is free now is free when the clock has been put back too, and who waits for five
-/// seconds waits no longer.
-pub(super) fn steady() -> i64 {
-    static BEGIN: LazyLock<(i64, Instant)> = LazyLock::new(|| (now(), Instant::now()));
-    BEGIN.0.saturating_add(span(BEGIN.1.elapsed()))
-}
-
-/// When the queue takes it to be so late; what is past is now.
-pub(super) fn steady_at(time: SystemTime) -> i64 {
-    let wait = time.duration_since(SystemTime::now()).unwrap_or_default();
-    steady().saturating_add(span(wait))
-}
-
-/// The time of day, as the clock goes now, at a time of the queue's; what is past is now.
-pub(super) fn time_of_day(steady_at: i64) -> SystemTime {
-    let wait = unsigned(steady_at.saturating_sub(steady()));
-    SystemTime::now() + Duration::from_micros(wait)
 }
 
 /// A duration in microseconds.
@@ -76,24 +55,6 @@ mod tests {
         assert!(place(3, u64::MAX) < place(4, 0));
         assert!(place(3, 1) < place(3, 2));
         assert!(place(131_073, u64::MAX) > 0);
-    }
-
-    #[test]
-    fn times_of_day_and_of_the_queue_are_as_far_from_now() {
-        let near = |one: SystemTime, other: SystemTime| {
-            let apart = one
-                .duration_since(other)
-                .unwrap_or_else(|earlier| earlier.duration());
-            apart < Duration::from_secs(1)
-        };
-        let later = SystemTime::now() + Duration::from_mins(3);
-        assert!(near(time_of_day(steady_at(later)), later));
-        let past = SystemTime::now() - Duration::from_mins(3);
-        assert!(near(time_of_day(steady_at(past)), SystemTime::now()));
-        assert!(
-            near(time(steady()), SystemTime::now()),
-            "it begins with the time of day"
-        );
     }
 
     #[test]

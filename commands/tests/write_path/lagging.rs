@@ -22,8 +22,10 @@ struct LaggingLog {
     log: Arc<dyn EventLog>,
     /// Of those who answer reads, …
     reads: Horizons,
-    /// … and of the leaders, of whom one that was overtaken may not know it yet.
+    /// … of the leaders, of whom one that was overtaken may not know it yet, …
     lasts: Horizons,
+    /// … and of those that are asked for a record by its number, which a log whose disk failed has not kept.
+    ats: Horizons,
 }
 
 fn next(horizons: &Horizons) -> u64 {
@@ -57,6 +59,9 @@ impl EventLog for LaggingLog {
     }
 
     async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
+        if sequence > next(&self.ats) {
+            return Ok(None);
+        }
         self.log.at(sequence).await
     }
 
@@ -69,13 +74,29 @@ impl EventLog for LaggingLog {
     }
 }
 
+/// The installation's engine, whose next reads, questions for last records and for records by number are answered so.
+pub(crate) fn engine(
+    installation: &Installation,
+    reads: &[Option<u64>],
+    lasts: &[Option<u64>],
+    ats: &[Option<u64>],
+) -> Under {
+    let [reads, lasts, ats] =
+        [reads, lasts, ats].map(|ends| Horizons::new(Mutex::new(ends.iter().copied().collect())));
+    Under::new(&installation.engine, move |log| {
+        let [reads, lasts, ats] = [&reads, &lasts, &ats].map(Arc::clone);
+        Arc::new(LaggingLog {
+            log,
+            reads,
+            lasts,
+            ats,
+        })
+    })
+}
+
 /// A process that knows nothing yet, whose next reads, and questions for last records, are answered so.
 fn dispatcher(installation: &Installation, reads: &[Option<u64>], lasts: &[Option<u64>]) -> Dispatcher {
-    let [reads, lasts] = [reads, lasts].map(|ends| Horizons::new(Mutex::new(ends.iter().copied().collect())));
-    let engine = Under::new(&installation.engine, move |log| {
-        let (reads, lasts) = (Arc::clone(&reads), Arc::clone(&lasts));
-        Arc::new(LaggingLog { log, reads, lasts })
-    });
+    let engine = engine(installation, reads, lasts, &[]);
     Dispatcher::new(&engine, Settings::new(ClaimKey::new([7; 32])))
 }
 

@@ -1,73 +1,17 @@
 //! A log whose disk failed: it shows its last record to whoever reads by subject, and has none of that number.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use async_trait::async_trait;
-use broker::{
-    AppendError, Appended, EventLog, Filter, LogState, NewRecord, ReadError, Record, RecordStream, Subject,
-};
 use commands::{Call, ClaimKey, Dispatcher, Draft, Error, Origin, PublishError, Publisher, Settings};
 use domain::user::User;
 use domain::{Actor, EventId, Timestamp};
 use ulid::Ulid;
 
 use crate::installation::{Installation, meta, register, tenant, user};
-use crate::under::Under;
+use crate::lagging;
 
-/// Has no record of a number from `kept` on.
-#[derive(Debug)]
-struct UnkeptLog {
-    log: Arc<dyn EventLog>,
-    kept: Arc<AtomicU64>,
-}
-
-#[async_trait]
-impl EventLog for UnkeptLog {
-    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
-        self.log.append(records).await
-    }
-
-    async fn read(
-        &self,
-        after: u64,
-        filter: Option<&Filter>,
-        limit: usize,
-    ) -> Result<Vec<Record>, ReadError> {
-        self.log.read(after, filter, limit).await
-    }
-
-    async fn last(&self, subject: &Subject) -> Result<Option<Record>, ReadError> {
-        self.log.last(subject).await
-    }
-
-    async fn at(&self, sequence: u64) -> Result<Option<Record>, ReadError> {
-        if sequence >= self.kept.load(Ordering::SeqCst) {
-            return Ok(None);
-        }
-        self.log.at(sequence).await
-    }
-
-    async fn follow(&self, after: u64, filter: Option<Filter>) -> Result<RecordStream, ReadError> {
-        self.log.follow(after, filter).await
-    }
-
-    async fn state(&self) -> Result<LogState, ReadError> {
-        self.log.state().await
-    }
-}
-
-/// The installation's engine with such logs, and what tells from where on they keep nothing.
-fn unkept(installation: &Installation) -> (Under, Arc<AtomicU64>) {
-    let kept = Arc::new(AtomicU64::new(u64::MAX));
-    let told = Arc::clone(&kept);
-    let engine = Under::new(&installation.engine, move |log| {
-        let kept = Arc::clone(&told);
-        Arc::new(UnkeptLog { log, kept })
-    });
-    (engine, kept)
-}
+/// The next record that is asked for by its number is not there.
+const NONE_ONCE: &[Option<u64>] = &[Some(0)];
 
 #[tokio::test]
 async fn a_repetition_is_not_answered_with_a_record_that_is_not_kept() {
@@ -79,7 +23,7 @@ async fn a_repetition_is_not_answered_with_a_record_that_is_not_kept() {
         .execute::<User>(&tenant, id, register("ada@example.org"), command.clone())
         .await
         .unwrap();
-    let (engine, kept) = unkept(&installation);
+    let engine = lagging::engine(&installation, &[], &[], NONE_ONCE);
     let dispatcher = Dispatcher::new(&engine, Settings::new(ClaimKey::new([7; 32])));
     let repeat = async || {
         let again = Call {
@@ -90,10 +34,8 @@ async fn a_repetition_is_not_answered_with_a_record_that_is_not_kept() {
             .execute::<User>(&tenant, id, register("ada@example.org"), again)
             .await
     };
-    kept.store(first.position.sequence, Ordering::SeqCst);
     let refused = repeat().await;
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
-    kept.store(u64::MAX, Ordering::SeqCst);
     assert_eq!(repeat().await.unwrap(), first);
 }
 
@@ -118,14 +60,13 @@ async fn a_repeated_event_is_not_answered_with_a_record_that_is_not_kept() {
         only_for: None,
     };
     let begun = Timestamp::from(SystemTime::now());
-    let (engine, kept) = unkept(&installation);
+    let engine = lagging::engine(&installation, &[], &[], NONE_ONCE);
     let publisher = Publisher::new(&engine);
     let first = publisher
         .publish(&tenant, vec![event()], origin(None))
         .await
         .unwrap();
     let first = first.into_iter().next().unwrap().unwrap();
-    kept.store(first.position.sequence, Ordering::SeqCst);
     let refused = publisher
         .publish(&tenant, vec![event()], origin(Some(begun)))
         .await;
@@ -133,7 +74,6 @@ async fn a_repeated_event_is_not_answered_with_a_record_that_is_not_kept() {
         matches!(refused, Err(PublishError::Unavailable(_))),
         "{refused:?}"
     );
-    kept.store(u64::MAX, Ordering::SeqCst);
     let again = publisher
         .publish(&tenant, vec![event()], origin(Some(begun)))
         .await

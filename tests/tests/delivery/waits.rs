@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::clock::Clock;
 use tests::for_each_engine;
 use tests::receiver::Answer;
+use tests::service::Engine;
 
 use crate::world::World;
 
@@ -60,4 +62,36 @@ for_each_engine! {
         assert_eq!(attempts[0]["error"], Value::Null);
         Ok(())
     }
+}
+
+/// A retry that was set to wait while the clock was minutes ahead comes when its wait is over, though the clock is put right
+/// meanwhile. Of the embedded engine only: on NATS a wait ends at a time of day.
+#[tokio::test]
+async fn a_retry_does_not_wait_for_a_clock_that_was_put_back() -> anyhow::Result<()> {
+    let clock = Clock::new()?;
+    let env = clock.env();
+    let env = env
+        .each_ref()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let world = World::start_with(Engine::Embedded, &env).await?;
+    world
+        .receiver
+        .script("/hook", [Answer::Status(500), Answer::Status(200)]);
+    let policy = json!({ "retry_schedule": ["2s"], "retry_jitter": 0 });
+    world.endpoint("/hook", &policy).await?;
+    clock.set(240)?;
+    world.publish("a.b", &json!({})).await?;
+    let came = async |times| {
+        let patience = Duration::from_secs(30);
+        world
+            .receiver
+            .wait_until(patience, |all| all.len() == times)
+            .await
+    };
+    came(1).await?;
+    // Until the retry waits; were it to take longer, the clock would be right when it begins to.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    clock.set(0)?;
+    came(2).await?;
+    Ok(())
 }

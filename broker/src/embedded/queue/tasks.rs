@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::{Job, Lease, QueueError, Settlement, Token};
 
-use super::super::units;
 use super::super::writer::{Task, Writer};
+use super::super::{steady, units};
 use super::{JobColumns, job, lease_token};
 
 /// How long a job's id is remembered after it was enqueued: two minutes.
@@ -37,7 +37,7 @@ impl Enqueue {
             tenant: job.tenant.to_string(),
             lane: job.lane.to_string(),
             payload: hexadecimal(&job.payload),
-            due: due.map_or(0, units::steady_at),
+            due: due.map_or(0, steady::at),
         };
         Self {
             rows: jobs.iter().map(row).collect(),
@@ -51,7 +51,7 @@ impl Task for Enqueue {
 
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let rows = serde_json::to_string(&self.rows).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-        let now = units::steady();
+        let now = steady::now();
         sqlx::query(
             "INSERT INTO jobs (id, tenant, lane, payload, enqueued_at, free_at)
              SELECT value ->> 'id', value ->> 'tenant', value ->> 'lane', unhex(value ->> 'payload'), ?1,
@@ -104,7 +104,7 @@ impl Taken {
             Ok(Lease {
                 job: job(columns)?,
                 times,
-                expires: units::time_of_day(self.expires),
+                expires: steady::time_of_day(self.expires),
                 token: lease_token(self.token),
             })
         };
@@ -126,7 +126,7 @@ impl Task for TakeJobs {
     type Answer = Taken;
 
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<Taken, sqlx::Error> {
-        let now = units::steady();
+        let now = steady::now();
         let expires = now.saturating_add(self.lease);
         let rows: Vec<(String, String, String, Vec<u8>, u32)> = sqlx::query_as(
             "UPDATE jobs SET free_at = ?, token = ?, times = times + 1
@@ -169,7 +169,7 @@ impl Task for Release {
 
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         sqlx::query("UPDATE jobs SET free_at = ?, token = NULL, times = times - 1 WHERE token = ?")
-            .bind(units::steady())
+            .bind(steady::now())
             .bind(self.token)
             .execute(connection)
             .await?;
@@ -194,7 +194,7 @@ impl Task for Extend {
     type Answer = Option<i64>;
 
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
-        let until = units::steady().saturating_add(self.lease);
+        let until = steady::now().saturating_add(self.lease);
         let held = sqlx::query("UPDATE jobs SET free_at = ? WHERE id = ? AND token = ?")
             .bind(until)
             .bind(self.id.as_str())
@@ -231,7 +231,7 @@ impl Task for Settle {
                 let query = sqlx::query(
                     "UPDATE jobs SET free_at = ?, payload = ?, token = NULL, times = 0 WHERE id = ? AND token = ?",
                 );
-                let query = query.bind(units::steady_at(*due)).bind(payload.as_ref());
+                let query = query.bind(steady::at(*due)).bind(payload.as_ref());
                 query
                     .bind(self.id.as_str())
                     .bind(self.token)
@@ -281,7 +281,7 @@ impl Task for Hasten {
         let hastened = sqlx::query(
             "UPDATE jobs SET free_at = ?1 WHERE id = ?2 AND tenant = ?3 AND lane = ?4 AND token IS NULL AND free_at > ?1",
         )
-        .bind(units::steady())
+        .bind(steady::now())
         .bind(self.id.as_str())
         .bind(self.tenant.as_str())
         .bind(self.lane.as_str())
@@ -305,10 +305,7 @@ impl Task for ForgetRecent {
 
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let query = sqlx::query("DELETE FROM recent_jobs WHERE enqueued_at <= ?");
-        query
-            .bind(units::steady() - REMEMBERED)
-            .execute(connection)
-            .await?;
+        query.bind(steady::now() - REMEMBERED).execute(connection).await?;
         Ok(())
     }
 }

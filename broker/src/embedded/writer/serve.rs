@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::embedded::append;
 use crate::embedded::database::{self, Database, LogRow};
+use crate::embedded::failures;
 
 use super::{AppendRequest, Failure, Message, Operation};
 
@@ -162,7 +163,7 @@ impl Server {
             task.run(&mut transaction).await.map_err(rolled_back)?;
         }
         transaction.commit().await.map_err(|error| {
-            if is_full(&error) {
+            if failures::is_full(&error) {
                 rolled_back(error)
             } else {
                 Failure::Uncertain(Arc::new(error))
@@ -200,13 +201,4 @@ impl Server {
             tracing::warn!(%error, "The embedded log did not close cleanly; it will be recovered on the next start.");
         }
     }
-}
-
-/// Whether the disk is full. The frame that makes a transaction valid is written last, so that one which met a full
-/// disk on the way has certainly not happened.
-fn is_full(error: &sqlx::Error) -> bool {
-    const SQLITE_FULL: &str = "13";
-    error
-        .as_database_error()
-        .is_some_and(|error| error.code().is_some_and(|code| code == SQLITE_FULL))
 }
